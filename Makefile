@@ -1,0 +1,106 @@
+# Everything runs in .venv, made from the lock files in constraints/. `make` alone lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.10,$(shell python$(v) -c 'import sys; print(sys.executable)' 2>/dev/null)) python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints/override-cpu.txt)
+# extra words for the command, e.g. make run ARGS="mu_peak=0.4"
+ARGS ?=
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: check-python
+check-python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v < (3, 13) else \
+	"chord_exp needs Python 3.10, 3.11 or 3.12, and $(PYTHON) is %d.%d: run make PYTHON=/path/to/python3.11" % v)'
+
+.PHONY: setup
+setup: $(VENV)/.cpu  ## install everything for CPU (and the local engine) into .venv
+$(VENV)/.cpu: constraints/cpu.txt constraints/override-cpu.txt pyproject.toml | check-python
+	@rm -f $(VENV)/.gpu
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "installing $(TORCH) and the packages of constraints/cpu.txt into $(VENV) (minutes, once)"
+	@$(PIP) install -q $(TORCH)
+	@$(PIP) install -q --no-deps -r constraints/cpu.txt
+	@$(PIP) install -q --no-deps -e .
+	@touch $@
+
+.PHONY: setup-gpu
+setup-gpu: check-python  ## install everything for GPUs (vLLM, verl) into .venv
+	@rm -f $(VENV)/.cpu
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q --no-deps -r constraints/gpu.txt
+	$(PIP) install -q --no-deps -e .
+	@touch $(VENV)/.gpu
+	@echo "pip check names verl's cap on numpy: known, see constraints/override-gpu.txt"
+
+# whatever is installed already will do
+READY := $(if $(wildcard $(VENV)/.gpu),,$(VENV)/.cpu)
+
+.PHONY: run
+run: $(READY)  ## run one CHORD experiment on this machine (ARGS="mu_peak=0.4 ...")
+	@$(PY) -m chord_exp $(ARGS)
+
+.PHONY: plan
+plan: $(READY)  ## show what would run, with every derived number (ARGS="cluster=gpu_8 model=qwen3_4b")
+	@$(PY) -m chord_exp action=plan $(ARGS)
+
+.PHONY: export
+export: $(READY)  ## write the YAML for `trinity run --config` (ARGS="export_to=my.yaml cluster=gpu_8 ...")
+	@$(PY) -m chord_exp action=export $(ARGS)
+
+.PHONY: prepare
+prepare: $(READY)  ## split sft_data into expert, RL and evaluation rows (ARGS="--input-dir my_data ...")
+	@$(PY) -m chord_exp.prepare $(if $(ARGS),$(ARGS),--input-dir sft_data --out outputs/prepared/sft_data)
+
+.PHONY: sweep
+sweep: $(READY)  ## run several experiments one after another (ARGS="mu_peak=0.2,0.4,0.6")
+	@$(PY) -m chord_exp -m $(if $(ARGS),$(ARGS),mu_peak=0.2,0.4,0.6)
+
+.PHONY: report
+report:  ## (not yet) compare runs in tables and plots
+	@echo "make report: not yet. Until then: run.json and metrics.jsonl in each run's folder" && exit 1
+
+.PHONY: doctor
+doctor: $(READY)  ## check this machine: Python, packages, Ray, GPUs, disk
+	@$(PY) -m chord_exp.doctor
+
+.PHONY: test
+test: $(READY)  ## quick and integration tests (minutes)
+	@$(PY) -m pytest -q -m "not slow" $(ARGS)
+
+.PHONY: test-unit
+test-unit: $(READY)  ## quick tests only (seconds)
+	@$(PY) -m pytest -q tests/unit $(ARGS)
+
+.PHONY: test-all
+test-all: $(READY)  ## all tests, the slow ones too
+	@$(PY) -m pytest -q $(ARGS)
+
+.PHONY: lint
+lint: $(READY)  ## ruff and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check -q .
+	@$(PY) -m mypy
+
+.PHONY: format
+format: $(READY)  ## let ruff format the code
+	@$(PY) -m ruff check -q --fix .
+	@$(PY) -m ruff format -q .
+
+.PHONY: bench
+bench: $(READY)  ## speed of the default run against its bare arithmetic
+	@$(PY) benchmarks/default_run.py $(ARGS)
+
+.PHONY: lock
+lock: | check-python  ## remake constraints/*.txt (needs a network)
+	@bash constraints/lock.sh $(PYTHON)
+
+.PHONY: clean
+clean:  ## remove caches and build products; outputs/ and .venv stay
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
