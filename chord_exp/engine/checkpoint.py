@@ -1,0 +1,181 @@
+"""Checkpoints of the local engine: a Hugging Face folder for anyone, and the rest of the state to continue exactly.
+
+Layout, as verl's: `global_step_N/actor/huggingface/` (weights, config, tokenizer), `global_step_N/actor/train_state.pt`
+(optimizer, learning-rate schedule, random state, data positions), and `latest_checkpointed_iteration.txt` beside the steps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from safetensors.torch import load_file
+
+LATEST = "latest_checkpointed_iteration.txt"
+TRAIN_STATE = "train_state.pt"
+EXPLORER_STATES = "explorer_states.jsonl"
+
+
+def step_dir(job_dir: str | Path, step: int) -> Path:
+    """Folder of the checkpoint taken after `step` updates."""
+    return Path(job_dir) / f"global_step_{step}"
+
+
+def hf_dir(job_dir: str | Path, step: int) -> Path:
+    """The Hugging Face folder inside a checkpoint."""
+    return step_dir(job_dir, step) / "actor" / "huggingface"
+
+
+def latest_step(job_dir: str | Path) -> int:
+    """The step of the newest complete checkpoint, 0 if there is none."""
+    marker = Path(job_dir) / LATEST
+    return int(marker.read_text()) if marker.exists() else 0
+
+
+def random_state() -> dict[str, Any]:
+    """State of every random number generator that training may use."""
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": numpy.random.get_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put back what `random_state` took."""
+    torch.set_rng_state(state["torch"])
+    random.setstate(state["python"])
+    numpy.random.set_state(state["numpy"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def save(job_dir: str | Path, step: int, model: Any, tokenizer: Any, train_state: dict[str, Any], keep: int) -> None:
+    """Write the checkpoint of a step whole or not at all, then drop all but the newest `keep` (0 keeps every one).
+
+    Raises:
+        OSError: the folder cannot be written; what was there before is untouched.
+    """
+    final = step_dir(job_dir, step)
+    draft = final.with_name(final.name + ".part")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        weights = draft / "actor" / "huggingface"
+        weights.mkdir(parents=True)
+        model.save_pretrained(weights)
+        tokenizer.save_pretrained(weights)
+        torch.save(train_state, draft / "actor" / TRAIN_STATE)
+        # Trinity's synchroniser spares folders with this mark when it cleans up
+        (draft / ".full_checkpoint").touch()
+        if final.exists():
+            shutil.rmtree(final)
+        draft.rename(final)
+        write_atomically(Path(job_dir) / LATEST, str(step))
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    if keep > 0:
+        for old in saved_steps(job_dir)[:-keep]:
+            shutil.rmtree(step_dir(job_dir, old), ignore_errors=True)
+
+
+def load_train_state(job_dir: str | Path, step: int) -> dict[str, Any]:
+    """What `save` was given as `train_state`."""
+    return torch.load(step_dir(job_dir, step) / "actor" / TRAIN_STATE, map_location="cpu", weights_only=False)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small text file so that a reader sees the old text or the new, never a part."""
+    draft = path.with_name(path.name + ".part")
+    with open(draft, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)
+
+
+def record_explorer_state(job_dir: str | Path, state: dict[str, Any]) -> None:
+    """Append the explorer's data position after a step, so that a later resume can go back to any checkpoint's."""
+    with open(Path(job_dir) / EXPLORER_STATES, "a", encoding="utf-8") as stream:
+        stream.write(json.dumps(state) + "\n")
+
+
+def explorer_state(job_dir: str | Path, step: int) -> dict[str, Any] | None:
+    """The explorer's data position after `step` batches, None if it was never recorded."""
+    path = Path(job_dir) / EXPLORER_STATES
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for line in reversed(lines):
+        try:
+            state = json.loads(line)
+        except ValueError:  # a line cut short by a crash
+            continue
+        if state["latest_iteration"] == step:
+            return state
+    return None
+
+
+def rewind_data(job_dir: str | Path, explorer: str, trainer: str) -> int:
+    """Before resuming, set explorer and trainer back to the data positions of the newest checkpoint that loads.
+
+    Trinity lets the explorer record its position at every weight update, ahead of the last checkpoint; resuming from there
+    would skip the prompts in between and train on others than an uninterrupted run. A checkpoint that does not load is
+    set aside as `global_step_N.corrupt`.
+
+    Args:
+        explorer, trainer: the names under which Trinity keeps the two states.
+
+    Returns:
+        The step that training continues after (0: from the start).
+    """
+    job = Path(job_dir)
+    step, positions = 0, None
+    for candidate in sorted(saved_steps(job), reverse=True):
+        try:
+            train_state = load_train_state(job, candidate)
+            read_weights(hf_dir(job, candidate))
+        except Exception:  # torch and safetensors raise many kinds on a damaged file
+            shutil.rmtree(corrupt := step_dir(job, candidate).with_suffix(".corrupt"), ignore_errors=True)
+            step_dir(job, candidate).rename(corrupt)
+            continue
+        positions = explorer_state(job, candidate)
+        if positions is not None:
+            step = candidate
+            break
+    explorer_meta, trainer_meta = job / f"{explorer}_meta.json", job / f"{trainer}_meta.json"
+    if positions is None:
+        for stale in (explorer_meta, trainer_meta, job / LATEST):
+            stale.unlink(missing_ok=True)
+        return 0
+    write_atomically(explorer_meta, json.dumps(positions))
+    meta = {"latest_iteration": step, "sample_strategy_state": train_state["sample_strategy"]}
+    write_atomically(trainer_meta, json.dumps(meta))
+    write_atomically(job / LATEST, str(step))
+    return step
+
+
+def saved_steps(job_dir: str | Path) -> list[int]:
+    """Steps that have a complete checkpoint folder, ascending."""
+    names = (path.name.removeprefix("global_step_") for path in Path(job_dir).glob("global_step_*") if path.is_dir())
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a Hugging Face folder.
+
+    Raises:
+        FileNotFoundError: there are no weights in it.
+        safetensors.SafetensorError: a file is damaged.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"no safetensors file in {folder}")
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}

@@ -1,0 +1,145 @@
+"""Drive Trinity's actors through one stage: what `trinity.cli.launcher` does, except that a failure is raised."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from trinity.common.config import Config
+from trinity.common.constants import SyncMethod
+from trinity.manager.synchronizer import Synchronizer
+
+SHUTDOWN_SECONDS = 30
+STOP_SECONDS = 120
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class ActorClasses:
+    """The explorer and trainer to use: local or Trinity's GPU ones."""
+
+    explorer: Any
+    trainer: Any
+
+
+@dataclass
+class StageResult:
+    """How far a stage came, and whether it was asked to stop."""
+
+    completed_steps: int
+    stopped: bool
+
+
+class _Stage:
+    """One stage's actors and the waiting for them."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+
+    def wait(self, references: Sequence[Any], on_stop: Callable[[], None] | None = None) -> bool:
+        """Wait for every reference, raising the first error of any.
+
+        Returns:
+            True if a stop was asked for meanwhile; `on_stop` has then been called once and the wait has been cut short
+            after `STOP_SECONDS`, or at once if there is no `on_stop`.
+        """
+        pending = list(references)
+        asked, waited = False, 0.0
+        while pending:
+            done, pending = ray.wait(pending, num_returns=1, timeout=POLL_SECONDS)
+            ray.get(done)
+            if not self.stop.is_set():
+                continue
+            if on_stop is None:
+                return True
+            if not asked:
+                on_stop()
+                asked = True
+            elif done:
+                return True
+            waited += POLL_SECONDS
+            if waited > STOP_SECONDS:
+                return True
+        return asked
+
+
+def run_stage(config: Config, classes: ActorClasses, stop: threading.Event, announce: Callable[[str], None]) -> StageResult:
+    """Run one checked Trinity config to its end.
+
+    Args:
+        config: after `check_and_update`.
+        stop: set it to finish the current step, save and return.
+        announce: told in a few words what is going on.
+
+    Raises:
+        Exception: whatever ended the explorer or the trainer; `ray.exceptions.RayTaskError` carries its cause.
+    """
+    if config.mode == "train":
+        return _train_alone(config, classes, stop, announce)
+    return _explore_and_train(config, classes, stop, announce)
+
+
+def _explore_and_train(
+    config: Config, classes: ActorClasses, stop: threading.Event, announce: Callable[[str], None]
+) -> StageResult:
+    stage = _Stage(stop)
+    announce("loading models")
+    explorer, trainer = classes.explorer.get_actor(config), classes.trainer.get_actor(config)
+    if stage.wait([explorer.prepare.remote(), trainer.prepare.remote()]):
+        return StageResult(0, stopped=True)
+    if config.synchronizer.sync_method == SyncMethod.NCCL:
+        synchronizer = Synchronizer.get_actor(namespace=config.ray_namespace)
+        ray.get(synchronizer.coordinate_weight_sync_setup.remote())
+        first_sync = [[explorer.sync_weight.remote(), trainer.sync_weight.remote()]]
+    else:
+        # the trainer first: on resume the explorer must find its weights in the synchroniser, not the base model's
+        first_sync = [[trainer.sync_weight.remote()], [explorer.sync_weight.remote()]]
+    announce("evaluating the base model")
+    for references in first_sync:
+        if stage.wait(references):
+            return StageResult(0, stopped=True)
+    announce("training")
+    stopped = stage.wait(
+        [trainer.train.remote(), explorer.explore.remote()],
+        on_stop=lambda: trainer.request_stop.remote(),
+    )
+    completed = ray.get(trainer.completed_steps.remote())
+    if not stopped:
+        announce("evaluating the trained model")
+        stopped = stage.wait([explorer.evaluate.remote()])
+    announce("shutting down")
+    ray.wait([explorer.shutdown.remote(), trainer.shutdown.remote()], num_returns=2, timeout=SHUTDOWN_SECONDS)
+    return StageResult(completed, stopped)
+
+
+def _train_alone(
+    config: Config, classes: ActorClasses, stop: threading.Event, announce: Callable[[str], None]
+) -> StageResult:
+    """A stage without rollouts (SFT): only the trainer."""
+    stage = _Stage(stop)
+    announce("loading models")
+    trainer = classes.trainer.get_actor(config)
+    if stage.wait([trainer.prepare.remote()]) or stage.wait([trainer.sync_weight.remote()]):
+        return StageResult(0, stopped=True)
+    announce("training")
+    stopped = stage.wait([trainer.train.remote()], on_stop=lambda: trainer.request_stop.remote())
+    completed = ray.get(trainer.completed_steps.remote())
+    ray.wait([trainer.shutdown.remote()], timeout=SHUTDOWN_SECONDS)
+    return StageResult(completed, stopped)
+
+
+def benchmark(config: Config, classes: ActorClasses, stop: threading.Event, announce: Callable[[str], None], step: int) -> None:
+    """Evaluate the base model and the checkpoint of `step`, for a stage whose training had no explorer.
+
+    Args:
+        config: a checked config in mode `bench`.
+    """
+    announce("evaluating before and after")
+    explorer = classes.explorer.get_actor(config)
+    stage = _Stage(stop)
+    if not stage.wait([explorer.prepare.remote()]):
+        stage.wait([explorer.evaluate_checkpoint.remote(step)])
+    ray.wait([explorer.shutdown.remote()], timeout=SHUTDOWN_SECONDS)

@@ -1,0 +1,90 @@
+"""What the process of a run is told by the process that starts it, and what it answers: two small JSON files."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+TRINITY_CONFIG = "trinity.yaml"
+METRICS = "metrics.jsonl"
+RECORD = "run.json"
+LOGS = "logs"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class RunOrder:
+    """How to run the `trinity.yaml` beside it."""
+
+    # "local": the local engine on a private Ray; "verl": Trinity's own engines on GPUs
+    engine: str
+    # a running cluster's address, "auto" for the one of this machine, "local" for a private Ray
+    ray_address: str
+    # unique to this attempt: Trinity's synchroniser is a detached actor that a retry must not meet
+    namespace: str
+    resume: bool
+    # Ray's own files: a short path, since its sockets live there
+    ray_dir: str
+
+    @staticmethod
+    def path(run_dir: Path) -> Path:
+        """Where the order lies in a run's folder."""
+        return run_dir / LOGS / "order.json"
+
+    def save(self, run_dir: Path) -> None:
+        """Write the order into the run's folder."""
+        self.path(run_dir).write_text(json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, run_dir: Path) -> RunOrder:
+        """Read the order of a run's folder."""
+        return cls(**json.loads(cls.path(run_dir).read_text()))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the run's process itself knows about its end."""
+
+    # "finished", "stopped" or "failed"
+    ended: str
+    # updates made in the last stage, None if training never began
+    completed_steps: int | None = None
+    # exception type and first line of its message
+    error: str = ""
+    # where the traceback is
+    log: str = ""
+
+    @staticmethod
+    def path(run_dir: Path) -> Path:
+        """Where the outcome lies in a run's folder."""
+        return run_dir / LOGS / "outcome.json"
+
+    def save(self, run_dir: Path) -> None:
+        """Write the outcome whole or not at all."""
+        path = self.path(run_dir)
+        draft = path.with_suffix(".part")
+        draft.write_text(json.dumps(asdict(self)))
+        os.replace(draft, path)
+
+    @classmethod
+    def load(cls, run_dir: Path) -> Outcome | None:
+        """Read the outcome; None if the process died before it could write one."""
+        try:
+            return cls(**json.loads(cls.path(run_dir).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def phase_path(run_dir: Path) -> Path:
+    """A one-line file that says what the run is doing before its first metric."""
+    return run_dir / LOGS / "phase.txt"
+
+
+def announce(run_dir: Path, phase: str) -> None:
+    """Say what the run is doing now."""
+    try:
+        phase_path(run_dir).write_text(phase)
+    except OSError:
+        pass  # a full disk is reported by whoever needs it to work

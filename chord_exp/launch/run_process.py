@@ -1,0 +1,187 @@
+"""The process of one run: `python -m chord_exp.launch.run_process RUN_DIR`.
+
+It reads the order and `trinity.yaml` from the run's folder, starts or joins Ray, runs the stages and writes the outcome.
+It prints to `logs/run.log`; nobody watches its terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED
+from chord_exp.launch.order import LOGS, TRINITY_CONFIG, Outcome, RunOrder, announce
+
+# of the logical cluster that a local run is checked for, nothing is asked of the private Ray but processes
+LOCAL_CPUS = 64
+
+
+def main(run_dir: Path) -> int:
+    """Run the order of a folder; returns the exit code."""
+    order = RunOrder.load(run_dir)
+    announce(run_dir, "importing")
+    if order.engine != "local":
+        return _drive(run_dir, order)
+    from chord_exp.launch import forkserver
+
+    forkserver.set_up_environment()
+    _preload(run_dir)
+    if not forkserver.can_serve():  # each worker then imports for itself
+        return _drive(run_dir, order)
+    return forkserver.serve(Path(order.ray_dir), partial(_drive, run_dir, order))
+
+
+def _preload(run_dir: Path) -> None:
+    """Import, once for all processes of the run, what its actors will need."""
+    import chord_exp.engine.actors  # noqa: F401  # first: it provides the names of vLLM that Trinity imports
+
+    import trinity.buffer.reader.file_reader
+    import trinity.common.workflows.customized_math_workflows
+    import trinity.explorer.rollout_coordinator  # noqa: F401
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from trinity.common.config import load_config
+
+    path = load_config(str(run_dir / TRINITY_CONFIG)).model.model_path
+    # naming the class imports its module
+    AutoModelForCausalLM._model_mapping[type(AutoConfig.from_pretrained(path))]
+
+
+def _drive(run_dir: Path, order: RunOrder) -> int:
+    """Do the run in this process and write down how it ended."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        completed, stopped = _run_stages(run_dir, order, stop)
+    except BaseException as error:
+        traceback.print_exc()
+        Outcome("failed", error=_one_line(error), log=f"{LOGS}/run.log").save(run_dir)
+        return RUN_FAILED
+    Outcome("stopped" if stopped else "finished", completed_steps=completed).save(run_dir)
+    return INTERRUPTED if stopped else SUCCEEDED
+
+
+def _one_line(error: BaseException) -> str:
+    """Type and message of the error at the bottom of Ray's wrapping."""
+    cause: Any = error
+    while getattr(cause, "cause", None) is not None:
+        cause = cause.cause
+    kind, text = type(cause).__name__, re.sub(r"\x1b\[[0-9;]*m", "", str(cause))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    died = re.search(r"class_name: (\w+)", text)
+    if died:
+        return f"{kind}: the {died[1]} process died"
+    if "creation task" in text:  # what went wrong in a constructor stands last
+        return lines[-1]
+    return f"{kind}: {lines[0] if lines else ''}"
+
+
+def _run_stages(run_dir: Path, order: RunOrder, stop: threading.Event) -> tuple[int, bool]:
+    from trinity.common.config import load_config
+
+    from chord_exp.engine import checkpoint
+    from chord_exp.launch.loop import benchmark, run_stage
+
+    whole = load_config(str(run_dir / TRINITY_CONFIG))
+    stages = list(whole) if whole.stages else [whole]
+    completed, previous = 0, None
+    for index, config in enumerate(stages):
+        is_last = index + 1 == len(stages)
+        job_dir = Path(config.get_checkpoint_job_dir())
+        if previous is not None:
+            config.model.model_path = str(previous)
+        if order.resume and order.engine == "local":
+            checkpoint.rewind_data(job_dir, config.explorer.name, config.trainer.name)
+        planned = config.trainer.total_steps
+        done = checkpoint.latest_step(job_dir) if order.resume else 0
+        if done < planned or is_last:
+            _check(config, order, run_dir)
+            _connect(config, order)
+            classes = _actor_classes(order)
+            say = partial(announce, run_dir) if len(stages) == 1 else partial(_announce_stage, run_dir, index, len(stages))
+            result = run_stage(config, classes, stop, say)
+            completed = result.completed_steps
+            if not result.stopped and config.mode == "train" and config.buffer.explorer_input.eval_tasksets:
+                benchmark(_as_bench(config), classes, stop, say, completed)
+            if result.stopped or completed < planned:
+                return completed, result.stopped
+        previous = checkpoint.hf_dir(job_dir, planned)
+    return completed, False
+
+
+def _announce_stage(run_dir: Path, index: int, count: int, phase: str) -> None:
+    announce(run_dir, f"stage {index + 1} of {count}: {phase}")
+
+
+def _check(config: Any, order: RunOrder, run_dir: Path) -> None:
+    """Trinity's own check, then what only we know: where logs go and which namespace this attempt has."""
+    config.ray_namespace = order.namespace
+    config.check_and_update()
+    config.log.save_dir = str(run_dir / LOGS)
+    if order.engine == "local":
+        # the check accepts only clusters with GPUs and so was given a logical one; the private Ray has none to give
+        config.explorer.rollout_model.gpu_per_engine = 0
+
+
+def _as_bench(config: Any) -> Any:
+    from copy import deepcopy
+
+    bench = deepcopy(config)
+    bench.mode = "bench"
+    return bench
+
+
+def _actor_classes(order: RunOrder) -> Any:
+    from chord_exp.engine import actors
+    from chord_exp.launch.loop import ActorClasses
+
+    if order.engine == "local":
+        return ActorClasses(actors.LocalExplorer, actors.LocalTrainer)
+    return ActorClasses(actors.FaithfulExplorer, actors.FaithfulTrainer)
+
+
+def _connect(config: Any, order: RunOrder) -> None:
+    """Start a private Ray on loopback, or join the cluster that the order names."""
+    import ray
+
+    from chord_exp.launch.forkserver import workers_forked
+
+    if ray.is_initialized():
+        return
+    environment = {"env_vars": config.get_envs()}
+    if order.ray_address != "local":
+        ray.init(address=order.ray_address, namespace=order.namespace, runtime_env=environment, log_to_driver=False)
+        return
+    options: dict[str, Any] = {"num_cpus": LOCAL_CPUS, "num_gpus": 0} if order.engine == "local" else {}
+    # a private Ray inherits this process's environment, so its workers need no runtime environment of their own
+    os.environ.update(config.get_envs())
+    with workers_forked():
+        ray.init(
+            address="local",
+            namespace=order.namespace,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            object_store_memory=_object_store_bytes(config.model.model_path),
+            _temp_dir=order.ray_dir,
+            **options,
+        )
+
+
+def _object_store_bytes(model_path: str) -> int:
+    """Room for the weights under way (in float32) and for experiences, within half of the shared memory."""
+    weights = sum(file.stat().st_size for file in Path(model_path).glob("*.safetensors"))
+    wanted = 256 * 2**20 + 6 * weights
+    return max(100 * 2**20, min(wanted, shutil.disk_usage("/dev/shm").free // 2))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

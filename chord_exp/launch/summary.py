@@ -1,0 +1,86 @@
+"""What a run prints when it has ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import plotext
+from rich.console import Console
+
+from chord_exp import metrics
+from chord_exp.launch.order import CHECKPOINTS, LOGS, METRICS, RECORD, TRINITY_CONFIG
+from chord_exp.launch.progress import clock
+from chord_exp.record import STOPPED, SUCCEEDED, RunRecord
+
+PLOT_SIZE = (64, 10)
+
+
+def show(console: Console, record: RunRecord, rows: list[metrics.Row], run_dir: Path) -> None:
+    """Print how a run ended, what it learnt, the μ it used and where everything is."""
+    took = f" in {clock(record.seconds)}" if record.seconds is not None else ""
+    say = f"{record.status} after {record.completed_steps} of {record.planned_steps} steps{took}"
+    console.print(f"{record.name}: {say}", style="bold green" if record.status == SUCCEEDED else "bold red", highlight=False)
+    for warning in warnings(rows):
+        console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
+    accuracy = metrics.series(rows, metrics.ACCURACY)
+    if len(accuracy) > 1:
+        first, last = min(accuracy), max(accuracy)
+        gain = 100 * (accuracy[last] - accuracy[first])
+        text = f"held-out accuracy: {accuracy[first]:.1%} at step {first}, {accuracy[last]:.1%} at step {last} ({gain:+.1f} points)"
+        console.print(text, highlight=False)
+    reward = metrics.series(rows, metrics.REWARD)
+    if reward:
+        steps = sorted(reward)
+        fifth = max(1, len(steps) // 5)
+        early, late = (sum(reward[step] for step in part) / fifth for part in (steps[:fifth], steps[-fifth:]))
+        console.print(f"rollout reward: {early:.2f} in the first fifth of the steps, {late:.2f} in the last", highlight=False)
+    mu = metrics.series(rows, metrics.MU)
+    if len(set(mu.values())) > 1:
+        console.print(mu_plot(mu), highlight=False, markup=False)
+    _show_paths(console, record, run_dir)
+
+
+def mu_plot(mu: dict[int, float]) -> str:
+    """The μ of each step as a small text plot."""
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plot_size(*PLOT_SIZE)
+    plotext.plot(list(mu), list(mu.values()), marker="braille")
+    plotext.title("μ by step")
+    return plotext.build()
+
+
+def warnings(rows: list[metrics.Row]) -> list[str]:
+    """Signs, in the figures themselves, that a run did not train what was meant."""
+    found = []
+    reward = list(metrics.series(rows, metrics.REWARD).values())
+    if len(reward) > 1 and min(reward) == max(reward):
+        if reward[0] == 0:
+            found.append(
+                "every rollout had reward 0, so GRPO learnt nothing: look at buffer/*.jsonl under checkpoints/ for what the "
+                "model answered, at data.workflow for how it is judged, and at model.max_prompt_tokens for cut prompts"
+            )
+        else:
+            found.append(f"every step had the same rollout reward {reward[0]:.2f}: GRPO saw no difference to learn from")
+    cut = metrics.series(rows, "rollout/prompt_truncated/mean")
+    if any(cut.values()):
+        found.append(f"up to {max(cut.values()):.0%} of a step's prompts were cut: raise model.max_prompt_tokens")
+    return found
+
+
+def _show_paths(console: Console, record: RunRecord, run_dir: Path) -> None:
+    where = {
+        "record": run_dir / RECORD,
+        "metrics": run_dir / METRICS,
+        "config": run_dir / TRINITY_CONFIG,
+        "logs": run_dir / LOGS,
+        "checkpoints": Path(record.checkpoint) if record.checkpoint else run_dir / CHECKPOINTS,
+    }
+    for label, path in where.items():
+        if path.exists():
+            console.print(f"  {label:<12}{path}", highlight=False, markup=False, soft_wrap=True)
+    if record.error and record.status != STOPPED:
+        console.print(f"error: {record.error.what}", style="red", highlight=False, markup=False, soft_wrap=True)
+        for part in (record.error.cause, record.error.remedy):
+            if part:
+                console.print(f"  -> {part}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,199 @@
+"""How a run really ended, from what it left behind. Trinity's own word for it is not enough: it calls a crash finished."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from chord_exp import metrics
+from chord_exp.launch.order import LOGS, Outcome
+from chord_exp.record import FAILED, STOPPED, SUCCEEDED, RunError
+
+# below this, writing has been failing, bytes
+FULL_DISK = 256 * 1024
+
+# from a sign in an error to what it means and what helps
+KNOWN_CAUSES = (
+    (
+        r"No space left on device|Errno 28",
+        "the disk of the run's folder is full",
+        "free some space or lower cluster.max_checkpoints_to_keep, then go on with resume=true",
+    ),
+    (
+        r"NonFiniteLoss|is not finite",
+        "the loss or its gradient overflowed; the weights were left as they were",
+        "lower lr or mu_peak, look for damaged expert rows, then go on with resume=true from the last checkpoint",
+    ),
+    (
+        r"CUDA out of memory|OutOfMemoryError|MemoryError|OOM",
+        "the memory did not suffice",
+        "lower batch_size, model.max_response_tokens or cluster.max_token_len_per_gpu",
+    ),
+    (
+        r"Trainer.*died|died.*Trainer",
+        "the trainer's process was killed or crashed",
+        f"look at {LOGS}/trainer.log, then go on with resume=true",
+    ),
+    (
+        r"Explorer.*died|died.*Explorer",
+        "the explorer's process was killed or crashed",
+        f"look at {LOGS}/explorer.log, then go on with resume=true",
+    ),
+    (
+        r"ActorDied|ActorUnavailable|RayActorError|WorkerCrashed|process died",
+        "a process of the run was killed or crashed",
+        f"look at {LOGS}/, then go on with resume=true",
+    ),
+    (
+        r"raylet|GCS|ConnectionError|RaySystemError",
+        "Ray went away while the run was using it",
+        f"look at {LOGS}/run.log, then go on with resume=true",
+    ),
+    (
+        r"Timeout",
+        "something was waited for in vain",
+        f"look at {LOGS}/explorer.log and {LOGS}/trainer.log for the first error",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The end of a run."""
+
+    status: str
+    completed_steps: int
+    error: RunError | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What there is to judge by."""
+
+    run_dir: Path
+    outcome: Outcome | None
+    # of the run's process; negative: ended by that signal
+    exit_code: int
+    planned_steps: int
+    # rows of the metrics file, of the last stage, by this attempt and those before it
+    rows: list[metrics.Row]
+    # folder of the final checkpoint's Hugging Face weights
+    final_weights: Path
+    # the loss logs true values (loss=stock logs NaN for one-sided micro-batches while its gradients are right)
+    losses_are_true: bool
+    free_bytes: int
+    interrupted: bool
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Decide how a run ended.
+
+    Succeeded means: it ended by itself, its last step is the planned one, every value the trainer logged is finite, and
+    the final checkpoint is whole.
+    """
+    steps = trained_steps(evidence.rows)
+    outcome = evidence.outcome
+    if evidence.interrupted or (outcome and outcome.ended == "stopped"):
+        return Verdict(STOPPED, steps, RunError("stopped by the user", remedy="go on with resume=true"))
+    if outcome is None:
+        return Verdict(FAILED, steps, _died(evidence))
+    if outcome.ended == "failed":
+        return Verdict(FAILED, steps, explain(outcome.error))
+    steps = outcome.completed_steps or 0
+    for problem in (_stopped_short(evidence, steps), _not_finite(evidence), damaged_weights(evidence.final_weights)):
+        if problem:
+            return Verdict(FAILED, steps, problem)
+    return Verdict(SUCCEEDED, steps)
+
+
+def trained_steps(rows: list[metrics.Row]) -> int:
+    """The last step whose update the trainer logged."""
+    return max((row["step"] for row in rows if row.get("source") == "trainer"), default=0)
+
+
+def explain(error: str) -> RunError:
+    """Cause and remedy of an error line, where known."""
+    for sign, cause, remedy in KNOWN_CAUSES:
+        if re.search(sign, error):
+            return RunError(error, cause, remedy)
+    return RunError(error, f"see the traceback in {LOGS}/run.log")
+
+
+def _died(evidence: Evidence) -> RunError:
+    if evidence.free_bytes < FULL_DISK:
+        return explain("No space left on device")
+    how = f"signal {-evidence.exit_code}" if evidence.exit_code < 0 else f"exit code {evidence.exit_code}"
+    log = _read_end(evidence.run_dir / LOGS / "run.log")
+    lost_ray = re.search(r"(raylet|GCS|gcs).{0,80}(died|dead|fail|lost|unreachable|exited)", log, re.IGNORECASE)
+    if lost_ray or evidence.exit_code == 1:
+        return explain(f"the run's process died ({how}) when Ray went away: raylet or GCS lost")
+    return RunError(
+        f"the run's process died ({how}) without a word",
+        "it was killed from outside, perhaps by the system for want of memory",
+        f"look at {LOGS}/run.log, then go on with resume=true",
+    )
+
+
+def _read_end(path: Path, size: int = 65536) -> str:
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(max(0, path.stat().st_size - size))
+            return stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _stopped_short(evidence: Evidence, steps: int) -> RunError | None:
+    if steps == evidence.planned_steps:
+        return None
+    return RunError(
+        f"training ended after {steps} of {evidence.planned_steps} steps",
+        "the data ran out, or explorer and trainer disagreed on the number of steps",
+        f"look at the end of {LOGS}/explorer.log and {LOGS}/trainer.log, then go on with resume=true",
+    )
+
+
+def _not_finite(evidence: Evidence) -> RunError | None:
+    # after a resume some steps were made twice: the last time counts
+    rows = list({row["step"]: row for row in evidence.rows if row.get("source") == "trainer"}.values())
+    if not evidence.losses_are_true:
+        rows = [{key: row[key] for key in ("step", "source", "actor/grad_norm") if key in row} for row in rows]
+    found = metrics.non_finite(rows)
+    return explain(f"{found[0]} is not finite at step {found[1]}") if found else None
+
+
+def damaged_weights(folder: Path) -> RunError | None:
+    """Whether a Hugging Face folder's weights would fail to load, judged by headers and sizes (no tensor is read)."""
+    problem = None
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if not (folder / "config.json").is_file():
+        problem = "config.json is missing"
+    elif not files:
+        problem = "no safetensors file"
+    for file in files:
+        try:
+            _check_safetensors(file)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problem = f"{file.name}: {error}"
+    if problem is None:
+        return None
+    return RunError(
+        f"the final checkpoint does not load ({problem})",
+        f"{folder} is incomplete",
+        "go on with resume=true from the checkpoint before it",
+    )
+
+
+def _check_safetensors(file: Path) -> None:
+    """Raise ValueError unless the header's tensors fill the file exactly (the format: 8 bytes of length, JSON, data)."""
+    size = file.stat().st_size
+    with open(file, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > size:
+            raise ValueError("header longer than the file")
+        header = json.loads(stream.read(length))
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    if 8 + length + max(ends, default=0) != size:
+        raise ValueError(f"{size} bytes where the header asks for {8 + length + max(ends, default=0)}")

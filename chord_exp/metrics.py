@@ -1,0 +1,95 @@
+"""Reading `metrics.jsonl`: one flat object a line, `{"step": 3, "source": "trainer", "actor/mu": 0.4}`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+# numbers that JSON cannot write, as the monitor writes them
+NON_FINITE = ("NaN", "Infinity", "-Infinity")
+ACCURACY = "eval/eval/accuracy/mean@1"
+REWARD = "rollout/accuracy/mean"
+MU = "actor/mu"
+# metrics that have a better direction: True, higher is better
+BETTER_HIGH = {ACCURACY: True, REWARD: True, "actor/loss": False, "actor/expert/sft_loss": False}
+
+
+def parse(line: str) -> Row | None:
+    """One row; None for a line that a crash cut short."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
+
+
+def read(path: Path) -> list[Row]:
+    """All rows of a file, in the order written; none if it does not exist."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return [row for line in text.splitlines() if (row := parse(line)) is not None]
+
+
+class Tail:
+    """Reads what has been appended to a metrics file since the last look."""
+
+    def __init__(self, path: Path, *, from_end: bool = False) -> None:
+        self.path = path
+        self._rest = b""
+        self._offset = path.stat().st_size if from_end and path.exists() else 0
+
+    def new_rows(self) -> Iterator[Row]:
+        """Rows whose lines are complete."""
+        try:
+            with open(self.path, "rb") as stream:
+                stream.seek(self._offset)
+                data = stream.read()
+        except FileNotFoundError:
+            return
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            if (row := parse(line.decode(errors="replace"))) is not None:
+                yield row
+
+
+def series(rows: Iterable[Row], key: str) -> dict[int, float]:
+    """A metric by step; where a step was repeated after a resume, the last value."""
+    return {row["step"]: float(row[key]) for row in rows if key in row}
+
+
+def non_finite(rows: Iterable[Row]) -> tuple[str, int] | None:
+    """The first metric of the trainer that is not a finite number, and its step."""
+    for row in rows:
+        if row.get("source") != "trainer":
+            continue
+        for key, value in row.items():
+            if value in NON_FINITE or (isinstance(value, float) and not math.isfinite(value)):
+                return key, row["step"]
+    return None
+
+
+def last_values(rows: Iterable[Row]) -> dict[str, float]:
+    """The last finite value of every metric."""
+    values: dict[str, float] = {}
+    for row in rows:
+        values.update({key: value for key, value in row.items() if isinstance(value, (int, float)) and key != "step"})
+    return values
+
+
+def best_values(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """The best value of each metric that has a better direction, with its step."""
+    best: dict[str, dict[str, float]] = {}
+    for key, higher in BETTER_HIGH.items():
+        by_step = {step: value for step, value in series(rows, key).items() if math.isfinite(value)}
+        if by_step:
+            step = (max if higher else min)(by_step, key=lambda step: by_step[step])
+            best[key] = {"value": by_step[step], "step": step}
+    return best

@@ -1,0 +1,114 @@
+"""How a run is judged from what it left behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chord_exp.launch.order import Outcome
+from chord_exp.launch.verdict import Evidence, damaged_weights, judge
+
+PLENTY = 1 << 40
+
+
+def safetensors(data: bytes = b"\0" * 8) -> bytes:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    return len(header).to_bytes(8, "little") + header + data
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Evidence:
+    weights = tmp_path / "hf"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    (weights / "model.safetensors").write_bytes(safetensors())
+    (tmp_path / "logs").mkdir()
+    rows = [{"step": step, "source": "trainer", "actor/loss": 0.5, "actor/grad_norm": 1.0} for step in (1, 2, 3)]
+    return Evidence(tmp_path, Outcome("finished", 3), 0, 3, rows, weights, True, PLENTY, False)
+
+
+def test_a_run_that_did_all_it_planned_succeeded(good: Evidence) -> None:
+    verdict = judge(good)
+    assert (verdict.status, verdict.completed_steps, verdict.error) == ("succeeded", 3, None)
+
+
+def test_a_run_called_finished_that_stopped_short_failed(good: Evidence) -> None:
+    verdict = judge(replace(good, outcome=Outcome("finished", 2)))
+    assert verdict.status == "failed"
+    assert "2 of 3" in verdict.error.what
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", float("nan")])
+def test_a_value_that_is_not_finite_fails_the_run(good: Evidence, value: object) -> None:
+    good.rows[1]["actor/loss"] = value
+    verdict = judge(good)
+    assert verdict.status == "failed"
+    assert "actor/loss is not finite at step 2" in verdict.error.what
+
+
+def test_a_step_made_again_after_a_resume_counts_as_it_was_made_last(good: Evidence) -> None:
+    bad = {"step": 2, "source": "trainer", "actor/loss": "NaN"}
+    assert judge(replace(good, rows=[bad, *good.rows])).status == "succeeded"
+    assert judge(replace(good, rows=[*good.rows, bad])).status == "failed"
+
+
+def test_losses_that_the_stock_loss_cannot_log_are_not_held_against_it(good: Evidence) -> None:
+    good.rows[0]["actor/loss"] = "NaN"
+    assert judge(replace(good, losses_are_true=False)).status == "succeeded"
+    good.rows[0]["actor/grad_norm"] = "NaN"
+    assert judge(replace(good, losses_are_true=False)).status == "failed"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "config.json").unlink(),
+        lambda folder: (folder / "model.safetensors").write_bytes(safetensors()[:-1]),
+        lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 64),
+        lambda folder: (folder / "model.safetensors").write_bytes(b""),
+    ],
+)
+def test_a_final_checkpoint_that_would_not_load_fails_the_run(good: Evidence, damage: object) -> None:
+    assert damaged_weights(good.final_weights) is None
+    damage(good.final_weights)
+    verdict = judge(good)
+    assert verdict.status == "failed"
+    assert "does not load" in verdict.error.what
+
+
+def test_a_run_that_the_user_ended_is_stopped_whatever_else_it_left(good: Evidence) -> None:
+    assert judge(replace(good, interrupted=True, outcome=None, exit_code=-9)).status == "stopped"
+    assert judge(replace(good, outcome=Outcome("stopped", 2))).status == "stopped"
+
+
+def test_a_process_that_vanished_is_a_failure_with_its_signal(good: Evidence) -> None:
+    verdict = judge(replace(good, outcome=None, exit_code=-9))
+    assert verdict.status == "failed"
+    assert "signal 9" in verdict.error.what
+
+
+def test_a_full_disk_is_named_even_when_the_run_could_not_write_it_down(good: Evidence) -> None:
+    verdict = judge(replace(good, outcome=None, exit_code=1, free_bytes=0))
+    assert "full" in verdict.error.cause
+    assert verdict.error.remedy
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        ("ActorDiedError: the LocalTrainer process died", "trainer"),
+        ("ActorDiedError: the LocalExplorer process died", "explorer"),
+        ("OSError: [Errno 28] No space left on device", "full"),
+        ("NonFiniteLoss: actor/loss is not finite at step 4", "overflowed"),
+        ("OutOfMemoryError: CUDA out of memory", "memory"),
+        ("KeyError: 'x'", "run.log"),
+    ],
+)
+def test_known_errors_come_with_cause_and_remedy(good: Evidence, error: str, cause: str) -> None:
+    verdict = judge(replace(good, outcome=Outcome("failed", None, error)))
+    assert verdict.error.what == error
+    assert cause in verdict.error.cause
