@@ -20,7 +20,7 @@ from rich.console import Console
 
 from chord_exp import metrics, record
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ConfigError
-from chord_exp.launch import processes, summary, verdict
+from chord_exp.launch import private_ray, processes, summary, verdict
 from chord_exp.launch.order import CHECKPOINTS, LOGS, METRICS, RECORD, TRINITY_CONFIG, Outcome, RunOrder, phase_path
 from chord_exp.launch.progress import Progress, State
 from chord_exp.record import FAILED, RUNNING, STOPPED, RunError, RunRecord
@@ -145,18 +145,9 @@ def _start(run_dir: Path, run_id: str, launch: Launch) -> subprocess.Popen[bytes
         processes.MARK: run_id,
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # Ray's own colours and progress do not belong in log files
-        "RAY_COLOR_PREFIX": "0",
     }
     if launch.ray_address == "local":
-        environment |= {
-            # a private Ray listens on loopback alone: this makes Ray take 127.0.0.1 for the node's address
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-            # nothing else can reach it, and a token left in the home folder would lock us out
-            "RAY_AUTH_MODE": "disabled",
-            "OMP_NUM_THREADS": "1",
-        }
+        environment |= {**private_ray.ENVIRONMENT, "OMP_NUM_THREADS": "1"}
     if launch.engine == "local":
         # Arrow's allocator would start a thread on import, and a process with threads cannot be forked
         environment["JE_ARROW_MALLOC_CONF"] = "background_thread:false"

@@ -152,6 +152,7 @@ def _connect(config: Any, order: RunOrder) -> None:
     """Start a private Ray on loopback, or join the cluster that the order names."""
     import ray
 
+    from chord_exp.launch import private_ray
     from chord_exp.launch.forkserver import workers_forked
 
     if ray.is_initialized():
@@ -163,17 +164,9 @@ def _connect(config: Any, order: RunOrder) -> None:
     options: dict[str, Any] = {"num_cpus": LOCAL_CPUS, "num_gpus": 0} if order.engine == "local" else {}
     # a private Ray inherits this process's environment, so its workers need no runtime environment of their own
     os.environ.update(config.get_envs())
+    room = _object_store_bytes(config.model.model_path)
     with workers_forked():
-        ray.init(
-            address="local",
-            namespace=order.namespace,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-            object_store_memory=_object_store_bytes(config.model.model_path),
-            _temp_dir=order.ray_dir,
-            **options,
-        )
+        private_ray.start(Path(order.ray_dir), namespace=order.namespace, object_store_memory=room, **options)
 
 
 def _object_store_bytes(model_path: str) -> int:

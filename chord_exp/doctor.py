@@ -1,0 +1,162 @@
+"""`python -m chord_exp.doctor`: is this machine fit to run experiments? One line a check, exit code 1 if one fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from chord_exp.launch import private_ray
+
+OK, NOTE, BAD = "ok", "note", "bad"
+STYLES = {OK: "green", NOTE: "yellow", BAD: "bold red"}
+# what the default run needs at most, bytes
+DISK_NEEDED = 2 << 30
+SHARED_MEMORY_NEEDED = 256 << 20
+LOCK = Path(__file__).parent.parent / "constraints" / "cpu.txt"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    what: str
+    state: str
+    detail: str
+
+
+def python() -> Finding:
+    """Trinity and its pins support Python 3.10 to 3.12."""
+    version = sys.version_info
+    fits = (3, 10) <= version[:2] < (3, 13)
+    return Finding("Python", OK if fits else BAD, f"{version.major}.{version.minor}.{version.micro}")
+
+
+def locked_versions(lock: Path = LOCK) -> Finding:
+    """Installed packages against the lock file, where the project's folder is at hand."""
+    if not lock.exists():
+        return Finding("packages", NOTE, "no lock file beside this installation to compare with")
+    off = []
+    for line in lock.read_text().splitlines():
+        requirement, _, marker = line.partition(";")
+        name, _, version = requirement.strip().partition("==")
+        if not version or not _applies(marker):
+            continue
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            installed = "missing"
+        if installed != version:
+            off.append(f"{name} {installed} (locked {version})")
+    if importlib.util.find_spec("vllm"):
+        return Finding("packages", OK, "GPU installation (constraints/gpu.txt)")
+    if off:
+        return Finding("packages", BAD, f"{len(off)} differ from the lock: {', '.join(off[:4])} -> make setup")
+    return Finding("packages", OK, "as locked")
+
+
+def _applies(marker: str) -> bool:
+    from packaging.markers import Marker
+
+    return not marker.strip() or Marker(marker).evaluate()
+
+
+def stack() -> Finding:
+    """Trinity, verl and torch import, and at versions that the loss was proven on."""
+    try:
+        versions = {name: metadata.version(name) for name in ("trinity-rft", "verl", "torch", "ray", "transformers")}
+        import chord_exp.engine.actors  # noqa: F401
+    except Exception as error:
+        return Finding("Trinity", BAD, f"does not import: {type(error).__name__}: {error}")
+    return Finding("Trinity", OK, ", ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+def gpus() -> Finding:
+    """What the clusters gpu_1 ... need."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("GPUs", NOTE, "none: cluster=local is the one to use here")
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    if importlib.util.find_spec("vllm") is None:
+        return Finding("GPUs", NOTE, f"{len(names)} x {names[0]}, but no vLLM: make setup-gpu")
+    if importlib.util.find_spec("flash_attn") is None:
+        return Finding("GPUs", NOTE, f"{len(names)} x {names[0]}, but no flash-attn, which verl's trainer imports")
+    return Finding("GPUs", OK, f"{len(names)} x {names[0]}")
+
+
+def disk() -> Finding:
+    """Room for checkpoints."""
+    free = shutil.disk_usage(Path.cwd()).free
+    return Finding("disk", OK if free > DISK_NEEDED else BAD, f"{free / 2**30:.1f} GiB free in {Path.cwd()}")
+
+
+def shared_memory() -> Finding:
+    """Ray's object store lives in /dev/shm (a container often gets 64 MB)."""
+    free = shutil.disk_usage("/dev/shm").free
+    hint = "" if free > SHARED_MEMORY_NEEDED else " -> docker run --shm-size=1g"
+    return Finding("shared memory", NOTE if hint else OK, f"{free / 2**20:.0f} MiB free{hint}")
+
+
+def ray() -> Finding:
+    """A private Ray starts on loopback and answers."""
+    import ray as ray_module
+
+    folder = tempfile.mkdtemp(prefix="chord-ray-")
+    try:
+        private_ray.start(Path(folder), num_cpus=1)
+        answer = ray_module.get(ray_module.remote(lambda: 6 * 7).remote(), timeout=60)
+        address = ray_module.get_runtime_context().gcs_address
+        return Finding("Ray", OK if answer == 42 else BAD, f"starts and answers at {address}")
+    except Exception as error:
+        return Finding("Ray", BAD, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    finally:
+        ray_module.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wandb() -> Finding:
+    """Whether online tracking would work."""
+    netrc = Path.home() / ".netrc"
+    has_key = "WANDB_API_KEY" in os.environ or (netrc.exists() and re.search(r"wandb", netrc.read_text()) is not None)
+    text = "a key is configured" if has_key else "no key: monitor=wandb_offline records, `wandb sync` uploads later"
+    return Finding("WandB", OK if has_key else NOTE, text)
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (python, locked_versions, stack, gpus, disk, shared_memory, ray, wandb)
+
+
+def findings() -> Iterator[Finding]:
+    """Run every check; one that raises is a bad finding itself."""
+    for check in CHECKS:
+        try:
+            yield check()
+        except Exception as error:
+            yield Finding(check.__name__, BAD, f"{type(error).__name__}: {error}")
+
+
+def main() -> int:
+    """Print the report; returns the exit code."""
+    os.environ |= private_ray.ENVIRONMENT
+    console = Console()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    worst = OK
+    for finding in findings():
+        table.add_row(f"[{STYLES[finding.state]}]{finding.state}[/]", finding.what, finding.detail)
+        worst = BAD if BAD in (worst, finding.state) else finding.state if worst == OK else worst
+    console.print(table)
+    return int(worst == BAD)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""What a prepared folder looks like, and how a Trinity configuration has to read it. Standard library only.
+
+    OUT/sft/train.jsonl    {"messages": "<JSON text of [{role, content}, …]>"}     the expert rows
+    OUT/rl/train.jsonl     {"prompt": "…", "answer": "42"}                        rollout prompts and truths
+    OUT/eval/train.jsonl   the same, held out of both; the folder is absent when no row is
+    OUT/manifest.json      counts, hashes, ratios, lengths (manifest.py)
+    OUT/rejects.jsonl      {"file", "line", "reason", "detail", "text"} of each row that could not be used
+
+Each side is a folder with one file because Trinity calls `load_dataset(folder, split="train")`, which merges
+whatever lies there. Every value is a string: an integer truth scores 0 in Trinity, and a nested column takes
+its type from the first rows only.
+
+A Trinity configuration reads it so (the keys that differ from Trinity's defaults):
+
+    buffer.explorer_input.taskset (path OUT/rl) and eval_tasksets (path OUT/eval):
+        split: train; default_workflow_type: math_boxed_workflow
+        format: {prompt_key: prompt, response_key: answer, system_prompt: S}
+    buffer.trainer_input.auxiliary_buffers.<name> (path OUT/sft):
+        storage_type: file; schema_type: sft; split: train
+        format: {prompt_type: messages, messages_key: messages, enable_thinking: T, chat_template: C}
+
+S is the system prompt that the rows were prepared with. It must be the same text on both sides: prepare
+writes it into the SFT messages, because Trinity's reader of messages ignores `format.system_prompt`; the RL
+side gets it from the configuration. Always emit it, the empty string included: unset, `math_boxed_workflow`
+adds a system prompt of its own that the expert rows never saw.
+
+T and C equal `model.enable_thinking` and
+`model.custom_chat_template`: Trinity copies them to the experience buffer but not to the auxiliary buffers,
+and without them expert and rollout tokens differ.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+LAYOUT_VERSION = 1
+"""Raised when the same input gives other output, so that old folders are rebuilt."""
+
+SFT, RL, EVAL = "sft", "rl", "eval"
+SIDES = (SFT, RL, EVAL)
+ROWS_FILE = "train.jsonl"
+MANIFEST_FILE = "manifest.json"
+REJECTS_FILE = "rejects.jsonl"
+
+MESSAGES_KEY = "messages"
+PROMPT_KEY = "prompt"
+ANSWER_KEY = "answer"
+
+SPLIT = "train"
+WORKFLOW = "math_boxed_workflow"
+
+
+def default_out(input_dir: Path) -> Path:
+    """Where the rows of `input_dir` go when the user names no folder."""
+    return Path("outputs", "prepared", input_dir.resolve().name or "data")

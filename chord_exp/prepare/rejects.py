@@ -1,0 +1,50 @@
+"""Rows that cannot be used: why, and where they are listed."""
+
+from __future__ import annotations
+
+REASONS = {
+    "unreadable_file": "the file cannot be decoded",
+    "invalid_json": "not valid JSON",
+    "not_utf8": "not UTF-8",
+    "duplicate_key": "the same key twice in one object",
+    "not_an_object": "a row must be an object",
+    "unknown_format": "no known format has these fields",
+    "field_lost": "a field that the format cannot keep",
+    "not_text": "a field that must be text is not",
+    "nul_character": "a NUL character in the text",
+    "too_long": "longer than any model can train on",
+    "empty_prompt": "the prompt is empty",
+    "empty_answer": "the answer is empty",
+    "unknown_role": "a role other than system, user, assistant",
+    "bad_turns": "turns must alternate user, assistant and end with the assistant",
+    "answer_mismatch": "the answer field contradicts the response",
+}
+"""Reason code, as counted in the manifest, and what it means."""
+
+CLIP_CHARACTERS = 200
+
+
+class Reject(Exception):
+    """A row that cannot be used.
+
+    Args:
+        reason: a key of REASONS.
+        detail: what this row has, shortened.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        if reason not in REASONS:
+            raise KeyError(reason)
+        self.reason = reason
+        self.detail = f"{REASONS[reason]}: {clip(detail)}" if detail else REASONS[reason]
+        super().__init__(self.detail)
+
+
+def clip(text: str, characters: int = CLIP_CHARACTERS) -> str:
+    """The start of a text, marked when something is missing."""
+    return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
+def clip_bytes(raw: bytes) -> str:
+    """The start of a raw row as text, whatever its encoding."""
+    return clip(raw[: 4 * CLIP_CHARACTERS + 4].decode("utf-8", "backslashreplace"))

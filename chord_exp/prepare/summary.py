@@ -1,0 +1,34 @@
+"""A manifest as a few lines for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from chord_exp.prepare.layout import EVAL, RL, SFT
+from chord_exp.prepare.manifest import Manifest
+from chord_exp.prepare.verdict import counted
+
+
+def summary_lines(manifest: Manifest) -> list[str]:
+    """What was read, where the rows went, and both expert ratios explained."""
+    content = manifest.content
+    rows, ratios = content["rows"], content["ratios"]
+    duplicates = rows["duplicates"]["exact"] + rows["duplicates"]["same_prompt"]
+    lines = [
+        f"read   {rows['read']:>9,} rows of {len(content['inputs'])} files: "
+        f"{counted(Counter(content['formats']))}; {rows['rejected']:,} rejected, {duplicates:,} duplicates"
+    ]
+    notes = {
+        SFT: f"expert rows, {counted(Counter(content['sft_only'])) or 'all verifiable'}",
+        RL: "rollout prompts",
+        EVAL: "held-out prompts",
+    }
+    for side, note in notes.items():
+        lengths = content["lengths"].get(side)
+        longest = f"; longest prompt {lengths['prompt_bytes']['max']:,} bytes" if lengths else ""
+        lines.append(f"{side:<6} {rows[side]:>9,} {note}{longest}")
+    lines.append(
+        f"expert_ratio asked {ratios['expert_ratio_asked']:g}, reached {ratios['expert_ratio_reached']:.4f}"
+    )
+    lines.append(ratios["note"])
+    return lines

@@ -1,0 +1,126 @@
+"""Start real runs by the command line, look at them, and hurt them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from chord_exp import metrics
+from chord_exp.launch.processes import MARK
+
+# a quarter of an hour: only a hang takes it, even on a busy machine
+TIMEOUT = 900
+# few and small steps; what they learn is the business of another test
+SMALL = ["data.eval_rows=8", "batch_size=2", "repeat_times=4", "expert_data_ratio=0.33", "cluster.save_interval=2"]
+
+
+@dataclass
+class Run:
+    """One started run."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+
+    def wait(self) -> str:
+        """Wait for the end; returns everything printed."""
+        output, _ = self.process.communicate(timeout=TIMEOUT)
+        return output
+
+    def wait_for_step(self, step: int) -> None:
+        """Wait until the trainer has logged a step of this attempt."""
+        deadline = time.monotonic() + TIMEOUT
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if any(row["step"] >= step and row["source"] == "trainer" for row in self.rows):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"step {step} was never logged; {self.process.poll()=}")
+
+    def wait_for_file(self, pattern: str) -> Path:
+        """Wait until a file or folder appears below the run's folder."""
+        deadline = time.monotonic() + TIMEOUT
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if found := sorted(self.folder.glob(pattern)):
+                return found[-1]
+            time.sleep(0.05)
+        raise AssertionError(f"{pattern} never appeared; {self.process.poll()=}")
+
+    @property
+    def record(self) -> dict:
+        """`run.json`."""
+        return json.loads((self.folder / "run.json").read_text())
+
+    @property
+    def rows(self) -> list[metrics.Row]:
+        """The metrics so far."""
+        return metrics.read(self.folder / "metrics.jsonl")
+
+    def series(self, key: str) -> dict[int, float]:
+        """One metric by step."""
+        return metrics.series(self.rows, key)
+
+    def processes(self) -> list[psutil.Process]:
+        """Living processes of any attempt in this folder."""
+        mark = f"{MARK}={self.record['run_id']}".encode()
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                    found.append(process)
+            except (OSError, psutil.Error):
+                continue
+        return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+    def kill(self, title: str) -> None:
+        """SIGKILL the process whose command line shows `title` (Ray writes the actor's class there)."""
+        found = [process for process in self.processes() if title in " ".join(process.cmdline())]
+        assert found, f"no process shows {title!r}: {[' '.join(p.cmdline())[:80] for p in self.processes()]}"
+        for process in found:
+            process.kill()
+
+    def weights(self, step: int) -> Path:
+        """The weights of a checkpoint."""
+        (file,) = self.folder.glob(f"checkpoints/*/*/global_step_{step}/actor/huggingface/model.safetensors")
+        return file
+
+
+def start(folder: Path, *overrides: str, env: dict[str, str] | None = None) -> Run:
+    """Start `python -m chord_exp` with a small experiment in a folder."""
+    command = [sys.executable, "-m", "chord_exp", *SMALL, *overrides, f"hydra.run.dir={folder}"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **(env or {})},
+        start_new_session=True,
+    )
+    return Run(folder, process)
+
+
+def finish(folder: Path, *overrides: str, env: dict[str, str] | None = None) -> tuple[Run, str]:
+    """Run to the end; returns the run and what it printed."""
+    run = start(folder, *overrides, env=env)
+    return run, run.wait()
+
+
+@contextmanager
+def ended_at_exit(run: Run) -> Iterator[Run]:
+    """Whatever the test does, nothing of the run stays alive."""
+    try:
+        yield run
+    finally:
+        if run.process.poll() is None:
+            os.killpg(run.process.pid, signal.SIGKILL)
+            run.process.wait()
+        for process in run.processes() if (run.folder / "run.json").exists() else []:
+            process.kill()

@@ -1,0 +1,78 @@
+"""Raw data folders for the tests of prepare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from chord_exp.prepare import Manifest, ensure_prepared
+
+Record = dict[str, Any]
+
+
+def pair(number: int, *, reply: str | None = None) -> Record:
+    """A verifiable record of the prompt_response format with a prompt of its own."""
+    return {"prompt": f"What is {number} plus {number}?", "response": reply or f"\\boxed{{{2 * number}}}"}
+
+
+def free_text(number: int) -> Record:
+    return {"prompt": f"Tell me about thing {number}.", "response": "It is useful."}
+
+
+def write_lines(path: Path, records: list[Any]) -> Path:
+    """One record a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8"
+    )
+    return path
+
+
+def prepare(
+    source: Path,
+    out: Path,
+    *,
+    expert_ratio: float = 0.25,
+    eval_rows: int | None = 0,
+    seed: int = 0,
+    system_prompt: str = "",
+    **more: Any,
+) -> Manifest:
+    """ensure_prepared with this test suite's values."""
+    return ensure_prepared(
+        source,
+        out,
+        expert_ratio=expert_ratio,
+        eval_rows=eval_rows,
+        seed=seed,
+        system_prompt=system_prompt,
+        **more,
+    )
+
+
+def rows(out: Path, side: str) -> list[Record]:
+    """What was written to a side; [] when the side is absent."""
+    path = out / side / "train.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def prompts(out: Path, side: str) -> list[str]:
+    """The first user text of each row of a side."""
+    if side != "sft":
+        return [row["prompt"] for row in rows(out, side)]
+    conversations = [json.loads(row["messages"]) for row in rows(out, side)]
+    return [next(turn["content"] for turn in turns if turn["role"] == "user") for turns in conversations]
+
+
+def rejects(out: Path) -> list[Record]:
+    return [json.loads(line) for line in (out / "rejects.jsonl").read_bytes().splitlines()]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder with its bytes."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }

@@ -1,0 +1,99 @@
+"""What the run monitor writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import chord_exp.engine  # noqa: F401  # provides the names of vLLM that Trinity imports
+import numpy
+import pytest
+import torch
+from trinity.common.config import Config, MonitorConfig
+
+from chord_exp import metrics
+from chord_exp.monitor import RunMonitor, metric_line
+
+
+def monitor(folder: Path, name: str = "run", **args: object) -> RunMonitor:
+    config = Config(monitor=MonitorConfig(monitor_args={"metrics_path": str(folder / "metrics.jsonl"), **args}))
+    return RunMonitor("project", "", name, "trainer", config)
+
+
+def test_a_line_is_one_flat_object_that_reads_back() -> None:
+    line = metric_line(3, "trainer", {"actor/mu": 0.4, "n": numpy.int64(7), "t": torch.tensor(0.5), "text": "x", "flag": True})
+    assert json.loads(line) == {"step": 3, "source": "trainer", "actor/mu": 0.4, "n": 7, "t": 0.5}
+    assert line.endswith(b"\n")
+
+
+def test_numbers_that_are_not_finite_stay_visible() -> None:
+    line = metric_line(1, "trainer", {"a": float("nan"), "b": float("-inf")})
+    row = metrics.parse(line.decode())
+    assert (row["a"], row["b"]) == ("NaN", "-Infinity")
+    assert metrics.non_finite([row]) == ("a", 1)
+
+
+def test_every_line_is_on_disk_when_log_returns(tmp_path: Path) -> None:
+    writer = monitor(tmp_path)
+    for step in (1, 2):
+        writer.log({"actor/mu": step / 10}, step)
+        assert metrics.series(metrics.read(tmp_path / "metrics.jsonl"), "actor/mu")[step] == step / 10
+
+
+def test_two_monitors_share_one_file(tmp_path: Path) -> None:
+    first, second = monitor(tmp_path), monitor(tmp_path)
+    first.log({"a": 1}, 1)
+    second.log({"b": 2}, 1)
+    first.log({"a": 3}, 2)
+    assert len(metrics.read(tmp_path / "metrics.jsonl")) == 3
+
+
+def test_the_stage_of_a_staged_run_is_on_the_line(tmp_path: Path) -> None:
+    monitor(tmp_path, "run/sft").log({"a": 1}, 1)
+    assert metrics.read(tmp_path / "metrics.jsonl")[0]["stage"] == "sft"
+
+
+def test_closing_twice_is_fine_and_logging_after_is_ignored(tmp_path: Path) -> None:
+    writer = monitor(tmp_path)
+    writer.close()
+    writer.close()
+    writer.log({"a": 1}, 1)
+    assert metrics.read(tmp_path / "metrics.jsonl") == []
+
+
+def test_a_full_disk_stops_the_run_instead_of_losing_its_record(tmp_path: Path) -> None:
+    writer = monitor(tmp_path)
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full on this system")
+    import os
+
+    writer._file = os.open(full, os.O_WRONLY)
+    with pytest.raises(OSError, match="No space"):
+        writer.log({"a": 1}, 1)
+
+
+def test_wandb_offline_gets_the_same_numbers_and_its_faults_do_not_stop_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    writer = monitor(tmp_path, wandb={"mode": "offline", "dir": str(tmp_path)})
+    writer.log({"actor/mu": 0.4}, 1)
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("the network is gone")
+
+    monkeypatch.setattr(writer._wandb, "log", broken)
+    writer.log({"actor/mu": 0.5}, 2)
+    writer.log({"actor/mu": 0.6}, 3)
+    writer.close()
+    assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+    assert list(metrics.series(metrics.read(tmp_path / "metrics.jsonl"), "actor/mu").values()) == [0.4, 0.5, 0.6]
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    writer = monitor(tmp_path, tensorboard_dir=str(tmp_path / "tb"))
+    writer.log({"actor/mu": 0.4}, 1)
+    writer.close()
+    assert list(tmp_path.glob("tb/trainer/events.out.tfevents*"))

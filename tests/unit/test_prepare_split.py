@@ -1,0 +1,255 @@
+"""The split: disjoint by prompt, the asked share, free text on the SFT side only, stable in any order."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prepare_samples import free_text, pair, prepare, prompts, rejects, rows, tree, write_lines
+
+from chord_exp.errors import DataError
+from chord_exp.prepare.normal import normalise
+from chord_exp.prepare.options import PrepareOptions
+from chord_exp.prepare.split import split_groups
+from chord_exp.prepare.tally import FileTally, Tally
+
+
+def sides(out):
+    return {side: set(prompts(out, side)) for side in ("sft", "rl", "eval")}
+
+
+def test_the_three_sides_share_no_prompt_and_keep_every_row(tmp_path):
+    write_lines(
+        tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(200)] + [free_text(n) for n in range(40)]
+    )
+    made = prepare(tmp_path / "raw", tmp_path / "out", eval_rows=20)
+    found = sides(tmp_path / "out")
+    assert (made.expert_rows, made.rl_rows, made.eval_rows) == (45 + 40, 135, 20)
+    assert len(found["sft"] | found["rl"] | found["eval"]) == 240
+    assert {free_text(n)["prompt"] for n in range(40)} <= found["sft"]
+    assert made.content["ratios"]["expert_ratio_reached"] == 0.25
+    assert made.content["ratios"]["sft_share_of_training_rows"] == pytest.approx(85 / 220)
+    assert set(made.paths) == {"sft", "rl", "eval"}
+
+
+def test_rl_rows_hold_the_prompt_and_the_truth_as_strings_and_sft_rows_the_full_response(tmp_path):
+    reply = "Twice {0} is \\boxed{{{1}}}"
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n, reply=reply.format(n, 2 * n)) for n in range(8)])
+    prepare(tmp_path / "raw", tmp_path / "out", expert_ratio=0.5)
+    for row in rows(tmp_path / "out", "rl"):
+        number = int(row["prompt"].split()[2])
+        assert row == {"prompt": pair(number)["prompt"], "answer": str(2 * number)}
+    for row in rows(tmp_path / "out", "sft"):
+        user, assistant = json.loads(row["messages"])
+        number = int(user["content"].split()[2])
+        assert assistant == {"role": "assistant", "content": reply.format(number, 2 * number)}
+
+
+def test_expert_and_free_text_rows_are_mixed_in_the_file(tmp_path):
+    # Trinity reads expert rows in file order.
+    write_lines(
+        tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(800)] + [free_text(n) for n in range(200)]
+    )
+    prepare(tmp_path / "raw", tmp_path / "out")
+    kinds = ["thing" in prompt for prompt in prompts(tmp_path / "out", "sft")]
+    assert len(kinds) == 400 and 70 <= sum(kinds[:200]) <= 130
+
+
+def test_file_names_and_row_order_do_not_change_the_output(tmp_path):
+    records = [pair(n) for n in range(60)] + [free_text(n) for n in range(10)]
+    records += [{**pair(n), "prompt": pair(n)["prompt"].upper()} for n in range(10)]
+    write_lines(tmp_path / "raw1" / "a.jsonl", records)
+    random.Random(3).shuffle(records)
+    write_lines(tmp_path / "raw2" / "z.jsonl", records[:30])
+    write_lines(tmp_path / "raw2" / "b" / "y.json", records[30:])
+    prepare(tmp_path / "raw1", tmp_path / "out1", eval_rows=8)
+    prepare(tmp_path / "raw2", tmp_path / "out2", eval_rows=8)
+    one, two = tree(tmp_path / "out1"), tree(tmp_path / "out2")
+    assert {name: one[name] for name in one if name != "manifest.json"} == {
+        name: two[name] for name in two if name != "manifest.json"
+    }
+
+
+def test_adding_rows_moves_few_old_ones(tmp_path):
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(2000)])
+    prepare(tmp_path / "raw", tmp_path / "out", eval_rows=100)
+    before = sides(tmp_path / "out")
+    write_lines(tmp_path / "raw" / "b.jsonl", [pair(n) for n in range(2000, 2200)])
+    prepare(tmp_path / "raw", tmp_path / "out", eval_rows=100)
+    after = sides(tmp_path / "out")
+    moved = sum(len(before[side] - after[side]) for side in before)
+    assert moved <= 0.02 * 2000
+
+
+def test_another_seed_gives_another_split(tmp_path):
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(100)])
+    prepare(tmp_path / "raw", tmp_path / "out1")
+    prepare(tmp_path / "raw", tmp_path / "out2", seed=1)
+    assert sides(tmp_path / "out1")["rl"] != sides(tmp_path / "out2")["rl"]
+
+
+def test_one_prompt_written_in_two_ways_stays_on_one_side(tmp_path):
+    twins = [
+        {
+            **pair(n),
+            "prompt": f"  \uff37\uff28\uff21\uff34 is\n{n} plus {n}?",
+            "response": f"So \\boxed{{{2 * n}}}",
+        }
+        for n in range(100)
+    ]
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(100)] + twins)
+    made = prepare(tmp_path / "raw", tmp_path / "out", eval_rows=10)
+    seen = {side: {normalise(prompt) for prompt in found} for side, found in sides(tmp_path / "out").items()}
+    assert not seen["sft"] & seen["rl"] and not seen["eval"] & (seen["sft"] | seen["rl"])
+    # An expert prompt keeps both answers; a rollout prompt stands once.
+    assert made.content["rows"]["duplicates"] == {"exact": 0, "same_prompt": made.rl_rows + made.eval_rows}
+    assert made.content["ratios"]["expert_ratio_reached"] == pytest.approx(0.25, abs=0.01)
+
+
+def test_exact_duplicates_are_dropped_after_normalising(tmp_path):
+    copies = [{"question": pair(n)["prompt"].upper() + " ", "answer": pair(n)["response"]} for n in range(10)]
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(20)] + copies)
+    made = prepare(tmp_path / "raw", tmp_path / "out")
+    assert made.content["rows"]["duplicates"] == {"exact": 10, "same_prompt": 0}
+    assert made.expert_rows + made.rl_rows == 20
+
+
+def test_the_duplicate_with_a_verifiable_answer_is_the_one_kept(tmp_path):
+    bare = [{"prompt": f"How many are {n}?", "response": f"They are {n} in all, I think"} for n in range(10)]
+    write_lines(tmp_path / "raw" / "a.jsonl", bare)
+    write_lines(tmp_path / "raw" / "b.jsonl", [{**record, "answer": n} for n, record in enumerate(bare)])
+    made = prepare(tmp_path / "raw", tmp_path / "out", expert_ratio=0.5)
+    assert (made.expert_rows, made.rl_rows) == (5, 5)
+    assert any("5 of 5 verifiable expert rows" in line for line in made.warnings)
+
+
+def test_a_prompt_that_also_stands_in_an_sft_only_row_never_becomes_a_rollout(tmp_path):
+    chats = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Hello {n}"},
+                {"role": "assistant", "content": "Hi"},
+                {"role": "user", "content": pair(n)["prompt"]},
+                {"role": "assistant", "content": pair(n)["response"]},
+            ]
+        }
+        for n in range(5)
+    ]
+    free = [{"prompt": pair(n)["prompt"], "response": "Hard to say"} for n in range(5, 10)]
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(30)] + chats + free)
+    made = prepare(tmp_path / "raw", tmp_path / "out", eval_rows=5)
+    held = {pair(n)["prompt"] for n in range(10)}
+    assert not held & (sides(tmp_path / "out")["rl"] | sides(tmp_path / "out")["eval"])
+    assert made.content["sft_only"] == {
+        "multi_turn": 5,
+        "not_verifiable": 5,
+        "prompt_shared_with_sft_only_row": 10,
+    }
+
+
+def test_one_prompt_with_two_answers_stays_on_the_sft_side(tmp_path):
+    wrong = [{**pair(n), "response": "\\boxed{999}"} for n in range(5)]
+    same = [{**pair(n), "response": f"\\boxed{{{2 * n}.0}}"} for n in range(5, 10)]
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(30)] + wrong + same)
+    made = prepare(tmp_path / "raw", tmp_path / "out")
+    assert made.content["sft_only"] == {"conflicting_answers": 10}
+    assert not {pair(n)["prompt"] for n in range(5)} & sides(tmp_path / "out")["rl"]
+
+
+def test_exact_duplicates_with_two_answer_fields_stay_on_the_sft_side(tmp_path):
+    bare = [{"prompt": f"How many are {n}?", "response": "I counted them all"} for n in range(10)]
+    fields = [{**record, "answer": number} for record in bare[:5] for number in (3, 4, 3)]
+    write_lines(tmp_path / "raw" / "a.jsonl", fields + [{**record, "answer": 3} for record in bare[5:]])
+    made = prepare(tmp_path / "raw", tmp_path / "out")
+    assert made.content["sft_only"] == {"conflicting_answers": 5}
+    assert made.content["rows"]["duplicates"]["exact"] == 10
+
+
+def test_a_lost_row_is_a_loud_fault():
+    tally = Tally(files={"a.jsonl": FileTally(read=5, rejected=1, duplicates=1)}, same_prompt=1)
+    assert tally.rows({"sft": 1, "rl": 1, "eval": 0})["read"] == 5
+    with pytest.raises(AssertionError, match="5 rows read but 4"):
+        tally.rows({"sft": 1, "rl": 0, "eval": 0})
+
+
+def test_held_out_rows_are_capped_with_a_warning_and_can_be_none_or_a_share(tmp_path):
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(50)])
+    capped = prepare(tmp_path / "raw", tmp_path / "out", eval_rows=40)
+    assert capped.eval_rows == 10
+    assert any("10 of 40 held-out prompts" in line for line in capped.warnings)
+    none = prepare(tmp_path / "raw", tmp_path / "out", eval_rows=0)
+    assert (
+        none.eval_rows == 0 and set(none.paths) == {"sft", "rl"} and not (tmp_path / "out" / "eval").exists()
+    )
+    assert prepare(tmp_path / "raw", tmp_path / "out", eval_rows=None, eval_ratio=0.1).eval_rows == 5
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"expert_ratio": 0}, "SFT side.*variant=grpo"),
+        ({"expert_ratio": 1}, "RL side empty.*variant=sft"),
+        ({"expert_ratio": 25}, "outside.*0.25"),
+        ({"expert_ratio": -0.1}, "outside"),
+        ({"expert_ratio": float("nan")}, "no number"),
+        ({"expert_ratio": "x"}, "no number"),
+        ({"eval_rows": -1}, "row count"),
+        ({"eval_rows": 1.5}, "row count"),
+        ({"eval_ratio": 0.1}, "exactly one"),
+        ({"eval_rows": None}, "exactly one"),
+        ({"eval_rows": None, "eval_ratio": 1.0}, "no share"),
+        ({"seed": 1.5}, "no integer"),
+        ({"system_prompt": " "}, "white space"),
+        ({"system_prompt": None}, "no text"),
+        ({"system_prompt": "\udc80"}, "UTF-8"),
+    ],
+)
+def test_a_choice_out_of_range_is_refused_with_the_remedy(changed, message):
+    valid = {"expert_ratio": 0.25, "eval_rows": 0, "eval_ratio": None, "seed": 0, "system_prompt": ""}
+    PrepareOptions(**valid)
+    with pytest.raises(DataError) as caught:
+        PrepareOptions(**{**valid, **changed})
+    assert caught.value.fix
+    assert re.search(message, str(caught.value))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 5), min_size=2, max_size=60).filter(
+        lambda sizes: sum(map(bool, sizes)) >= 4
+    ),
+    ratio=st.floats(0.01, 0.99),
+    eval_rows=st.integers(0, 30),
+    data=st.data(),
+)
+def test_the_share_reached_is_the_best_that_whole_groups_allow(sizes, ratio, eval_rows, data):
+    ranks = data.draw(st.permutations(range(len(sizes))))
+    others = data.draw(st.permutations(range(len(sizes))))
+    split = split_groups(sizes, ranks, others, expert_ratio=ratio, eval_rows=eval_rows, eval_ratio=None)
+    groups = [group for group, size in enumerate(sizes) if size]
+    assert sorted(split.expert + split.rollout + split.held_out) == groups
+    assert len(split.held_out) == min(eval_rows, len(groups) // 5)
+    assert split.expert and split.rollout
+
+    def error(cut):
+        rest = split.expert + split.rollout
+        expert = sum(sizes[group] for group in rest[:cut])
+        return abs(expert / (expert + len(rest) - cut) - ratio)
+
+    assert (
+        error(len(split.expert))
+        <= min(error(cut) for cut in range(1, len(split.expert + split.rollout))) + 1e-12
+    )
+
+
+def test_rejected_rows_do_not_shift_the_split(tmp_path):
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(50)])
+    prepare(tmp_path / "raw", tmp_path / "out1")
+    write_lines(tmp_path / "raw" / "b.jsonl", [{"nothing": n} for n in range(9)])
+    prepare(tmp_path / "raw", tmp_path / "out2")
+    assert len(rejects(tmp_path / "out2")) == 9
+    assert rows(tmp_path / "out1", "rl") == rows(tmp_path / "out2", "rl")
