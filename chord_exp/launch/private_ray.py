@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+# Ray's own processes, without either of which nothing works
+ESSENTIAL = ("raylet", "gcs_server")
+
 # must be set before Ray is imported, in the process that starts it and in all below
 ENVIRONMENT = {
     # makes Ray take 127.0.0.1 for the node's address, so that nothing listens to a network
@@ -32,3 +37,15 @@ def start(folder: Path, **options: Any) -> None:
         _temp_dir=str(folder),
         **options,
     )
+
+
+def lost() -> list[str]:
+    """Names of Ray's own processes that this process started and that have died."""
+    alive = set()
+    for child in psutil.Process().children():
+        try:
+            if child.status() != psutil.STATUS_ZOMBIE:
+                alive.add(child.name())
+        except psutil.Error:
+            continue
+    return [name for name in ESSENTIAL if name not in alive]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED
+from chord_exp.launch import private_ray
 from chord_exp.launch.order import LOGS, TRINITY_CONFIG, Outcome, RunOrder, announce
 
 # of the logical cluster that a local run is checked for, nothing is asked of the private Ray but processes
@@ -63,14 +64,18 @@ def _drive(run_dir: Path, order: RunOrder) -> int:
         completed, stopped = _run_stages(run_dir, order, stop)
     except BaseException as error:
         traceback.print_exc()
-        Outcome("failed", error=_one_line(error), log=f"{LOGS}/run.log").save(run_dir)
+        Outcome("failed", error=_one_line(error, order), log=f"{LOGS}/run.log").save(run_dir)
         return RUN_FAILED
     Outcome("stopped" if stopped else "finished", completed_steps=completed).save(run_dir)
     return INTERRUPTED if stopped else SUCCEEDED
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException, order: RunOrder) -> str:
     """Type and message of the error at the bottom of Ray's wrapping."""
+    import ray
+
+    if order.ray_address == "local" and isinstance(error, ray.exceptions.RayError) and (lost := private_ray.lost()):
+        return f"Ray died: its {' and '.join(lost)} ended while the run was using it"
     cause: Any = error
     while getattr(cause, "cause", None) is not None:
         cause = cause.cause
@@ -152,7 +157,6 @@ def _connect(config: Any, order: RunOrder) -> None:
     """Start a private Ray on loopback, or join the cluster that the order names."""
     import ray
 
-    from chord_exp.launch import private_ray
     from chord_exp.launch.forkserver import workers_forked
 
     if ray.is_initialized():

@@ -32,6 +32,11 @@ KNOWN_CAUSES = (
         "lower batch_size, model.max_response_tokens or cluster.max_token_len_per_gpu",
     ),
     (
+        r"^Ray died|raylet|GCS|ConnectionError|RaySystemError",
+        "Ray went away while the run was using it",
+        f"look at {LOGS}/run.log, then go on with resume=true",
+    ),
+    (
         r"Trainer.*died|died.*Trainer",
         "the trainer's process was killed or crashed",
         f"look at {LOGS}/trainer.log, then go on with resume=true",
@@ -45,11 +50,6 @@ KNOWN_CAUSES = (
         r"ActorDied|ActorUnavailable|RayActorError|WorkerCrashed|process died",
         "a process of the run was killed or crashed",
         f"look at {LOGS}/, then go on with resume=true",
-    ),
-    (
-        r"raylet|GCS|ConnectionError|RaySystemError",
-        "Ray went away while the run was using it",
-        f"look at {LOGS}/run.log, then go on with resume=true",
     ),
     (
         r"Timeout",

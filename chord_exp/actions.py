@@ -1,0 +1,178 @@
+"""What each `action` does with a checked experiment."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chord_exp.errors import SUCCEEDED, ConfigError, DataError
+from chord_exp.geometry import derive
+from chord_exp.spec import DataFacts, ExperimentSpec
+from chord_exp.trinity_config import Folders, to_trinity, to_yaml
+
+if TYPE_CHECKING:
+    from chord_exp.launch.run import Launch
+
+# for a plan without data: the sizes of the paper's mathematics run (arXiv 2508.11408)
+ASSUMED_EXPERT_ROWS = 5_000
+ASSUMED_RL_ROWS = 20_000
+
+
+def assumed_facts(spec: ExperimentSpec) -> DataFacts:
+    """Sizes to plan with while the data is not there."""
+    return DataFacts(ASSUMED_EXPERT_ROWS, ASSUMED_RL_ROWS, spec.data.eval_rows, assumed=True)
+
+
+def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
+    """Prepare the data where needed and return its sizes.
+
+    Args:
+        required: without it, missing data gives assumed sizes.
+
+    Raises:
+        DataError: the data cannot be used, or is missing and required.
+    """
+    # the import is not light, and a refused configuration needs none of it
+    from chord_exp.prepare import ensure_prepared, load_manifest
+
+    data = spec.data
+    if data.input_dir is None:
+        try:
+            manifest = load_manifest(Path(data.out))
+        except DataError:
+            if required or Path(data.out).exists():
+                raise
+            return assumed_facts(spec)
+    else:
+        if not required and not Path(data.input_dir).exists():
+            return assumed_facts(spec)
+        manifest = ensure_prepared(
+            data.input_dir,
+            data.out,
+            expert_ratio=data.expert_ratio,
+            eval_rows=data.eval_rows,
+            seed=data.seed,
+            system_prompt=data.system_prompt,
+        )
+    return DataFacts(manifest.expert_rows, manifest.rl_rows, manifest.eval_rows)
+
+
+def verl_is_legacy() -> bool:
+    """Whether the installed verl is older than 0.8; false without verl, as for the version that is locked."""
+    try:
+        major, minor = metadata.version("verl").split(".")[:2]
+    except metadata.PackageNotFoundError:
+        return False
+    return (int(major), int(minor)) < (0, 8)
+
+
+def run_folders(spec: ExperimentSpec, run_dir: Path, *, with_metrics: bool = True) -> Folders:
+    """The absolute paths of a run in `run_dir`."""
+    root = run_dir.absolute()
+    return Folders(
+        str(root / "checkpoints"), str(root / "metrics.jsonl") if with_metrics else None, spec.data.out
+    )
+
+
+def check(spec: ExperimentSpec, run_dir: Path) -> None:
+    """Refuse what can be refused without the data, writing nothing.
+
+    Raises:
+        ConfigError: numbers that cannot agree, or a value under `trinity:` that Trinity does not take.
+    """
+    config = to_trinity(spec, assumed_facts(spec), run_folders(spec, run_dir))
+    if spec.trinity:
+        # slow to import; only hand-set values can be foreign to Trinity
+        from chord_exp.trinity_schema import check_schema
+
+        check_schema(config)
+
+
+def plan(spec: ExperimentSpec, run_dir: Path) -> int:
+    """Print what would run."""
+    from chord_exp.hand_set import flatten
+    from chord_exp.plan import show
+
+    facts = read_facts(spec, required=False)
+    to_trinity(spec, facts, run_folders(spec, run_dir))
+    show(spec, facts, derive(spec, facts), flatten(spec.trinity))
+    return SUCCEEDED
+
+
+def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
+    """Write the YAML that `trinity run --config` takes.
+
+    Raises:
+        ConfigError: the file exists with other content, or cannot be written.
+    """
+    facts = read_facts(spec, required=False)
+    # Trinity's own loss needs no chord_exp on the cluster; neither must the monitor then
+    folders = run_folders(spec, run_dir, with_metrics=spec.loss == "exact")
+    config = to_trinity(spec, facts, folders, verl_legacy=verl_is_legacy())
+    write_new(target, to_yaml(config))
+    _warn(spec, facts)
+    print(f"{target}: start it with `trinity run --config {target}` on a running Ray cluster")
+    return SUCCEEDED
+
+
+def write_new(target: Path, text: str) -> None:
+    """Write a file whole or not at all; a file with the same content is left as it is.
+
+    Raises:
+        ConfigError: another file is there, or the place cannot be written.
+    """
+    try:
+        if target.exists():
+            if target.is_file() and target.read_text(encoding="utf-8") == text:
+                return
+            raise ConfigError(f"{target} exists and differs", "export_to", "remove it, or give another name")
+        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as handle:
+            handle.write(text)
+        os.chmod(handle.name, 0o644)
+        os.replace(handle.name, target)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {target}: {error.strerror}", "export_to", "give a file in an existing folder"
+        ) from error
+
+
+def run(spec: ExperimentSpec, run_dir: Path, overrides: Sequence[str]) -> int:
+    """Train; returns the process exit code."""
+    from chord_exp.launch.run import run_experiment
+
+    facts = read_facts(spec, required=True)
+    _warn(spec, facts)
+    return run_experiment(launch_of(spec, facts, run_dir, overrides), run_dir)
+
+
+def launch_of(spec: ExperimentSpec, facts: DataFacts, run_dir: Path, overrides: Sequence[str]) -> Launch:
+    """The plain values that starting a run takes."""
+    from chord_exp.launch.run import Launch, Stage
+
+    config = to_trinity(spec, facts, run_folders(spec, run_dir), verl_legacy=verl_is_legacy())
+    stages = derive(spec, facts).stages
+    return Launch(
+        name=spec.name,
+        project=spec.project,
+        variant=spec.variant,
+        seed=spec.seed,
+        engine=spec.cluster.engine,
+        ray_address=spec.cluster.ray_address,
+        resume=spec.resume,
+        config=config,
+        yaml=to_yaml(config),
+        stages=tuple(Stage(stage.kind if len(stages) > 1 else "", stage.steps) for stage in stages),
+        # Trinity's own CHORD loss may log NaN for a micro-batch with one side only
+        losses_are_true=spec.loss == "exact",
+        overrides=list(overrides),
+    )
+
+
+def _warn(spec: ExperimentSpec, facts: DataFacts) -> None:
+    for warning in derive(spec, facts).warnings:
+        print(f"chord_exp: warning: {warning}", file=sys.stderr)

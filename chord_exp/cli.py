@@ -1,0 +1,228 @@
+"""The command line: Hydra composes and runs, this checks beforehand and says what is wrong in one line.
+
+Hydra creates the run folder before it calls the program. So a run or a sweep is composed and checked once
+beforehand, and only what passes reaches Hydra; what prints something (`--cfg`, `--info`, `--help`,
+completion) goes to Hydra at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from chord_exp import compose
+from chord_exp.errors import BAD_INPUT, INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, ConfigError
+from chord_exp.spec import ExperimentSpec
+
+VERSION_BASE = "1.3"
+PROGRAM = "chord_exp"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One checked experiment of a command line, not started yet."""
+
+    spec: ExperimentSpec
+    command: compose.Command
+    run_dir: Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = _wants_debug(arguments)
+    try:
+        return _main(arguments, debug)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else SUCCEEDED if stop.code is None else RUN_FAILED
+    except Exception as error:
+        return _report(error, debug)
+
+
+def _wants_debug(arguments: Sequence[str]) -> bool:
+    asked = any(
+        re.fullmatch(r"\+{0,2}debug=(true|1|yes|on)", argument, re.IGNORECASE) for argument in arguments
+    )
+    return asked or os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def _report(error: Exception, debug: bool) -> int:
+    from chord_exp.refusals import REFUSALS, translate
+
+    if debug:
+        traceback.print_exc()
+    if isinstance(error, REFUSALS):
+        error = translate(error)
+    if isinstance(error, ChordExpError):
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.exit_code
+    text = " ".join(str(error).split())
+    print(f"{PROGRAM}: unexpected {type(error).__name__}: {text} -> debug=true shows where", file=sys.stderr)
+    return RUN_FAILED
+
+
+def _main(arguments: list[str], debug: bool) -> int:
+    compose.register_schema()
+    flags = get_args_parser().parse_args(arguments)
+    shows = flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion
+    if shows or flags.experimental_rerun or flags.config_path:
+        return _hand_to_hydra(arguments, debug)
+    jobs = _checked_jobs(flags)
+    if jobs and all(job.command.action != "run" for job in jobs):
+        # nothing trains: no run folder
+        return max(_perform(job, []) for job in jobs)
+    return _hand_to_hydra(arguments, debug)
+
+
+def _perform(job: Job, overrides: Sequence[str]) -> int:
+    from chord_exp import actions
+
+    if job.command.action == "plan":
+        return actions.plan(job.spec, job.run_dir)
+    if job.command.action == "export":
+        return actions.export(job.spec, job.run_dir, Path(str(job.command.export_to)))
+    return actions.run(job.spec, job.run_dir, overrides)
+
+
+def _checked_jobs(flags: Namespace) -> list[Job]:
+    """Compose and check every experiment of the command line.
+
+    Empty for a sweep whose jobs only its sweeper knows; each job is then checked when it starts.
+    """
+    from chord_exp import actions
+
+    jobs = []
+    with hydra.initialize_config_module("chord_exp.conf", version_base=VERSION_BASE, job_name=PROGRAM):
+        for overrides, swept in _expand(flags):
+            job = _job(_compose(flags, overrides), swept)
+            actions.check(job.spec, job.run_dir)
+            jobs.append(job)
+    if all(job.command.action == "run" for job in jobs):
+        for job in jobs:
+            _prepare_run(job)
+    return jobs
+
+
+def _prepare_run(job: Job) -> None:
+    from chord_exp import actions
+
+    facts = actions.read_facts(job.spec, required=True)
+    actions.to_trinity(job.spec, facts, actions.run_folders(job.spec, job.run_dir))
+
+
+def _compose(flags: Namespace, overrides: Sequence[str]) -> DictConfig:
+    extra = [f"hydra.searchpath=[file://{Path(flags.config_dir).absolute()}]"] if flags.config_dir else []
+    name = flags.config_name or compose.CONFIG_NAME
+    return hydra.compose(name, overrides=[*overrides, *extra], return_hydra_config=True)
+
+
+def _expand(flags: Namespace) -> Iterator[tuple[list[str], bool]]:
+    """The overrides of each job of the command line, and whether it belongs to a sweep."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    loader = GlobalHydra.instance().config_loader()
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = parser.parse_overrides(flags.overrides)
+    base = _compose(
+        flags, [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    )
+    if not flags.multirun and base.hydra.mode != RunMode.MULTIRUN:
+        yield flags.overrides, False
+    elif str(base.hydra.sweeper._target_).endswith(".BasicSweeper"):
+        params = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
+        swept = parser.parse_overrides([*params, *flags.overrides])
+        for batch in BasicSweeper.split_arguments(swept, max_batch_size=None):
+            yield from ((list(overrides), True) for overrides in batch)
+
+
+def _job(config: DictConfig, swept: bool) -> Job:
+    spec, command = compose.read(_without_hydra(config))
+    chosen = any(str(override).startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra)
+    if chosen or command.action == "run":
+        run_dir = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
+    else:
+        # an exported file must not change with the clock
+        run_dir = Path("outputs", spec.name, "exported").absolute()
+    if command.action == "run" and not swept:
+        _check_run_folder(spec, run_dir, chosen)
+    return Job(spec, command, run_dir)
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    job = config.copy()
+    OmegaConf.set_struct(job, False)
+    job.pop("hydra", None)
+    return job
+
+
+def _check_run_folder(spec: ExperimentSpec, run_dir: Path, chosen: bool) -> None:
+    if spec.resume and not chosen:
+        raise ConfigError(
+            "resume=true does not say which run to go on with",
+            "resume",
+            "add hydra.run.dir=FOLDER of that run",
+        )
+    if (run_dir / "run.json").exists() and not spec.resume:
+        raise ConfigError(
+            f"{run_dir} already holds a run",
+            "hydra.run.dir",
+            "add resume=true to go on with it, or give another folder",
+        )
+
+
+def _hand_to_hydra(arguments: list[str], debug: bool) -> int:
+    codes: list[int] = []
+
+    def task(config: DictConfig) -> None:
+        try:
+            spec, command = compose.read(config)
+            settings = HydraConfig.get()
+            job = Job(spec, command, Path(settings.runtime.output_dir))
+            codes.append(_perform(job, list(settings.overrides.task)))
+        except KeyboardInterrupt:
+            codes.append(INTERRUPTED)
+        except Exception as error:  # one bad job of a sweep must not hide the others
+            codes.append(_report(error, debug))
+        if codes[-1] == INTERRUPTED:
+            raise SystemExit(INTERRUPTED)
+
+    start = hydra.main(
+        version_base=VERSION_BASE, config_path=compose.CONFIG_PATH, config_name=compose.CONFIG_NAME
+    )(task)
+    with _command_line(arguments):
+        start()
+    failed = {code for code in codes if code != SUCCEEDED}
+    return SUCCEEDED if not failed else BAD_INPUT if failed == {BAD_INPUT} else RUN_FAILED
+
+
+@contextmanager
+def _command_line(arguments: list[str]) -> Iterator[None]:
+    """Hydra reads sys.argv, and prints tracebacks and exits by itself unless this variable makes it raise."""
+    before, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    had = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = before
+        if had is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = had

@@ -1,0 +1,139 @@
+"""From Hydra's configuration to an ExperimentSpec.
+
+The schema that Hydra checks keys and types against is made from the dataclasses of `spec`: OmegaConf cannot
+compose into frozen dataclasses, and a second list of fields would drift from the first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+import chord_exp
+from chord_exp.errors import ConfigError
+from chord_exp.spec import ExperimentSpec
+
+CONFIG_PATH = "pkg://chord_exp.conf"
+CONFIG_NAME = "config"
+SCHEMA_NAME = "experiment_schema"
+ACTIONS = ("run", "plan", "export")
+TINY_MODEL = "builtin:tiny"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to do with the experiment: the keys that say nothing about the experiment itself."""
+
+    # run, plan or export
+    action: str
+    # file that action=export writes
+    export_to: str | None
+    # show tracebacks
+    debug: bool
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS:
+            raise ConfigError(
+                f"action={self.action} is not known", "action", f"use one of {', '.join(ACTIONS)}"
+            )
+        if self.action == "export" and not self.export_to:
+            raise ConfigError("action=export needs a file to write", "export_to", "add export_to=my.yaml")
+
+
+def _mutable_twin(name: str, sources: Sequence[type]) -> type:
+    """A dataclass with the fields of all `sources`, not frozen, without checks or values."""
+    twins = []
+    for source in sources:
+        hints = typing.get_type_hints(source)
+        for field in dataclasses.fields(source):
+            kind = hints[field.name]
+            if dataclasses.is_dataclass(kind):
+                kind = _mutable_twin(cast(type, kind).__name__, [cast(type, kind)])
+            elif typing.get_origin(kind) is not None and issubclass(typing.get_origin(kind), Mapping):
+                kind = dict[str, Any]
+            twins.append((field.name, kind, dataclasses.field(default=MISSING)))
+    return dataclasses.make_dataclass(name, twins)
+
+
+def schema() -> DictConfig:
+    """Keys and types of the whole configuration; every value comes from conf/."""
+    root = OmegaConf.structured(_mutable_twin("the configuration", [ExperimentSpec, Command]))
+    # Trinity's keys are not this package's to list: `trinity.` takes any key without a +
+    root.trinity = {}
+    OmegaConf.set_struct(root.trinity, False)
+    return cast(DictConfig, root)
+
+
+def register_schema() -> None:
+    """Make the schema known to Hydra, under the name that conf/config.yaml starts its defaults list with."""
+    ConfigStore.instance().store(SCHEMA_NAME, schema())
+
+
+def known_keys() -> list[str]:
+    """Every dotted key of the configuration, groups of keys included."""
+
+    def walk(cls: type, prefix: str) -> list[str]:
+        hints = typing.get_type_hints(cls)
+        found = []
+        for field in dataclasses.fields(cls):
+            found.append(prefix + field.name)
+            if dataclasses.is_dataclass(hints[field.name]):
+                found += walk(hints[field.name], f"{prefix}{field.name}.")
+        return found
+
+    return walk(ExperimentSpec, "") + walk(Command, "")
+
+
+def read(config: DictConfig) -> tuple[ExperimentSpec, Command]:
+    """Check a composed configuration and turn it into a specification with absolute paths.
+
+    Raises:
+        ConfigError: a value out of its range.
+        omegaconf.errors.OmegaConfBaseException: an unknown key, a wrong type or a missing value.
+    """
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    # composing lets `+model.typo=1` in; a merge into the schema does not
+    checked = OmegaConf.merge(schema(), cast(dict, values))
+    plain = cast(dict[str, Any], OmegaConf.to_container(checked, resolve=False, throw_on_missing=True))
+    command = Command(**{field.name: plain.pop(field.name) for field in dataclasses.fields(Command)})
+    plain["model"]["path"] = _model_path(plain["model"]["path"])
+    data = plain["data"]
+    data["out"] = _absolute(data["out"])
+    data["input_dir"] = None if data["input_dir"] is None else _absolute(data["input_dir"])
+    return _build(ExperimentSpec, plain), command
+
+
+def _build(cls: type, values: dict[str, Any]) -> Any:
+    hints = typing.get_type_hints(cls)
+    return cls(
+        **{
+            key: _build(hints[key], value) if dataclasses.is_dataclass(hints[key]) else value
+            for key, value in values.items()
+        }
+    )
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path.strip() else path
+
+
+def _model_path(path: str) -> str:
+    """The tiny model of this package, a folder made absolute, or a hub id as it is."""
+    if path == TINY_MODEL:
+        return str(Path(chord_exp.__file__).parent / "tiny" / "model")
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return str(folder.absolute())
+    looks_local = path.startswith(("/", "./", "../", "~")) or path.count("/") > 1
+    if looks_local:
+        raise ConfigError(
+            f"model.path={path} is no folder", "model.path", "give the folder of a checkpoint, or a hub id"
+        )
+    return path

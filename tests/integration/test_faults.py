@@ -1,0 +1,136 @@
+"""Runs that are hurt on purpose: each must end with the right status, exit code and message, leave nothing running, and go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rewards import NAN_AFTER_CALLS, RAISE_AFTER_CALLS
+from running import Run, ended_at_exit, finish, start
+from safetensors.torch import load_file
+
+HERE = str(Path(__file__).parent)
+STEPS = 12
+
+
+def check_failed(run: Run, output: str, *signs: str) -> None:
+    assert run.process.returncode == 1, output
+    record = run.record
+    assert record["status"] == "failed"
+    assert record["completed_steps"] < record["planned_steps"]
+    told = " ".join(str(part) for part in record["error"].values())
+    for sign in signs:
+        assert sign in told, told
+    assert record["error"]["what"] in output.replace("\n", " ")
+    assert "Traceback" not in output
+    assert run.processes() == []
+
+
+def check_resumes(run: Run, *overrides: str, env: dict[str, str] | None = None) -> Run:
+    again, output = finish(run.folder, f"total_steps={STEPS}", "resume=true", *overrides, env=env)
+    assert again.process.returncode == 0, output
+    assert again.record["status"] == "succeeded"
+    assert again.record["attempt"] > 1
+    assert sorted(again.series("actor/mu")) == list(range(1, STEPS + 1))
+    return again
+
+
+@pytest.mark.parametrize(
+    ("title", "sign"), [("LocalTrainer", "trainer"), ("LocalExplorer", "explorer"), ("raylet", "Ray")]
+)
+def test_a_killed_process_fails_the_run_and_the_run_goes_on(tmp_path: Path, title: str, sign: str) -> None:
+    run = start(tmp_path / "run", f"total_steps={STEPS}")
+    with ended_at_exit(run):
+        run.wait_for_step(5)
+        run.kill(title)
+        check_failed(run, run.wait(), sign)
+    check_resumes(run)
+
+
+def test_nan_fails_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:
+    broken = {"PYTHONPATH": HERE, NAN_AFTER_CALLS: "40"}
+    run, output = finish(tmp_path / "run", f"total_steps={STEPS}", "data.reward=rewards.RewardThatBreaks", env=broken)
+    check_failed(run, output, "not finite", "mu_peak")
+    last = max(run.folder.glob("checkpoints/*/*/global_step_*/actor/huggingface/model.safetensors"))
+    assert all(tensor.isfinite().all() for tensor in load_file(last).values())
+    check_resumes(run)
+
+
+def test_a_reward_that_raises_fails_the_run_instead_of_hanging_it(tmp_path: Path) -> None:
+    broken = {"PYTHONPATH": HERE, RAISE_AFTER_CALLS: "24"}
+    run, output = finish(tmp_path / "run", f"total_steps={STEPS}", "data.reward=rewards.RewardThatBreaks", env=broken)
+    check_failed(run, output, "rollouts of step")
+
+
+def test_ctrl_c_stops_cleanly_and_the_resumed_run_equals_one_never_stopped(tmp_path: Path) -> None:
+    run = start(tmp_path / "run", f"total_steps={STEPS}")
+    with ended_at_exit(run):
+        run.wait_for_step(5)
+        run.process.send_signal(signal.SIGINT)
+        output = run.wait()
+        assert run.process.returncode == 130, output
+        assert run.record["status"] == "stopped"
+        assert run.processes() == []
+    again = check_resumes(run)
+    whole, output = finish(tmp_path / "whole", f"total_steps={STEPS}")
+    assert whole.process.returncode == 0, output
+    left, right = load_file(again.weights(STEPS)), load_file(whole.weights(STEPS))
+    assert left.keys() == right.keys()
+    assert all(left[name].equal(right[name]) for name in left)
+    assert again.series("rollout/accuracy/mean") == whole.series("rollout/accuracy/mean")
+
+
+def test_ctrl_c_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    run = start(tmp_path / "run", f"total_steps={STEPS}")
+    with ended_at_exit(run):
+        run.wait_for_file("logs/phase.txt")
+        run.process.send_signal(signal.SIGINT)
+        run.process.send_signal(signal.SIGINT)
+        output = run.wait()
+        assert run.process.returncode == 130, output
+        assert run.processes() == []
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(tmp_path: Path) -> None:
+    run = start(tmp_path / "run", f"total_steps={STEPS}")
+    with ended_at_exit(run):
+        run.wait_for_step(7)
+        run.kill("LocalTrainer")
+        check_failed(run, run.wait())
+    newest = max(run.folder.glob("checkpoints/*/*/global_step_*"), key=lambda path: int(path.name.rsplit("_")[-1]))
+    file = newest / "actor" / "huggingface" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    check_resumes(run)
+    assert newest.with_suffix(".corrupt").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_fails_the_run_is_named_and_the_run_goes_on_when_there_is_room(small_disk: Path) -> None:
+    run = start(small_disk / "run", f"total_steps={STEPS}")
+    with ended_at_exit(run):
+        run.wait_for_step(3)
+        fill = small_disk / "fill"
+        with open(fill, "wb") as stream:
+            try:
+                while True:
+                    stream.write(os.urandom(1 << 16))
+                    stream.flush()
+            except OSError:
+                pass
+        check_failed(run, run.wait(), "disk", "free some space")
+    fill.unlink()
+    check_resumes(run, "cluster.max_checkpoints_to_keep=1")

@@ -1,0 +1,156 @@
+"""One experiment through the real Trinity loop, from the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from running import SMALL, Run, finish
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from chord_exp import metrics
+from chord_exp.schedule import MuSchedule, mu_at
+
+
+def test_a_run_succeeds_says_so_and_leaves_nothing_running(finished: tuple[Run, str]) -> None:
+    run, output = finished
+    assert run.process.returncode == 0, output
+    record = run.record
+    assert (record["status"], record["planned_steps"], record["completed_steps"]) == ("succeeded", 6, 6)
+    assert record["error"] is None
+    assert run.processes() == []
+
+
+def test_the_record_holds_what_it_takes_to_repeat_the_run(finished: tuple[Run, str]) -> None:
+    record = finished[0].record
+    assert record["versions"]["trinity-rft"].startswith("0.6.")
+    assert "total_steps=6" in record["overrides"]
+    assert len(record["config_hash"]) == 64
+    assert record["seed"] == 42
+    assert record["seconds"] > 0
+    assert set(record["best_metrics"]) >= {metrics.ACCURACY, metrics.REWARD}
+    assert "${" not in (finished[0].folder / "trinity.yaml").read_text()
+
+
+def test_every_step_is_logged_with_the_mu_of_the_schedule_and_finite_losses(finished: tuple[Run, str]) -> None:
+    run, _ = finished
+    trinity = (run.folder / "trinity.yaml").read_text()
+    import yaml
+
+    args = yaml.safe_load(trinity)["algorithm"]["policy_loss_fn_args"]
+    schedule = MuSchedule(args["mu_warmup_steps"], args["mu_decay_steps"], args["mu_peak"], args["mu_valley"])
+    mu = run.series(metrics.MU)
+    assert list(mu) == [1, 2, 3, 4, 5, 6]
+    for step, value in mu.items():
+        assert value == pytest.approx(mu_at(step, schedule), abs=1e-9)
+    assert metrics.non_finite(run.rows) is None
+    for step in mu:
+        total = run.series("actor/loss")[step]
+        parts = (1 - mu[step]) * run.series("actor/usual/pg_loss")[step] + mu[step] * run.series("actor/expert/sft_loss")[step]
+        assert total == pytest.approx(parts, abs=1e-6)
+
+
+def test_rollouts_are_strictly_on_policy_and_no_prompt_is_cut(finished: tuple[Run, str]) -> None:
+    run, _ = finished
+    versions = run.series("rollout/model_version")
+    assert versions == {step: step - 1 for step in range(1, 7)}
+    for log in run.folder.glob("logs/explorer_rollout_model*.log"):
+        assert "truncated" not in log.read_text()
+    # on-policy: the first ratio of new to old probability is one
+    assert all(abs(kl) < 1e-4 for kl in run.series("actor/usual/ppo_kl").values())
+
+
+def test_held_out_accuracy_is_measured_before_and_after(finished: tuple[Run, str]) -> None:
+    run, output = finished
+    accuracy = run.series(metrics.ACCURACY)
+    assert {0, 6} <= set(accuracy)
+    assert "held-out accuracy:" in output
+
+
+def test_the_output_is_short_and_names_every_place(finished: tuple[Run, str]) -> None:
+    run, output = finished
+    for name in ("run.json", "metrics.jsonl", "trinity.yaml", "logs", "checkpoints"):
+        assert str(run.folder / name) in output
+    assert "INFO" not in output
+    assert "Traceback" not in output
+    assert len(output.splitlines()) < 60
+
+
+def test_the_final_checkpoint_is_a_model_that_anyone_can_load(finished: tuple[Run, str]) -> None:
+    folder = finished[0].weights(6).parent
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "1 + 1"}], tokenize=False, add_generation_prompt=True)
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    assert model.generate(ids, max_new_tokens=3).shape[1] > ids.shape[1]
+
+
+def test_a_used_folder_is_neither_resumed_nor_overwritten_unasked(finished: tuple[Run, str]) -> None:
+    run, _ = finished
+    before = (run.folder / "run.json").read_bytes()
+    again, output = finish(run.folder, "total_steps=6")
+    assert again.process.returncode == 2
+    assert "already holds a run" in output
+    assert "resume=true" in output
+    assert (run.folder / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("variant", "logged"),
+    [
+        ("phi", "actor/expert/sft_phi_loss"),
+        ("grpo", "actor/usual/pg_loss"),
+        ("sft", "actor/expert/sft_loss"),
+    ],
+)
+def test_each_variant_trains_and_is_evaluated_on_the_same_held_out_rows(tmp_path: Path, variant: str, logged: str) -> None:
+    run, output = finish(tmp_path / "run", "total_steps=3", f"variant={variant}")
+    assert run.process.returncode == 0, output
+    assert list(run.series(logged)) == [1, 2, 3]
+    assert {0, 3} <= set(run.series(metrics.ACCURACY)), output
+
+
+def test_sft_then_grpo_runs_both_stages_and_the_second_starts_from_the_first(tmp_path: Path) -> None:
+    run, output = finish(tmp_path / "run", "total_steps=4", "variant=sft_then_grpo")
+    assert run.process.returncode == 0, output
+    record = run.record
+    assert record["completed_steps"] == record["planned_steps"]
+    stages = {row["stage"] for row in run.rows if row["source"] == "trainer"}
+    assert stages == {"sft", "grpo"}
+    assert "global_step" in (run.folder / "logs" / "explorer_runner_0.log").read_text()
+
+
+def test_the_stock_loss_of_trinity_runs_too(tmp_path: Path) -> None:
+    run, output = finish(tmp_path / "run", "total_steps=2", "loss=stock", "expert_data_ratio=0.5")
+    assert run.process.returncode == 0, output
+    assert run.record["status"] == "succeeded"
+
+
+def test_any_small_causal_model_folder_will_do(tmp_path: Path) -> None:
+    folder = tmp_path / "llama"
+    tiny = Path(sys.modules["chord_exp"].__file__).parent / "tiny" / "model"
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    run, output = finish(tmp_path / "run", "total_steps=2", f"model.path={folder}", "model.name=llama")
+    assert run.process.returncode == 0, output
+    # an untrained model earns nothing, and the user is told that GRPO learnt nothing
+    assert "reward 0" in output
+
+
+def test_a_swept_command_line_gives_each_job_its_own_folder_and_record(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "chord_exp", "-m", *SMALL, "total_steps=1", "mu_peak=0.2,0.4", f"hydra.sweep.dir={tmp_path}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert result.returncode == 0, result.stdout + result.stderr
+    folders = sorted(path.parent for path in tmp_path.rglob("run.json"))
+    assert len(folders) == 2
+    peaks = {next(word for word in Run(folder, None).record["overrides"] if "mu_peak" in word) for folder in folders}
+    assert peaks == {"mu_peak=0.2", "mu_peak=0.4"}

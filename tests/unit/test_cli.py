@@ -1,0 +1,317 @@
+"""The command line: what it prints, what it refuses, what it leaves behind, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chord_exp.cli import main
+from chord_exp.errors import INTERRUPTED, RunFailed
+from chord_exp.prepare import load_manifest
+
+ROWS = [
+    {"prompt": f"What is {a} + {b}?", "response": f"\\boxed{{{a + b}}}"} for a in range(12) for b in range(12)
+]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty working folder with a small folder of SFT data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    (tmp_path / "sft_data").mkdir()
+    (tmp_path / "sft_data" / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Replaces the training itself; records what it was asked to run and returns the codes it is given."""
+    calls, codes = [], []
+
+    def run_experiment(launch, run_dir):
+        calls.append((launch, run_dir))
+        outcome = codes.pop(0) if codes else 0
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr("chord_exp.launch.run.run_experiment", run_experiment)
+    run_experiment.calls, run_experiment.codes = calls, codes
+    return run_experiment
+
+
+def mu_peak_of(launch) -> float:
+    return launch.config["algorithm"]["policy_loss_fn_args"]["mu_peak"]
+
+
+def left_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"sft_data"}
+
+
+def refused(capsys, arguments: list[str]) -> str:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 1 and "Traceback" not in captured.err, captured.err
+    return lines[0]
+
+
+SMALL = ["data.eval_rows=8", "total_steps=4", "mu_schedule=constant"]
+
+
+def test_a_run_gets_its_folder_its_data_and_its_overrides(place, started):
+    assert main(["mu_peak=0.4", *SMALL, "hydra.run.dir=here"]) == 0
+    ((launch, run_dir),) = started.calls
+    assert mu_peak_of(launch) == 0.4
+    assert run_dir == place / "here" and (run_dir / ".hydra" / "overrides.yaml").exists()
+    assert launch.overrides == ["mu_peak=0.4", *SMALL]
+    assert [(stage.name, stage.planned_steps) for stage in launch.stages] == [("", 4)]
+    assert launch.config["checkpoint_root_dir"] == str(run_dir / "checkpoints")
+    assert yaml.safe_load(launch.yaml) == launch.config
+    prepared = Path(launch.config["buffer"]["explorer_input"]["taskset"]["path"]).parent
+    manifest = load_manifest(prepared)
+    assert manifest.eval_rows == 8
+    assert manifest.expert_rows + manifest.rl_rows + manifest.eval_rows == len(ROWS)
+
+
+def test_a_run_in_two_stages_says_what_each_will_do(place, started):
+    assert main([*SMALL, "variant=sft_then_grpo"]) == 0
+    ((launch, _),) = started.calls
+    assert [(stage.name, stage.planned_steps) for stage in launch.stages] == [("sft", 2), ("grpo", 2)]
+
+
+def test_a_run_without_a_folder_gets_one_of_its_own(place, started):
+    assert main(SMALL) == 0
+    assert started.calls[0][1].parent == place / "outputs" / "tiny-mu"
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 130])
+def test_the_exit_code_of_a_run_is_that_of_the_command(place, started, code):
+    started.codes.append(code)
+    assert main(SMALL) == code
+
+
+def test_an_error_of_a_run_is_one_line(place, started, capsys):
+    started.codes.append(RunFailed("the trainer died", "logs/trainer.log", "look there"))
+    assert main(SMALL) == 1
+    error = capsys.readouterr().err
+    assert (
+        "chord_exp: the trainer died [logs/trainer.log] -> look there" in error and "Traceback" not in error
+    )
+
+
+def test_an_unexpected_error_is_one_line_and_a_traceback_on_request(place, started, capsys):
+    started.codes += [KeyError("x"), KeyError("x")]
+    assert main(SMALL) == 1
+    error = capsys.readouterr().err
+    assert "unexpected KeyError" in error and "debug=true" in error and "Traceback" not in error
+    assert main([*SMALL, "debug=true"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_says_so(place, started):
+    started.codes.append(KeyboardInterrupt())
+    assert main(SMALL) == INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["mu_peka=0.4"],
+        ["model=qwen3_4"],
+        ["+foo=1"],
+        ["a=b=c"],
+        ["+model.typo=1"],
+        ["name=../x"],
+        ["name=/x"],
+        ["mu_peak=1.5"],
+        ["mu_peak=nan"],
+        ["lr=0"],
+        ["expert_data_ratio=0"],
+        ["expert_data_ratio=1"],
+        ["repeat_times=1"],
+        ["model.max_model_len=100"],
+        ["cluster=gpu_8", "cluster.engine_num=8"],
+        ["cluster=gpu_8", "cluster.engine_num=4", "loss=stock", "batch_size=7", "repeat_times=3"],
+        ["trinity.buffer.train_batch_size=99"],
+        ["trinity.explorer.runner_num=4"],
+        ["data=folder"],
+        ["data.input_dir=no_such_folder"],
+        ["data.input_dir=empty"],
+        ["data=prepared", "data.out=no_such_folder"],
+        ["resume=true"],
+        ["action=plna"],
+        ["action=export"],
+        ["-m", "mu_peak=0.1,1.5"],
+        ["-m", "model=tiny,tyni"],
+        ["hydra.run.dri=x"],
+    ],
+    ids=" ".join,
+)
+def test_a_refused_command_is_one_line_exit_2_and_leaves_nothing(place, started, capsys, arguments):
+    (place / "empty").mkdir()
+    refused(capsys, arguments)
+    assert started.calls == []
+    assert left_in(place) - {"empty"} <= {"outputs"}
+    assert not list(place.glob("outputs/**/.hydra")) and not list(place.glob("outputs/tiny-*"))
+    assert not (place / "multirun").exists()
+
+
+def test_a_used_run_folder_is_refused_and_left_as_it_was(place, started, capsys):
+    assert main([*SMALL, "hydra.run.dir=here"]) == 0
+    (place / "here" / "run.json").write_text("{}", encoding="utf-8")
+    before = (place / "here" / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
+    assert "already holds a run" in refused(capsys, ["lr=1e-3", *SMALL, "hydra.run.dir=here"])
+    assert (place / "here" / ".hydra" / "overrides.yaml").read_text(encoding="utf-8") == before
+    assert main([*SMALL, "hydra.run.dir=here", "resume=true"]) == 0
+    assert started.calls[-1][0].resume
+
+
+def test_a_sweep_runs_every_job_and_tells_of_the_failed_one(place, started):
+    started.codes += [0, 1, 0]
+    assert main(["-m", "mu_peak=0.1,0.2,0.3", "hydra.sweep.dir=sweep", *SMALL]) == 1
+    assert [mu_peak_of(launch) for launch, _ in started.calls] == [0.1, 0.2, 0.3]
+    assert [run_dir for _, run_dir in started.calls] == [place / "sweep" / str(number) for number in range(3)]
+
+
+def test_a_sweep_stops_when_interrupted(place, started):
+    started.codes += [130]
+    assert main(["-m", "mu_peak=0.1,0.2", "hydra.sweep.dir=sweep", *SMALL]) == INTERRUPTED
+    assert len(started.calls) == 1
+
+
+def test_a_sweep_over_options_composes_each(place, started):
+    assert main(["-m", "variant=mu,phi,sft", "hydra.sweep.dir=sweep", *SMALL]) == 0
+    assert [launch.variant for launch, _ in started.calls] == ["mu", "phi", "sft"]
+
+
+def test_a_plan_prints_and_leaves_no_run_folder(place, started, capsys):
+    assert main(["action=plan", "cluster=gpu_8", "model=qwen3_4b", "total_steps=50"]) == 0
+    assert "GPU split" in capsys.readouterr().out
+    assert started.calls == [] and not list(place.glob("outputs/qwen*"))
+
+
+def test_a_plan_without_data_says_what_it_assumes(place, started, capsys):
+    assert main(["action=plan", "data.input_dir=not_here_yet"]) == 0
+    assert "assumed" in capsys.readouterr().out
+    assert left_in(place) == set()
+
+
+def test_several_plans_in_one_command(place, capsys):
+    assert main(["-m", "action=plan", "variant=sft,grpo"]) == 0
+    out = capsys.readouterr().out
+    assert "Stage sft" in out and "Stage grpo" in out
+    assert not (place / "multirun").exists()
+
+
+def test_export_writes_a_yaml_that_trinity_reads(place, capsys):
+    command = ["action=export", "export_to=my.yaml", "cluster=gpu_8", "model=qwen3_4b"]
+    assert main(command) == 0
+    text = (place / "my.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["cluster"]["gpu_per_node"] == 8
+    assert "${" not in text and "???" not in text
+    assert main(command) == 0, "the same export again changes nothing"
+    assert (place / "my.yaml").read_text(encoding="utf-8") == text
+
+
+def test_export_of_the_stock_loss_needs_no_package_of_ours(place):
+    assert main(["action=export", "export_to=my.yaml", "loss=stock", "cluster=gpu_8", "model=qwen3_4b"]) == 0
+    assert "chord_exp." not in (place / "my.yaml").read_text(encoding="utf-8")
+
+
+def test_export_overwrites_no_other_file(place, capsys):
+    (place / "my.yaml").write_text("mine", encoding="utf-8")
+    assert "exists and differs" in refused(capsys, ["action=export", "export_to=my.yaml"])
+    assert (place / "my.yaml").read_text(encoding="utf-8") == "mine"
+    assert "cannot write" in refused(capsys, ["action=export", "export_to=no/such/folder/my.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--cfg", "job"], "mu_peak: 0.6"),
+        (["--cfg", "job", "--resolve", "model=qwen3_4b"], "lr: 1.0e-06"),
+        (["--cfg", "hydra"], "outputs/"),
+        (["--info", "defaults-tree"], "mu_schedule"),
+        (["--help"], "mu_schedule"),
+    ],
+)
+def test_hydra_s_own_questions_are_answered(place, capsys, arguments, words):
+    assert main(arguments) == 0
+    assert words in capsys.readouterr().out
+    assert left_in(place) == set()
+
+
+def test_a_typing_error_in_a_question_to_hydra_is_refused_too(place, capsys):
+    assert "did you mean 'mu_peak'" in refused(capsys, ["--cfg", "job", "mu_peka=1"])
+
+
+def test_a_user_s_own_option_folder_is_read(place, started):
+    (place / "mine" / "mu_schedule").mkdir(parents=True)
+    (place / "mine" / "mu_schedule" / "steep.yaml").write_text(
+        "# @package _global_\nmu_warmup_steps: 1\nmu_decay_steps: 2\nmu_peak: 0.7\nmu_valley: 0.0\n",
+        encoding="utf-8",
+    )
+    assert main(["--config-dir", "mine", "mu_schedule=steep", "total_steps=4"]) == 0
+    assert mu_peak_of(started.calls[0][0]) == 0.7
+
+
+def run_module(place: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120)
+
+
+def test_the_module_exits_with_the_code(place):
+    done = run_module(place, "-m", "chord_exp", "mu_peka=1")
+    assert done.returncode == 2
+    assert done.stderr == "chord_exp: unknown key 'mu_peka' [mu_peka] -> did you mean 'mu_peak'?\n"
+
+
+def test_showing_the_configuration_imports_nothing_heavy(place):
+    code = (
+        "import sys; from chord_exp.cli import main; sys.argv = ['chord_exp']; main(['--cfg', 'job']);"
+        "print('HEAVY', "
+        "sorted({'torch', 'ray', 'trinity', 'transformers', 'datasets', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    assert run_module(place, "-c", code).stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_showing_the_configuration_costs_little_more_than_an_empty_hydra_app(place):
+    (place / "empty.py").write_text(
+        "import hydra\n@hydra.main(version_base='1.3', config_path=None)\ndef app(config): pass\napp()\n",
+        encoding="utf-8",
+    )
+
+    def seconds(*arguments: str) -> float:
+        """CPU seconds of the quickest of five: what other processes do at the same time must not count."""
+        taken = []
+        for _ in range(5):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            assert run_module(place, *arguments, "--cfg", "job").returncode == 0
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        return min(taken)
+
+    assert seconds("-m", "chord_exp") <= 1.5 * seconds("empty.py")
+
+
+def test_completion_lists_the_options(place):
+    environment = {**os.environ, "COMP_LINE": "chord_exp cluster=", "COMP_POINT": "18"}
+    done = subprocess.run(
+        [sys.executable, "-m", "chord_exp", "-sc", "query=bash"],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert {"cluster=gpu_8", "cluster=local"} <= set(done.stdout.split())

@@ -1,0 +1,74 @@
+"""The plan shows every derived number, for any variant and cluster."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from composing import FACTS, compose_spec
+from rich.console import Console
+
+from chord_exp.geometry import derive
+from chord_exp.hand_set import flatten
+from chord_exp.plan import mu_curve, render, show
+from chord_exp.spec import DataFacts
+
+
+def text_of(overrides: list[str], facts: DataFacts = FACTS) -> str:
+    spec = compose_spec(overrides)
+    out = io.StringIO()
+    Console(file=out, width=200).print(render(spec, facts, derive(spec, facts), flatten(spec.trinity)))
+    return out.getvalue()
+
+
+def row(text: str, label: str) -> str:
+    (line,) = [line for line in text.splitlines() if line.startswith(label)]
+    return line
+
+
+def test_the_plan_shows_the_derived_sizes_with_their_formulas():
+    text = text_of(["cluster=gpu_8", "model=qwen3_4b", "total_steps=500", "mu_schedule=seed_full"])
+    assert "192" in row(text, "U, rollouts") and "24 x repeat_times 8" in row(text, "U, rollouts")
+    assert "64" in row(text, "E, expert rows") and "0.2500" in row(text, "E, expert rows")
+    assert "256" in row(text, "T, rows")
+    assert "1,310,720" in row(text, "tokens a step")
+    assert "4 for 4 engines + 4 for the trainer" in row(text, "GPU split")
+    assert "4 trainer GPUs / sequence parallel 1" in row(text, "D, data-parallel")
+    assert "32,000" in row(text, "expert rows used") and "total_epochs 62" in row(text, "expert rows used")
+    assert "step 100: 0.600" in row(text, "values") and "step 400: 0.050" in row(text, "values")
+
+
+def test_hand_set_values_are_marked_as_such():
+    text = text_of(["trinity.algorithm.optimizer.weight_decay=0.1"])
+    assert "Set by hand" in text
+    assert "0.1" in row(text, "algorithm.optimizer.weight_decay")
+    assert "Set by hand" not in text_of([])
+
+
+def test_assumed_sizes_are_called_assumed():
+    text = text_of([], DataFacts(5000, 20000, 100, assumed=True))
+    assert "assumed" in row(text, "expert rows  ") and "! the data is not there" in text
+
+
+@pytest.mark.parametrize("variant", ["mu", "phi", "sft", "grpo", "sft_then_grpo"])
+@pytest.mark.parametrize("cluster", ["local", "gpu_1", "gpu_8"])
+def test_every_variant_and_cluster_has_a_plan(variant, cluster):
+    text = text_of([f"variant={variant}", f"cluster={cluster}", "model=qwen3_4b"])
+    assert ("Stage sft" in text) == (variant in ("sft", "sft_then_grpo"))
+    assert ("Stage grpo" in text) == (variant in ("grpo", "sft_then_grpo"))
+    assert ("μ over steps" in text) == (variant in ("mu", "phi"))
+
+
+def test_the_curve_rises_falls_and_keeps_to_its_width():
+    spec = compose_spec(["mu_schedule=seed_full", "mu_peak=1.0", "mu_valley=0.0"])
+    curve = mu_curve(spec, 500)
+    assert len(curve) == 60
+    assert curve[0] == curve[-1] == "▁"
+    assert curve[12] == "█"
+    assert len(mu_curve(spec, 1)) == 1
+
+
+def test_the_printed_plan_fits_its_page(capsys):
+    spec = compose_spec([])
+    show(spec, FACTS, derive(spec, FACTS), [])
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 120

@@ -1,0 +1,203 @@
+"""Trinity's own schema and validators accept what `to_trinity` writes, for every option of every group."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from composing import FACTS, FOLDERS, compose_spec
+
+from chord_exp.errors import ConfigError
+from chord_exp.geometry import derive
+from chord_exp.refusals import groups
+from chord_exp.spec import DataFacts, ExperimentSpec
+from chord_exp.trinity_config import EXPERT_BUFFER, Folders, to_trinity, to_yaml
+
+pytest.importorskip("trinity")
+
+
+def every_choice() -> list[list[str]]:
+    """Each option of each group alone, then the combinations whose parts meet in Trinity's validators."""
+    single = [[f"{group}={option}"] for group, options in groups().items() for option in options]
+    variants, clusters = groups()["variant"], ("gpu_1", "gpu_8", "multi_node")
+    model = "model=qwen3_4b"  # its batches are large enough for sixteen trainer GPUs
+    pairs = [
+        [model, f"variant={variant}", f"cluster={cluster}"] for variant in variants for cluster in clusters
+    ]
+    stock = [[model, "loss=stock", f"cluster={cluster}"] for cluster in clusters]
+    return single + pairs + stock
+
+
+@pytest.fixture(scope="module")
+def trinity_accepts(tmp_path_factory):
+    """Trinity's schema and validators on a configuration, each in a folder of its own; returns its stages."""
+    from trinity.common.config import Config, load_config
+
+    logging.getLogger("trinity").setLevel(logging.ERROR)
+
+    def accept(spec: ExperimentSpec) -> list[Config]:
+        scratch = tmp_path_factory.mktemp("run")
+        folders = Folders(
+            str(scratch / "checkpoints"), str(scratch / "metrics.jsonl"), str(scratch / "prepared")
+        )
+        path = scratch / "trinity.yaml"
+        path.write_text(to_yaml(to_trinity(spec, FACTS, folders)), encoding="utf-8")
+        config = load_config(str(path))
+        stages = list(config) if config.stages else [config]
+        return [stage.check_and_update() for stage in stages]
+
+    return accept
+
+
+@pytest.mark.parametrize("overrides", every_choice(), ids=" ".join)
+def test_trinity_accepts_every_choice_and_changes_none_of_its_sizes(trinity_accepts, overrides, tmp_path):
+    spec = compose_spec(overrides, tmp_path)
+    geometry = derive(spec, FACTS)
+    accepted = trinity_accepts(spec)
+    assert len(accepted) == len(geometry.stages)
+    for config, stage in zip(accepted, geometry.stages, strict=True):
+        assert config.mode == stage.gpus.mode
+        assert config.buffer.train_batch_size == stage.batch.rows
+        assert config.buffer.total_steps == config.trainer.total_steps == stage.steps
+        assert config.trainer.max_token_len_per_gpu == stage.max_token_len_per_gpu
+        assert config.cluster.trainer_gpu_num == stage.gpus.trainer
+        assert config.cluster.rollout_gpu_num == stage.gpus.rollout
+        assert config.algorithm.loss_agg_mode == config.algorithm.policy_loss_fn_args["loss_agg_mode"]
+        assert config.name.split("/")[0] == spec.name
+        if stage.batch.usual_rows:
+            assert config.explorer.eval_interval == stage.eval_interval
+            assert config.buffer.explorer_input.tasksets[0].repeat_times == spec.repeat_times
+
+
+@pytest.mark.parametrize("loss", ["exact", "stock"])
+@pytest.mark.parametrize("variant", ["mu", "phi", "sft", "grpo", "sft_then_grpo"])
+def test_trinity_builds_the_loss_from_the_arguments(trinity_accepts, variant, loss, tmp_path):
+    from trinity.algorithm import POLICY_LOSS_FN
+
+    for config in trinity_accepts(compose_spec([f"variant={variant}", f"loss={loss}"], tmp_path)):
+        POLICY_LOSS_FN.get(config.algorithm.policy_loss_fn)(
+            backend="verl", **config.algorithm.policy_loss_fn_args
+        )
+
+
+def test_the_sample_strategy_takes_exactly_the_derived_rows_and_finds_its_buffer(trinity_accepts, tmp_path):
+    from math import ceil
+
+    # 7 of 100 rows: Trinity's ceil(0.07 * 100) would be 8
+    spec = compose_spec(["batch_size=31", "repeat_times=3", "expert_data_ratio=0.07"], tmp_path)
+    stage = derive(spec, FACTS).stages[0]
+    assert (stage.batch.expert_rows, stage.batch.rows) == (7, 100)
+    (config,) = trinity_accepts(spec)
+    arguments = config.algorithm.sample_strategy_args
+    assert ceil(arguments["expert_data_ratio"] * config.buffer.train_batch_size) == stage.batch.expert_rows
+    expert = config.buffer.trainer_input.auxiliary_buffers[arguments["sft_dataset_name"]]
+    assert expert.schema_type == "sft"
+    assert expert.total_epochs * FACTS.expert_rows >= stage.steps * stage.batch.expert_rows
+
+
+def test_expert_rows_last_even_when_their_number_was_guessed(tmp_path):
+    guessed = DataFacts(5000, 20000, 100, assumed=True)
+    config = to_trinity(compose_spec([], tmp_path), guessed, FOLDERS)
+    assert config["buffer"]["trainer_input"]["auxiliary_buffers"][EXPERT_BUFFER]["total_steps"] == 80
+
+
+def test_stock_loss_needs_nothing_of_this_package_without_a_metrics_file(tmp_path):
+    folders = Folders(FOLDERS.checkpoint_root, None, "/data/prepared")
+    for variant in ("mu", "phi", "sft", "grpo", "sft_then_grpo"):
+        text = to_yaml(
+            to_trinity(compose_spec(["loss=stock", f"variant={variant}"], tmp_path), FACTS, folders)
+        )
+        assert "chord_exp" not in text.replace("chord_exp/tiny/model", "")
+
+
+def test_stock_loss_gets_the_sizes_that_make_it_exact(tmp_path):
+    spec = compose_spec(["loss=stock", "cluster=gpu_8", "cluster.ulysses_sequence_parallel_size=2"], tmp_path)
+    arguments = to_trinity(spec, FACTS, FOLDERS)["algorithm"]["policy_loss_fn_args"]
+    wanted = {
+        "use_dynamic_bsz": False,
+        "ppo_mini_batch_size": 1,
+        "ppo_micro_batch_size_per_gpu": 1,
+        "ngpus_trainer": 2,
+        "train_batch_size_usual": 24,
+        "train_batch_size_expert": 8,
+        "clip_range": 0.2,
+    }
+    assert {key: arguments[key] for key in wanted} == wanted
+    legacy = to_trinity(spec, FACTS, FOLDERS, verl_legacy=True)["algorithm"]["policy_loss_fn_args"]
+    assert (legacy["use_dynamic_bsz"], legacy["ppo_mini_batch_size"]) == (True, 32)
+
+
+def test_text_with_an_interpolation_survives_the_yaml(tmp_path, trinity_accepts):
+    from trinity.common.config import load_config
+
+    config = to_trinity(compose_spec([], tmp_path), FACTS, FOLDERS)
+    config["buffer"]["explorer_input"]["taskset"]["format"]["system_prompt"] = "pay ${price} 元"
+    path = tmp_path / "trinity.yaml"
+    path.write_text(to_yaml(config), encoding="utf-8")
+    assert load_config(str(path)).buffer.explorer_input.taskset.format.system_prompt == "pay ${price} 元"
+
+
+def test_a_hand_set_value_is_merged_last_and_into_every_stage(tmp_path):
+    overrides = ["variant=sft_then_grpo", "trinity.algorithm.optimizer.weight_decay=0.5"]
+    config = to_trinity(compose_spec(overrides, tmp_path), FACTS, FOLDERS)
+    assert config["algorithm"]["optimizer"]["weight_decay"] == 0.5
+    assert [stage["algorithm"]["optimizer"]["weight_decay"] for stage in config["stages"]] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("trinity.buffer.train_batch_size=99", ["99", "32", "batch_size"]),
+        ("trinity.algorithm.repeat_times=16", ["16", "4", "repeat_times"]),
+        ("trinity.algorithm.policy_loss_fn_args.mu_peak=0.9", ["0.9", "0.6", "mu_peak"]),
+        ("trinity.algorithm.sample_strategy_args.expert_data_ratio=0.5", ["0.5", "0.25"]),
+        ("trinity.cluster.gpu_per_node=8", ["8", "2", "cluster.gpu_per_node"]),
+        ("trinity.trainer.total_steps=5", ["5", "80", "total_steps"]),
+        ("trinity.buffer=7", ["7", "buffer.batch_size"]),
+        ("trinity.explorer.runner_num=16", ["runner_num", "runner_per_model"]),
+        ("trinity.trainer.trainer_config_path=x.yaml", ["trainer_config_path", "trainer_config"]),
+        (
+            "trinity.buffer.trainer_input.sft_warmup_dataset.path=x",
+            ["sft_warmup_dataset", "auxiliary_buffers"],
+        ),
+        ("trinity.trainer.trainer_config.actor.ppo_mini_batch_size=4", ["ppo_mini_batch_size", "batch_size"]),
+        ("trinity.trainer.trainer_config.actor.ppo_epochs=4", ["ppo_epochs", "cluster"]),
+    ],
+)
+def test_a_hand_set_value_that_contradicts_or_is_old_is_refused_with_the_fix(override, words, tmp_path):
+    with pytest.raises(ConfigError) as refusal:
+        to_trinity(compose_spec([override], tmp_path), FACTS, FOLDERS)
+    assert all(word in str(refusal.value) for word in words)
+
+
+def test_a_hand_set_value_equal_to_the_derived_one_is_no_contradiction(tmp_path):
+    assert to_trinity(compose_spec(["trinity.buffer.train_batch_size=32"], tmp_path), FACTS, FOLDERS)
+
+
+def test_trinity_schema_refuses_an_unknown_key_with_a_suggestion(tmp_path):
+    from chord_exp.trinity_schema import check_schema
+
+    config = to_trinity(compose_spec(["trinity.buffer.bach_size=3"], tmp_path), FACTS, FOLDERS)
+    with pytest.raises(ConfigError, match=r"buffer\.bach_size.*did you mean 'buffer\.batch_size'"):
+        check_schema(config)
+
+
+def test_the_keys_of_prepared_rows_are_those_of_the_prepared_layout(tmp_path):
+    from chord_exp.prepare import layout
+
+    for option in groups()["data"]:
+        needed = {"folder": ["data.input_dir=x"], "prepared": ["data.out=x"]}.get(option, [])
+        data = compose_spec([f"data={option}", *needed], tmp_path).data
+        assert (data.messages_key, data.prompt_key, data.answer_key) == (
+            layout.MESSAGES_KEY,
+            layout.PROMPT_KEY,
+            layout.ANSWER_KEY,
+        )
+    paths = to_trinity(compose_spec([], tmp_path), FACTS, FOLDERS)["buffer"]
+    used = [
+        paths["trainer_input"]["auxiliary_buffers"][EXPERT_BUFFER]["path"],
+        paths["explorer_input"]["taskset"]["path"],
+        paths["explorer_input"]["eval_tasksets"][0]["path"],
+    ]
+    assert [Path(path).name for path in used] == list(layout.SIDES)

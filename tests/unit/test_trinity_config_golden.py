@@ -1,0 +1,25 @@
+"""A changed default is a changed golden line; `python tests/golden/make.py` remakes the files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from chord_exp.refusals import groups
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+sys.path.insert(0, str(GOLDEN))
+
+import make  # noqa: E402
+
+
+@pytest.mark.parametrize("name", make.EXPERIMENTS)
+def test_the_composed_trinity_configuration_is_the_golden_one(name):
+    assert make.golden(name) == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_every_named_experiment_has_a_golden_file_and_the_reverse():
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(make.EXPERIMENTS)
+    assert set(groups()["experiment"]) <= set(make.EXPERIMENTS)
