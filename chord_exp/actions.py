@@ -39,6 +39,7 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
     """
     # the import is not light, and a refused configuration needs none of it
     from chord_exp.prepare import ensure_prepared, load_manifest
+    from chord_exp.prepare.lengths import longest
 
     data = spec.data
     if data.input_dir is None:
@@ -59,7 +60,16 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
             seed=data.seed,
             system_prompt=data.system_prompt,
         )
-    return DataFacts(manifest.expert_rows, manifest.rl_rows, manifest.eval_rows)
+    lengths = longest(
+        Path(data.out), spec.model.path, data.system_prompt, spec.model.max_prompt_tokens, spec.model.window
+    )
+    return DataFacts(
+        manifest.expert_rows,
+        manifest.rl_rows,
+        manifest.eval_rows,
+        prompt_tokens_max=lengths and lengths.prompt_max,
+        expert_tokens_max=lengths and lengths.expert_max,
+    )
 
 
 def verl_is_legacy() -> bool:

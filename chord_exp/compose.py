@@ -25,6 +25,7 @@ CONFIG_NAME = "config"
 SCHEMA_NAME = "experiment_schema"
 ACTIONS = ("run", "plan", "export")
 TINY_MODEL = "builtin:tiny"
+SAMPLE = "sft_data"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def read(config: DictConfig) -> tuple[ExperimentSpec, Command]:
     plain["model"]["path"] = _model_path(plain["model"]["path"])
     data = plain["data"]
     data["out"] = _absolute(data["out"])
-    data["input_dir"] = None if data["input_dir"] is None else _absolute(data["input_dir"])
+    data["input_dir"] = None if data["input_dir"] is None else _input_dir(data["input_dir"])
     return _build(ExperimentSpec, plain), command
 
 
@@ -122,6 +123,18 @@ def _build(cls: type, values: dict[str, Any]) -> Any:
 
 def _absolute(path: str) -> str:
     return str(Path(path).expanduser().absolute()) if path.strip() else path
+
+
+def _input_dir(path: str) -> str:
+    """A folder made absolute; `sft_data` is the sample of this package where there is no such folder here."""
+    folder = Path(_absolute(path))
+    if path == SAMPLE and not folder.exists():
+        package = Path(chord_exp.__file__).parent
+        # inside the package of a wheel, beside it in a checkout
+        for sample in (package / SAMPLE, package.parent / SAMPLE):
+            if sample.is_dir():
+                return str(sample)
+    return str(folder)
 
 
 def _model_path(path: str) -> str:

@@ -109,7 +109,7 @@ def _stage(spec: ExperimentSpec, facts: DataFacts, kind: str, kinds: tuple[str, 
         gpus=gpus,
         expert_epochs=ceil(steps * batch.expert_rows / facts.expert_rows) if batch.expert_rows else 0,
         prompt_epochs=ceil(steps * spec.batch_size / facts.rl_rows) if batch.usual_rows else 0,
-        max_token_len_per_gpu=_micro_batch_tokens(spec, kind, batch, gpus.data_parallel_size),
+        max_token_len_per_gpu=_micro_batch_tokens(spec, facts, kind, batch, gpus.data_parallel_size),
         save_interval=min(spec.cluster.save_interval, steps),
         eval_interval=min(spec.data.eval_interval, steps),
     )
@@ -190,7 +190,9 @@ def _steps(spec: ExperimentSpec, facts: DataFacts, kind: str, kinds: tuple[str, 
     return steps
 
 
-def _micro_batch_tokens(spec: ExperimentSpec, kind: str, batch: Batch, data_parallel_size: int) -> int:
+def _micro_batch_tokens(
+    spec: ExperimentSpec, facts: DataFacts, kind: str, batch: Batch, data_parallel_size: int
+) -> int:
     """Token limit of a micro-batch on one GPU; verl fails in the worker when a row is longer."""
     sequence, window = spec.cluster.ulysses_sequence_parallel_size, spec.model.window
     given = spec.cluster.max_token_len_per_gpu
@@ -213,6 +215,14 @@ def _micro_batch_tokens(spec: ExperimentSpec, kind: str, batch: Batch, data_para
             f"and the limit is {limit}",
             "loss",
             f"use loss=exact, or cluster.max_token_len_per_gpu={whole_rank} where the memory allows it",
+        )
+    longest = facts.expert_tokens_max
+    if spec.cluster.engine == "verl" and kind != "grpo" and longest is not None and longest > limit * sequence:
+        raise ConfigError(
+            f"the longest expert row has {longest} tokens and a micro-batch holds {limit * sequence}: "
+            "training would die on it",
+            "cluster.max_token_len_per_gpu",
+            f"set it to {ceil(longest / sequence)} or more, or take such rows out of the data",
         )
     return limit
 
@@ -245,14 +255,18 @@ def _warnings(spec: ExperimentSpec, facts: DataFacts, stages: tuple[Stage, ...])
             f"{facts.eval_rows} "
             "evaluation prompts are assumed"
         )
-    for limit, longest, what in (
-        (model.max_prompt_tokens, facts.prompt_tokens_max, "prompt"),
-        (model.max_response_tokens, facts.response_tokens_max, "response"),
-    ):
-        if longest is not None and longest > limit:
-            found.append(
-                f"the longest {what} has {longest} tokens: it is cut at model.max_{what}_tokens={limit}"
-            )
+    longest = facts.prompt_tokens_max
+    if spec.uses_rollouts and longest is not None and longest > model.max_prompt_tokens:
+        found.append(
+            f"the longest prompt has {longest} tokens: prompts over model.max_prompt_tokens="
+            f"{model.max_prompt_tokens} earn nothing and teach nothing"
+        )
+    longest = facts.expert_tokens_max
+    if spec.uses_expert_rows and longest is not None and longest > model.window:
+        found.append(
+            f"the longest expert row has {longest} tokens, more than the window of {model.window} that "
+            "memory was planned for: Trinity trains on it whole"
+        )
     for stage in stages:
         found += _stage_warnings(spec, facts, stage)
     return found

@@ -255,9 +255,9 @@ class DataFacts:
     expert_rows: int
     rl_rows: int
     eval_rows: int
-    # longest prompt and longest response in tokens; None when nobody has counted
+    # longest prompt, and longest expert row (prompt and response), in tokens; None when nobody has counted
     prompt_tokens_max: int | None = None
-    response_tokens_max: int | None = None
+    expert_tokens_max: int | None = None
     # the data is not there: sizes are a guess, fit for a plan only
     assumed: bool = False
 

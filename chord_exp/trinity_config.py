@@ -19,7 +19,9 @@ from chord_exp.spec import DataFacts, ExperimentSpec
 EXPERT_BUFFER = "expert"
 TASKSET = "prompts"
 EVAL_TASKSET = "eval"
-TOKEN_MEAN = "token-mean"
+# a loss is the mean over all tokens of a side, as in CHORD's objective; Trinity's own loss classes see one micro-batch
+# at a time and can weigh rows exactly, but not tokens
+LOSS_MEAN = {"exact": "token-mean", "stock": "seq-mean-token-mean"}
 RUN_MONITOR = "chord_exp.monitor.RunMonitor"
 
 # PPO's clipping range, as in the upstream mix_chord example
@@ -109,6 +111,8 @@ def _common(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict[
             "sync_interval": 1,
             "sync_timeout": STEP_TIMEOUT,
         },
+        # rollouts are kept as JSON lines by the experience queue; a second copy in a database is only slower
+        "data_processor": {"experience_pipeline": {"save_input": False}},
         "monitor": _monitor(spec, folders),
         "log": {"level": "INFO"},
     }
@@ -165,7 +169,7 @@ def _algorithm(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> dict[st
         "kl_penalty_fn": "none",
         "kl_loss_fn": "none",
         "entropy_loss_fn": "none",
-        "loss_agg_mode": TOKEN_MEAN,
+        "loss_agg_mode": LOSS_MEAN[spec.loss],
         **_policy_loss(spec, stage, verl_legacy),
     }
     return algorithm
@@ -205,7 +209,7 @@ def _mu_args(spec: ExperimentSpec) -> dict[str, Any]:
 def _exact_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[str, dict[str, Any]]:
     batch, clip = stage.batch, {"clip_range": CLIP_RANGE}
     sizes = {"usual_rows": batch.usual_rows, "expert_rows": batch.expert_rows}
-    common = {"data_parallel_size": stage.gpus.data_parallel_size, "loss_agg_mode": TOKEN_MEAN}
+    common = {"data_parallel_size": stage.gpus.data_parallel_size, "loss_agg_mode": LOSS_MEAN["exact"]}
     if stage.kind == "chord":
         return "chord_exp.loss.ExactCHORDLoss", {**_mu_args(spec), **clip, **sizes, **common}
     if stage.kind == "grpo":
@@ -215,7 +219,7 @@ def _exact_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[
 
 def _stock_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[str, dict[str, Any]]:
     batch, ranks = stage.batch, stage.gpus.data_parallel_size
-    common = {"loss_agg_mode": TOKEN_MEAN}
+    common = {"loss_agg_mode": LOSS_MEAN["stock"]}
     if stage.kind == "grpo":
         return "ppo", {"clip_range": CLIP_RANGE, **common}
     if stage.kind == "sft":
@@ -305,14 +309,13 @@ def _buffer(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folde
         "total_steps": stage.steps,
         "trainer_input": trainer_input,
     }
+    explorer_input: dict[str, Any] = {}
     if stage.batch.usual_rows:
-        explorer_input: dict[str, Any] = {
-            "taskset": _taskset(spec, folders, TASKSET, "rl", spec.model.temperature)
-        }
-        if facts.eval_rows:
-            explorer_input["eval_tasksets"] = [
-                {**_taskset(spec, folders, EVAL_TASKSET, "eval", 0.0), "repeat_times": 1}
-            ]
+        explorer_input["taskset"] = _taskset(spec, folders, TASKSET, "rl", spec.model.temperature)
+    if facts.eval_rows:
+        # greedy, so that two evaluations of one model agree
+        explorer_input["eval_tasksets"] = [{**_taskset(spec, folders, EVAL_TASKSET, "eval", 0.0), "repeat_times": 1}]
+    if explorer_input:
         buffer["explorer_input"] = explorer_input
     return buffer
 
@@ -336,7 +339,7 @@ def _explorer(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str,
     return {
         "runner_per_model": cluster.runner_per_model,
         "eval_interval": stage.eval_interval,
-        "eval_on_startup": facts.eval_rows > 0 and stage.batch.usual_rows > 0,
+        "eval_on_startup": facts.eval_rows > 0,
         "rollout_model": rollout,
     }
 

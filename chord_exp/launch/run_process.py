@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,14 +109,16 @@ def _run_stages(run_dir: Path, order: RunOrder, stop: threading.Event) -> tuple[
         planned = config.trainer.total_steps
         done = checkpoint.latest_step(job_dir) if order.resume else 0
         if done < planned or is_last:
+            bench = _as_bench(config)
             _check(config, order, run_dir)
             _connect(config, order)
             classes = _actor_classes(order)
             say = partial(announce, run_dir) if len(stages) == 1 else partial(_announce_stage, run_dir, index, len(stages))
             result = run_stage(config, classes, stop, say)
             completed = result.completed_steps
-            if not result.stopped and config.mode == "train" and config.buffer.explorer_input.eval_tasksets:
-                benchmark(_as_bench(config), classes, stop, say, completed)
+            if is_last and not result.stopped and config.mode == "train" and bench.buffer.explorer_input.eval_tasksets:
+                _check(bench, order, run_dir)
+                benchmark(bench, classes, stop, say, completed)
             if result.stopped or completed < planned:
                 return completed, result.stopped
         previous = checkpoint.hf_dir(job_dir, planned)
@@ -137,10 +140,11 @@ def _check(config: Any, order: RunOrder, run_dir: Path) -> None:
 
 
 def _as_bench(config: Any) -> Any:
-    from copy import deepcopy
-
+    """The config of an evaluation alone, for a stage that trains without an explorer."""
     bench = deepcopy(config)
     bench.mode = "bench"
+    # training has written there, and this reads what it wrote
+    bench.continue_from_checkpoint = True
     return bench
 
 

@@ -178,6 +178,7 @@ def test_rows_that_are_not_there_are_refused(spec):
 
 def test_lengths_that_do_not_fit_are_refused(spec, big):
     assert "300" in refusal_of(spec, DataFacts(520, 1380, 100, prompt_tokens_max=300))
+    assert "99000" in refusal_of(big, DataFacts(5000, 20000, 100, expert_tokens_max=99000))
     short = replace(spec.cluster, max_token_len_per_gpu=100)
     text = refusal_of(replace(spec, cluster=short))
     assert "100" in text and "128" in text
@@ -186,8 +187,8 @@ def test_lengths_that_do_not_fit_are_refused(spec, big):
 @pytest.mark.parametrize(
     ("changes", "facts", "words"),
     [
-        ({}, DataFacts(520, 1380, 100, prompt_tokens_max=100), "cut at model.max_prompt_tokens=96"),
-        ({}, DataFacts(520, 1380, 100, response_tokens_max=200), "cut at model.max_response_tokens=32"),
+        ({}, DataFacts(520, 1380, 100, prompt_tokens_max=100), "over model.max_prompt_tokens=96"),
+        ({}, DataFacts(520, 1380, 100, expert_tokens_max=200), "200 tokens, more than the window of 128"),
         ({}, DataFacts(520, 3, 100), "a step repeats prompts"),
         ({}, DataFacts(5, 1380, 100), "a step repeats rows"),
         ({}, DataFacts(520, 1380, 100, assumed=True), "assumed"),
