@@ -32,6 +32,11 @@ WEIGHT_DECAY = 0.01
 CLIP_GRAD = 1.0
 # rows wait in memory between explorer and trainer; one step's worth is far below it
 QUEUE_CAPACITY = 10000
+# Trinity 0.6 reuses a runner's workflow for the next task of the same class, but with the sampling arguments of its
+# first task: after a greedy evaluation, rollouts would be greedy too, all of a group alike, and GRPO would learn nothing.
+# An evaluation by the workflow's twin of another class has arguments of its own (a test pins the upstream behaviour).
+_TWINS = {name: f"async_{name}" for name in ("simple_workflow", "math_workflow", "math_boxed_workflow")}
+EVAL_TWINS = {**_TWINS, **{twin: name for name, twin in _TWINS.items()}}
 # a step that takes longer than this has hung, seconds
 STEP_TIMEOUT = 3600
 
@@ -272,7 +277,7 @@ def _expert_rows(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: 
 
 
 def _taskset(
-    spec: ExperimentSpec, folders: Folders, name: str, side: str, temperature: float
+    spec: ExperimentSpec, folders: Folders, name: str, side: str, workflow: str, temperature: float
 ) -> dict[str, Any]:
     data = spec.data
     return {
@@ -284,9 +289,20 @@ def _taskset(
             "system_prompt": data.system_prompt,
         },
         "rollout_args": {"temperature": temperature, "logprobs": 0},
-        "default_workflow_type": data.workflow,
+        "default_workflow_type": workflow,
         "default_reward_fn_type": data.reward,
     }
+
+
+def _rollout_taskset(spec: ExperimentSpec, folders: Folders) -> dict[str, Any]:
+    return _taskset(spec, folders, TASKSET, "rl", spec.data.workflow, spec.model.temperature)
+
+
+def _eval_taskset(spec: ExperimentSpec, folders: Folders) -> dict[str, Any]:
+    """Greedy, so that two evaluations of one model agree; sampled like the rollouts where the workflow has no twin."""
+    twin = EVAL_TWINS.get(spec.data.workflow)
+    workflow, temperature = (twin, 0.0) if twin else (spec.data.workflow, spec.model.temperature)
+    return {**_taskset(spec, folders, EVAL_TASKSET, "eval", workflow, temperature), "repeat_times": 1}
 
 
 def _buffer(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folders) -> dict[str, Any]:
@@ -311,10 +327,9 @@ def _buffer(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folde
     }
     explorer_input: dict[str, Any] = {}
     if stage.batch.usual_rows:
-        explorer_input["taskset"] = _taskset(spec, folders, TASKSET, "rl", spec.model.temperature)
+        explorer_input["taskset"] = _rollout_taskset(spec, folders)
     if facts.eval_rows:
-        # greedy, so that two evaluations of one model agree
-        explorer_input["eval_tasksets"] = [{**_taskset(spec, folders, EVAL_TASKSET, "eval", 0.0), "repeat_times": 1}]
+        explorer_input["eval_tasksets"] = [_eval_taskset(spec, folders)]
     if explorer_input:
         buffer["explorer_input"] = explorer_input
     return buffer

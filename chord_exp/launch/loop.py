@@ -90,17 +90,9 @@ def _explore_and_train(
     explorer, trainer = classes.explorer.get_actor(config), classes.trainer.get_actor(config)
     if stage.wait([explorer.prepare.remote(), trainer.prepare.remote()]):
         return StageResult(0, stopped=True)
-    if config.synchronizer.sync_method == SyncMethod.NCCL:
-        synchronizer = Synchronizer.get_actor(namespace=config.ray_namespace)
-        ray.get(synchronizer.coordinate_weight_sync_setup.remote())
-        first_sync = [[explorer.sync_weight.remote(), trainer.sync_weight.remote()]]
-    else:
-        # the trainer first: on resume the explorer must find its weights in the synchroniser, not the base model's
-        first_sync = [[trainer.sync_weight.remote()], [explorer.sync_weight.remote()]]
     announce("evaluating the base model")
-    for references in first_sync:
-        if stage.wait(references):
-            return StageResult(0, stopped=True)
+    if _first_sync(stage, config, explorer, trainer):
+        return StageResult(0, stopped=True)
     announce("training")
     stopped = stage.wait(
         [trainer.train.remote(), explorer.explore.remote()],
@@ -113,6 +105,17 @@ def _explore_and_train(
     announce("shutting down")
     ray.wait([explorer.shutdown.remote(), trainer.shutdown.remote()], num_returns=2, timeout=SHUTDOWN_SECONDS)
     return StageResult(completed, stopped)
+
+
+def _first_sync(stage: _Stage, config: Config, explorer: Any, trainer: Any) -> bool:
+    """Give the explorer the trainer's weights; returns whether a stop was asked for."""
+    if config.synchronizer.sync_method == SyncMethod.NCCL:
+        synchronizer = Synchronizer.get_actor(namespace=config.ray_namespace)
+        ray.get(synchronizer.coordinate_weight_sync_setup.remote())
+        return stage.wait([explorer.sync_weight.remote(), trainer.sync_weight.remote()])
+    # Trinity starts both at once: on resume the explorer may then find the synchroniser still empty and explore with
+    # the base model's weights
+    return stage.wait([trainer.sync_weight.remote()]) or stage.wait([explorer.sync_weight.remote()])
 
 
 def _train_alone(

@@ -59,8 +59,7 @@ def _preload(run_dir: Path) -> None:
 def _drive(run_dir: Path, order: RunOrder) -> int:
     """Do the run in this process and write down how it ended."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    _stop_on_signals(stop)
     try:
         completed, stopped = _run_stages(run_dir, order, stop)
     except BaseException as error:
@@ -69,6 +68,11 @@ def _drive(run_dir: Path, order: RunOrder) -> int:
         return RUN_FAILED
     Outcome("stopped" if stopped else "finished", completed_steps=completed).save(run_dir)
     return INTERRUPTED if stopped else SUCCEEDED
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
 
 
 def _one_line(error: BaseException, order: RunOrder) -> str:
@@ -112,6 +116,8 @@ def _run_stages(run_dir: Path, order: RunOrder, stop: threading.Event) -> tuple[
             bench = _as_bench(config)
             _check(config, order, run_dir)
             _connect(config, order)
+            # connecting to Ray replaces the handler of SIGTERM by one that exits at once
+            _stop_on_signals(stop)
             classes = _actor_classes(order)
             say = partial(announce, run_dir) if len(stages) == 1 else partial(_announce_stage, run_dir, index, len(stages))
             result = run_stage(config, classes, stop, say)

@@ -1,1 +1,1 @@
-"""The tiny model and the sample data that let a whole experiment run on a laptop, and the scripts that make both."""
+"""The tiny model and the sample data for experiments on a laptop, and the scripts that make both."""

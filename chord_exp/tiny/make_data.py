@@ -1,10 +1,13 @@
-"""Writes the sample data set `sft_data/`: about 2,000 rows in the four formats that `chord_exp.prepare` reads.
+"""Writes the sample data set `sft_data/`: 2,000 rows in the four formats that `chord_exp.prepare` reads.
 
     python -m chord_exp.tiny.make_data --out sft_data
 
-Most rows are word problems whose response ends in `\\boxed{N}`, which a rule can score; a few are free-text questions, which only
-the SFT side can use. Half of the rows are English, half Chinese; all prompts differ. The same seed gives the same bytes.
+Most rows are word problems whose response ends in `\\boxed{N}`, which a rule can score; a few are free-text
+questions, which only the SFT side can use. Half of the rows are English, half Chinese; all prompts differ.
+The same seed gives the same bytes.
 """
+
+# ruff: noqa: RUF001  (full-width punctuation is right in Chinese)
 
 from __future__ import annotations
 

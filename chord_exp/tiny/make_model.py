@@ -1,11 +1,13 @@
-"""Makes the tiny base model in `chord_exp/tiny/model`: tokenizer, then pre-training from random weights on two CPU cores.
+"""Makes the tiny base model in `chord_exp/tiny/model`: tokenizer, then pre-training from random weights.
 
     python -m chord_exp.tiny.make_model --out chord_exp/tiny/model
 
-It stands in for a real base model: it has seen the answer format, bare sums and differences, and word problems of the base family
-(`word_problems.BASE_TEMPLATES`), never a sentence of `sft_data/`. So an experiment starts at a low but not zero accuracy, which is
-what reinforcement learning needs, and has something to learn.
+It stands in for a real base model: it has seen bare sums and differences and the word problems of the base
+family (`word_problems.BASE_TEMPLATES`), never a sentence of `sft_data/`, and it boxes only some answers. So an experiment starts at a low accuracy but not without reward, which is what reinforcement learning needs.
+About ten minutes on one CPU core.
 """
+
+# ruff: noqa: RUF001  (full-width punctuation is right in Chinese)
 
 from __future__ import annotations
 
@@ -30,13 +32,19 @@ SEED = 7
 STEPS = 1100
 BATCH_ROWS = 96
 PEAK_LR = 3e-3
-WORD_PROBLEM_SHARE = 0.5
+WORD_PROBLEM_SHARE = 0.6
 BOXED_SHARE = {"en": 0.4, "zh": 0.6}
-"""How often the base model has seen a word problem answered with a box; otherwise the response ends after the working. So its likeliest
-answer to a Chinese problem is in the format that is scored and to an English one it is not, and sampling finds either."""
+"""How often the base model has seen a word problem answered with a box, by language; otherwise the response
+ends after the working, and earns nothing."""
 TOKENIZER_TEXTS = 4000
 
-BARE_QUESTIONS = ("{formula}=?", "What is {formula}?", "Compute {formula}.", "计算{formula}。", "{formula}等于多少？")
+BARE_QUESTIONS = (
+    "{formula}=?",
+    "What is {formula}?",
+    "Compute {formula}.",
+    "计算{formula}。",
+    "{formula}等于多少？",
+)
 BARE_FORMULAS = ("a+b", "a-b")
 
 Pair = tuple[str, str]
@@ -63,7 +71,7 @@ def make_tokenizer(seed: int = SEED) -> PreTrainedTokenizerFast:
 
 
 def model_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
-    """Qwen3 with 0.6 million parameters; few wide layers, because a step's time is mostly the number of layers."""
+    """Qwen3 with half a million parameters; two layers, because decoding time is mostly their number."""
     from transformers import Qwen3Config
 
     return Qwen3Config(
@@ -79,9 +87,13 @@ def model_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
         tie_word_embeddings=True,
         use_cache=True,
         bos_token_id=None,
-        eos_token_id=tokenizer.convert_tokens_to_ids(MESSAGE_END),
-        pad_token_id=tokenizer.convert_tokens_to_ids(END_OF_TEXT),
+        eos_token_id=_token_id(tokenizer, MESSAGE_END),
+        pad_token_id=_token_id(tokenizer, END_OF_TEXT),
     )
+
+
+def _token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    return int(tokenizer.get_vocab()[token])
 
 
 def encode_pair(tokenizer: PreTrainedTokenizerFast, pair: Pair) -> tuple[list[int], int]:
@@ -100,7 +112,7 @@ def collate(tokenizer: PreTrainedTokenizerFast, pairs: list[Pair]) -> tuple[torc
 
     encoded = [encode_pair(tokenizer, pair) for pair in pairs]
     width = max(len(ids) for ids, _ in encoded)
-    tokens = torch.full((len(encoded), width), tokenizer.convert_tokens_to_ids(END_OF_TEXT))
+    tokens = torch.full((len(encoded), width), _token_id(tokenizer, END_OF_TEXT))
     labels = torch.full_like(tokens, -100)
     for row, (ids, prompt_length) in enumerate(encoded):
         tokens[row, : len(ids)] = torch.tensor(ids)
@@ -143,7 +155,7 @@ def pretrain(out: Path, seed: int = SEED, steps: int = STEPS) -> None:
         schedule.step()
         if step % 100 == 0 or step == steps - 1:
             print(f"step {step} loss {loss.item():.4f} after {time.monotonic() - started:.0f} s", flush=True)
-    model.to(torch.bfloat16).save_pretrained(out)
+    model.bfloat16().save_pretrained(out)
     GenerationConfig(
         do_sample=True,
         temperature=1.0,

@@ -1,6 +1,7 @@
 """The tiny model's tokenizer: byte-level BPE with one token a digit, and a ChatML chat template.
 
-Byte level means that any text can be encoded and decodes to itself; the merges are learnt from the words of the two problem families.
+Byte level means that any text can be encoded and decodes to itself; the merges are learnt from the words of
+the two problem families.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ CHAT_TEMPLATE = (
     "{{- '<|im_start|>assistant\\n' }}"
     "{%- endif %}"
 )
-"""ChatML. Unlike Qwen's template it writes the line break before a message, not after it: a conversation then ends with
-<|im_end|>, just as a rollout does, and expert rows train no token that a rollout cannot have. `enable_thinking` has no effect."""
+"""ChatML. Unlike Qwen's template it writes the line break before a message, not after it: a conversation then
+ends with <|im_end|>, just as a rollout does, and expert rows train no token that a rollout cannot have.
+`enable_thinking` has no effect."""
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer with VOCABULARY_SIZE entries learnt from `texts`; the same texts give the same tokenizer."""
+    """A tokenizer of VOCABULARY_SIZE entries learnt from `texts`; the same texts give the same tokenizer."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -75,12 +75,16 @@ def test_ctrl_c_stops_cleanly_and_the_resumed_run_equals_one_never_stopped(tmp_p
         assert run.process.returncode == 130, output
         assert run.record["status"] == "stopped"
         assert run.processes() == []
+    # what was done is kept: the step under way when the stop came is finished and saved
+    stopped_at = run.record["completed_steps"]
+    assert run.weights(stopped_at).exists()
     again = check_resumes(run)
     whole, output = finish(tmp_path / "whole", f"total_steps={STEPS}")
     assert whole.process.returncode == 0, output
     left, right = load_file(again.weights(STEPS)), load_file(whole.weights(STEPS))
     assert left.keys() == right.keys()
     assert all(left[name].equal(right[name]) for name in left)
+    assert again.series("rollout/model_version") == {step: step - 1 for step in range(1, STEPS + 1)}
     assert again.series("rollout/accuracy/mean") == whole.series("rollout/accuracy/mean")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,17 @@ def test_rollouts_are_strictly_on_policy_and_no_prompt_is_cut(finished: tuple[Ru
         assert "truncated" not in log.read_text()
     # on-policy: the first ratio of new to old probability is one
     assert all(abs(kl) < 1e-4 for kl in run.series("actor/usual/ppo_kl").values())
+
+
+def test_rollouts_of_a_prompt_are_sampled_and_not_copies_of_each_other(finished: tuple[Run, str]) -> None:
+    run, _ = finished
+    (file,) = run.folder.glob("checkpoints/*/*/buffer/*.jsonl")
+    groups: dict[tuple, set[str]] = {}
+    for line in file.read_text().splitlines():
+        row = json.loads(line)
+        groups.setdefault((row["eid"]["batch"], row["eid"]["task"]), set()).add(row["response_text"])
+    assert len(groups) == 6 * 2
+    assert sum(len(responses) > 1 for responses in groups.values()) >= len(groups) / 2
 
 
 def test_held_out_accuracy_is_measured_before_and_after(finished: tuple[Run, str]) -> None:

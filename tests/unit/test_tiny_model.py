@@ -1,4 +1,4 @@
-"""The shipped tiny model and tokenizer: load like any Hugging Face model, and fit Trinity's use of chat templates."""
+"""The shipped tiny model and tokenizer load as any Hugging Face model does and suit Trinity's use of them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def test_tokenizer_gives_back_any_text(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
-@pytest.mark.parametrize("text", ["", " a  b\n\n c ", "don 't , it 's .", "小明有3个苹果。", "👩‍👩‍👧 naïve ǅ \u200b\x00"])
+@pytest.mark.parametrize(
+    "text", ["", " a  b\n\n c ", "don 't , it 's .", "小明有3个苹果。", "👩‍👩‍👧 naïve ǅ \u200b\x00"]
+)
 def test_tokenizer_gives_back_awkward_text(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
@@ -65,8 +67,9 @@ def test_shipped_tokenizer_is_what_the_script_makes(tokenizer):
 def test_padding_and_end_tokens_are_set_and_differ(tokenizer, model):
     assert tokenizer.eos_token == MESSAGE_END
     assert tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id
-    for settings_ in (model.config, model.generation_config):
-        assert (settings_.eos_token_id, settings_.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    for config in (model.config, model.generation_config):
+        assert config.eos_token_id == tokenizer.eos_token_id
+        assert config.pad_token_id == tokenizer.pad_token_id
 
 
 def test_chat_template_renders_every_role_and_the_generation_prompt(tokenizer):
@@ -109,7 +112,8 @@ def test_trinity_reads_an_expert_row_as_prompt_and_response(tokenizer):
     from trinity.common.config import FormatConfig
     from trinity.common.constants import PromptType
 
-    reader = formatter.SFTFormatter(str(MODEL), FormatConfig(prompt_type=PromptType.MESSAGES, messages_key="messages"))
+    layout = FormatConfig(prompt_type=PromptType.MESSAGES, messages_key="messages")
+    reader = formatter.SFTFormatter(str(MODEL), layout)
     experience = reader.format({"messages": CHAT[1:]})
     response = experience.tokens[experience.prompt_length :].tolist()
     assert tokenizer.decode(response) == "3+4=7 \\boxed{7}<|im_end|>"
@@ -156,7 +160,10 @@ def test_few_pretraining_steps_write_a_model_that_loads(tmp_path):
 def reply(tokenizer, model, question: str) -> str:
     """The greedy response to one question, without the end token."""
     prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        [{"role": "user", "content": question}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
     )
     out = model.generate(**prompt, do_sample=False, temperature=None, max_new_tokens=MAX_RESPONSE_TOKENS)
     return tokenizer.decode(out[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -1,0 +1,132 @@
+"""Every command that the documents show is accepted as written, and both READMEs say the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra._internal.utils import get_args_parser
+
+from chord_exp import actions, cli, compose
+from chord_exp.prepare.__main__ import _dashed, build_parser
+from chord_exp.refusals import groups
+
+ROOT = Path(__file__).parents[2]
+READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
+DOCUMENTS = (*READMES, *sorted((ROOT / "docs").glob("*.md")))
+
+# what a reader is expected to have under the names that the documents use
+PLACEHOLDER_FOLDERS = ("my_data", "my_model", "my_prepared", "my_run")
+PLACEHOLDER_EXPERIMENT = "# @package _global_\ndefaults:\n  - override /mu_schedule: paper_mu\nlr: 5e-4\n"
+
+# talked about, not shown for use
+_NAMED_ONLY = ("python -m chord_exp", "make")
+_COMMAND = re.compile(r"(make|python -m chord_exp[\w.]*)( |$)")
+# make targets that hand ARGS to a command line of this package, and what they put before it
+_TAKES_OVERRIDES = {"run": [], "plan": ["action=plan"], "export": ["action=export"], "sweep": ["-m"]}
+
+
+def blocks_and_prose(text: str) -> tuple[list[str], str]:
+    """The lines of all fenced blocks, and the text without the blocks."""
+    fenced = re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [line for block in fenced for line in block.splitlines()], prose
+
+
+def commands_of(document: Path) -> list[str]:
+    """Commands of this project in fenced blocks and inline code, without comments, in order."""
+    lines, prose = blocks_and_prose(document.read_text(encoding="utf-8"))
+    spans = [*lines, *re.findall(r"`([^`\n]+)`", prose)]
+    found = [shlex.join(shlex.split(span, comments=True)) for span in spans if _COMMAND.match(span.strip())]
+    return [command for command in found if command not in _NAMED_ONLY]
+
+
+def all_commands() -> list[str]:
+    """Every command of every document, once."""
+    return list(dict.fromkeys(command for document in DOCUMENTS for command in commands_of(document)))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working folder with everything that the documents' placeholders stand for."""
+    for name in PLACEHOLDER_FOLDERS:
+        (tmp_path / name).mkdir()
+    (tmp_path / "my_conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "my_conf" / "experiment" / "my_experiment.yaml").write_text(PLACEHOLDER_EXPERIMENT)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def check_experiment(arguments: list[str]) -> list[cli.Job]:
+    """What `python -m chord_exp` does with its arguments before it reads data or starts anything."""
+    compose.register_schema()
+    flags = get_args_parser().parse_args(arguments)
+    with hydra.initialize_config_module(
+        "chord_exp.conf", version_base=cli.VERSION_BASE, job_name=cli.PROGRAM
+    ):
+        jobs = [cli._job(cli._compose(flags, overrides), swept) for overrides, swept in cli._expand(flags)]
+        for job in jobs:
+            actions.check(job.spec, job.run_dir)
+    return jobs
+
+
+def check_make(words: list[str]) -> None:
+    target, *assignments = words
+    variables = dict(assignment.split("=", 1) for assignment in assignments)
+    assert target in make_targets()
+    assert set(variables) <= {"ARGS", "PYTHON"}
+    arguments = shlex.split(variables.get("ARGS", ""))
+    if arguments and target in _TAKES_OVERRIDES:
+        check_experiment([*_TAKES_OVERRIDES[target], *arguments])
+    elif arguments and target == "prepare":
+        build_parser().parse_args([_dashed(word) for word in arguments])
+
+
+@pytest.mark.parametrize("command", all_commands())
+def test_a_shown_command_is_accepted(command, place):
+    program, *words = shlex.split(command)
+    if program == "make":
+        check_make(words)
+        return
+    module, arguments = words[1], words[2:]
+    if module == "chord_exp":
+        assert check_experiment(arguments)
+    elif module == "chord_exp.prepare":
+        build_parser().parse_args([_dashed(word) for word in arguments])
+    else:
+        assert importlib.util.find_spec(module) and not arguments
+
+
+def test_a_wrong_command_would_be_noticed(place):
+    with pytest.raises(Exception, match="mu_peek"):
+        check_experiment(["mu_peek=0.4"])
+    with pytest.raises(AssertionError):
+        check_make(["no-such-target"])
+
+
+def test_both_readmes_show_the_same_commands_in_the_same_order():
+    english, chinese = map(commands_of, READMES)
+    assert english == chinese and len(english) > 30
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_a_readme_lists_every_option_of_every_group(readme):
+    text = readme.read_text(encoding="utf-8")
+    for group, options in groups().items():
+        (line,) = [line for line in text.splitlines() if re.match(rf"\| [^|]*`{group}` \|", line)]
+        listed = re.findall(r"`(\w+)`", line.split("|")[2])
+        assert sorted(listed) == options, group
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_to_files_lead_somewhere(document):
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
