@@ -15,6 +15,10 @@ NON_FINITE = ("NaN", "Infinity", "-Infinity")
 ACCURACY = "eval/eval/accuracy/mean@1"
 REWARD = "rollout/accuracy/mean"
 MU = "actor/mu"
+# largest standard deviation of rewards within a prompt group
+REWARD_SPREAD = "experience_pipeline/group_advantages/reward_std/max"
+# rollouts of a training batch whose prompt was over the limit
+CUT_PROMPTS = "sample/prompt_truncated"
 # metrics that have a better direction: True, higher is better
 BETTER_HIGH = {ACCURACY: True, REWARD: True, "actor/loss": False, "actor/expert/sft_loss": False}
 

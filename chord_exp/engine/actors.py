@@ -11,6 +11,7 @@ from typing import Any
 import trinity.trainer.trainer as trinity_trainer
 from trinity.common.config import Config
 from trinity.common.constants import RunningStatus, SyncMethod, SyncStyle
+from trinity.common.experience import Experience
 from trinity.explorer.explorer import Explorer
 from trinity.trainer.trainer import Trainer
 
@@ -66,6 +67,12 @@ class FaithfulTrainer(Trainer):
         await self.save_checkpoint(block_until_saved=True, save_as_hf=self.save_hf_checkpoint != "never")
         await self.synchronizer.set_trainer_status.remote(RunningStatus.STOPPED)
         return self.config.trainer.name
+
+    async def _sample_data(self) -> tuple[list[Experience], dict[str, Any], list[dict]]:
+        """Sample a batch and count the rollouts whose prompt was too long: Trinity masks them without a word."""
+        experiences, metrics, preview = await super()._sample_data()
+        metrics["sample/prompt_truncated"] = sum(row.truncate_status == "prompt_truncated" for row in experiences)
+        return experiences, metrics, preview
 
     async def completed_steps(self) -> int:
         """Number of updates made."""

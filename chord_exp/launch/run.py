@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from chord_exp import metrics, record
@@ -30,6 +31,21 @@ POLL_SECONDS = 0.25
 STOP_SECONDS = 150
 # space held back so that the end of a run can be recorded on a disk that it has filled, bytes
 BALLAST = 1 << 20
+# settings that a resumed run may change: they decide how long it runs and what is kept, not what is computed
+MAY_CHANGE = (
+    "continue_from_checkpoint",
+    "total_steps",
+    "total_epochs",
+    "save_interval",
+    "max_checkpoints_to_keep",
+    "eval_interval",
+    "sync_timeout",
+    "max_read_timeout",
+    "extra_engine_args.device",
+    "extra_engine_args.threads",
+    "cluster.ray_address",
+    "log.level",
+)
 EXIT_CODES = {record.SUCCEEDED: SUCCEEDED, FAILED: RUN_FAILED, STOPPED: INTERRUPTED}
 
 
@@ -105,7 +121,9 @@ def _open_folder(launch: Launch, run_dir: Path) -> RunRecord:
             raise ConfigError(
                 f"{run_dir} already holds a run", "hydra.run.dir", "add resume=true to go on with it, or give another folder"
             )
-        attempt = RunRecord.load(path).attempt + 1
+        before = RunRecord.load(path)
+        _refuse_other_settings(launch, run_dir, before)
+        attempt = before.attempt + 1
     elif launch.resume:
         raise ConfigError(f"{run_dir} holds no run to resume", "resume", "leave resume out, or name the run's folder")
     elif (run_dir / CHECKPOINTS).exists():
@@ -137,6 +155,38 @@ def _open_folder(launch: Launch, run_dir: Path) -> RunRecord:
     except OSError as error:
         raise ConfigError(f"cannot write to {run_dir}: {error.strerror}", "hydra.run.dir", "give another folder") from error
     return running
+
+
+def _refuse_other_settings(launch: Launch, run_dir: Path, before: RunRecord) -> None:
+    """A resumed run must be the same experiment; how long it runs and what it keeps may change.
+
+    Raises:
+        ConfigError: naming the first setting that differs, and the overrides that the run was started with.
+    """
+    old = dict(_flat(yaml.safe_load((run_dir / TRINITY_CONFIG).read_text(encoding="utf-8"))))
+    new = dict(_flat(yaml.safe_load(launch.yaml)))
+    changed = sorted(
+        key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and not key.endswith(MAY_CHANGE)
+    )
+    if changed:
+        key = changed[0]
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise ConfigError(
+            f"resume=true with other settings: {key} was {old.get(key)!r} and is now {new.get(key)!r}{more}",
+            str(run_dir / TRINITY_CONFIG),
+            f"give the overrides of before ({' '.join(before.overrides) or 'none'}), or start a new run",
+        )
+
+
+def _flat(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _flat(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from _flat(value, f"{path}.{index}")
+    else:
+        yield path, tree
 
 
 def _start(run_dir: Path, run_id: str, launch: Launch) -> subprocess.Popen[bytes]:

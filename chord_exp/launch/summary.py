@@ -46,8 +46,10 @@ def mu_plot(mu: dict[int, float]) -> str:
     plotext.theme("clear")
     plotext.plot_size(*PLOT_SIZE)
     plotext.plot(list(mu), list(mu.values()), marker="braille")
+    plotext.yfrequency(4)
     plotext.title("μ by step")
-    return plotext.build()
+    # plotext ends each line with an escape code even in its colourless theme
+    return plotext.uncolorize(plotext.build())
 
 
 def warnings(rows: list[metrics.Row]) -> list[str]:
@@ -62,9 +64,15 @@ def warnings(rows: list[metrics.Row]) -> list[str]:
             )
         else:
             found.append(f"every step had the same rollout reward {reward[0]:.2f}: GRPO saw no difference to learn from")
-    cut = metrics.series(rows, "rollout/prompt_truncated/mean")
-    if any(cut.values()):
-        found.append(f"up to {max(cut.values()):.0%} of a step's prompts were cut: raise model.max_prompt_tokens")
+    spread = list(metrics.series(rows, metrics.REWARD_SPREAD).values())
+    if reward and any(reward) and spread and not any(spread):
+        found.append(
+            "the rollouts of a prompt always had equal rewards, so GRPO learnt nothing: raise model.temperature or "
+            "repeat_times, or give prompts that the model solves sometimes"
+        )
+    cut = sum(metrics.series(rows, metrics.CUT_PROMPTS).values())
+    if cut:
+        found.append(f"{cut:.0f} rollouts had their prompt cut and taught nothing: raise model.max_prompt_tokens")
     return found
 
 

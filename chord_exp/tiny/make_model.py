@@ -3,7 +3,8 @@
     python -m chord_exp.tiny.make_model --out chord_exp/tiny/model
 
 It stands in for a real base model: it has seen bare sums and differences and the word problems of the base
-family (`word_problems.BASE_TEMPLATES`), never a sentence of `sft_data/`, and it boxes only some answers. So an experiment starts at a low accuracy but not without reward, which is what reinforcement learning needs.
+family (`word_problems.BASE_TEMPLATES`), never a sentence of `sft_data/`, and it boxes only some answers.
+So an experiment starts at a low accuracy but not without reward, which is what reinforcement learning needs.
 About ten minutes on one CPU core.
 """
 

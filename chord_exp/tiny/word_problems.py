@@ -1,8 +1,8 @@
 """Arithmetic problems in English and Chinese, drawn from templates.
 
 Two disjoint families share one answer format, `3+4=7 \\boxed{7}`: the *sample* family is what `sft_data/`
-holds and an experiment learns, the *base* family is what the tiny base model has already seen. They differ in every
-sentence, so an experiment starts from a model that calculates but misreads most of the sample's questions.
+holds and an experiment learns, the *base* family is what the tiny base model has already seen. They differ in
+every sentence, so an experiment starts from a model that calculates but misreads most of the sample.
 """
 
 # ruff: noqa: RUF001  (full-width punctuation is right in Chinese)

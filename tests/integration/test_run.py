@@ -73,6 +73,8 @@ def test_rollouts_of_a_prompt_are_sampled_and_not_copies_of_each_other(finished:
         groups.setdefault((row["eid"]["batch"], row["eid"]["task"]), set()).add(row["response_text"])
     assert len(groups) == 6 * 2
     assert sum(len(responses) > 1 for responses in groups.values()) >= len(groups) / 2
+    assert max(run.series(metrics.REWARD_SPREAD).values()) > 0
+    assert sum(run.series(metrics.CUT_PROMPTS).values()) == 0
 
 
 def test_held_out_accuracy_is_measured_before_and_after(finished: tuple[Run, str]) -> None:
@@ -108,6 +110,13 @@ def test_a_used_folder_is_neither_resumed_nor_overwritten_unasked(finished: tupl
     assert "already holds a run" in output
     assert "resume=true" in output
     assert (run.folder / "run.json").read_bytes() == before
+
+
+def test_a_resumed_run_must_be_the_same_experiment(finished: tuple[Run, str]) -> None:
+    run, _ = finished
+    again, output = finish(run.folder, "total_steps=6", "resume=true", "mu_peak=0.3")
+    assert again.process.returncode == 2
+    assert "mu_peak was 0.6 and is now 0.3" in output
 
 
 @pytest.mark.parametrize(

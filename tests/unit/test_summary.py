@@ -1,0 +1,46 @@
+"""What a run prints at its end."""
+
+from __future__ import annotations
+
+from chord_exp import metrics
+from chord_exp.launch.progress import State, clock
+from chord_exp.launch.summary import mu_plot, warnings
+
+
+def rows(**values: list[float]) -> list[metrics.Row]:
+    count = max(map(len, values.values()))
+    keys = {"reward": metrics.REWARD, "spread": metrics.REWARD_SPREAD, "cut": metrics.CUT_PROMPTS}
+    return [{"step": step + 1, "source": "explorer", **{keys[k]: v[step] for k, v in values.items()}} for step in range(count)]
+
+
+def test_a_run_whose_rollouts_never_earned_anything_is_pointed_out() -> None:
+    (warning,) = warnings(rows(reward=[0.0, 0.0], spread=[0.0, 0.0]))
+    assert "reward 0" in warning
+
+
+def test_groups_whose_rollouts_are_all_alike_are_pointed_out() -> None:
+    (warning,) = warnings(rows(reward=[0.2, 0.4], spread=[0.0, 0.0]))
+    assert "equal rewards" in warning
+    assert warnings(rows(reward=[0.2, 0.4], spread=[0.0, 0.5])) == []
+
+
+def test_prompts_that_were_cut_are_counted() -> None:
+    (warning,) = warnings(rows(reward=[0.2, 0.4], spread=[0.5, 0.5], cut=[0, 3]))
+    assert warning.startswith("3 rollouts")
+
+
+def test_the_mu_plot_is_plain_text() -> None:
+    plot = mu_plot({step: step / 10 for step in range(1, 30)})
+    assert "\x1b" not in plot
+    assert "μ" in plot
+
+
+def test_the_progress_line_counts_the_steps_of_all_stages() -> None:
+    state = State({"sft": 4, "grpo": 6}, phase="training")
+    state.update({"step": 2, "source": "trainer", "stage": "grpo", "actor/mu": 0.0, "actor/usual/pg_loss": -0.5})
+    assert state.line().startswith("step 6/10")
+    assert "GRPO -0.5000" in state.line()
+
+
+def test_times_read_like_clocks() -> None:
+    assert (clock(5), clock(65), clock(3725)) == ("0:05", "1:05", "1:02:05")
