@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -58,12 +57,13 @@ def plain_seconds(trinity_yaml: Path, steps: int, scratch: Path) -> dict[str, fl
     from trinity.algorithm import ADVANTAGE_FN
     from trinity.buffer import get_buffer_reader
     from trinity.common.config import load_config
-    from trinity.common.experience import CustomField
+    from trinity.common.experience import CustomField, Experience
     from trinity.common.rewards.math_reward import MathBoxedRewardFn
 
     import torch
     from chord_exp.engine.rollout import LocalRolloutModel
     from chord_exp.engine.train_engine import LocalTrainEngine
+    from chord_exp.loss_tokens import attach_side_tokens
 
     config = load_config(str(trinity_yaml))
     config.continue_from_checkpoint = False
@@ -83,26 +83,20 @@ def plain_seconds(trinity_yaml: Path, steps: int, scratch: Path) -> dict[str, fl
     reward = MathBoxedRewardFn()
     advantage = ADVANTAGE_FN.get(config.algorithm.advantage_fn)(**config.algorithm.advantage_fn_args)
     loaded = time.perf_counter() - started
-    fields = [
-        CustomField("is_expert", "expert_mask", torch.bool),
-        CustomField("step", "step", torch.int32),
-        CustomField("side_tokens", "side_tokens", torch.int64),
-    ]
+    fields = [CustomField("is_expert", "expert_mask", torch.bool), CustomField("step", "step", torch.int32)]
 
-    def finish(rows: list[Any], step: int, *, expert: bool) -> list[Any]:
-        tokens = sum(int(row.action_mask.sum()) for row in rows)
+    def mark(rows: list[Experience], step: int, *, expert: bool) -> list[Experience]:
         for row in rows:
-            row.info = {**(row.info or {}), "is_expert": expert, "step": step, "side_tokens": tokens}
+            row.info = {**(row.info or {}), "is_expert": expert, "step": step}
             row.custom_fields = fields
             if expert:
-                row.logprobs = torch.zeros(len(row.tokens) - row.prompt_length)
-                row.advantages = torch.zeros(len(row.tokens) - row.prompt_length)
+                row.logprobs = row.advantages = torch.zeros(len(row.tokens) - row.prompt_length)
         return rows
 
     def one_step(step: int) -> None:
         usual = []
         for number, task in enumerate(loop.run_until_complete(tasks.read())):
-            messages = [{"role": "user", "content": task.task_desc if hasattr(task, "task_desc") else task.raw_task[taskset.format.prompt_key]}]
+            messages = [{"role": "user", "content": task.raw_task[taskset.format.prompt_key]}]
             group = loop.run_until_complete(
                 model.chat(messages, n=config.algorithm.repeat_times, temperature=config.model.temperature)
             )
@@ -113,7 +107,8 @@ def plain_seconds(trinity_yaml: Path, steps: int, scratch: Path) -> dict[str, fl
             usual += group
         usual, _ = advantage.process(usual)
         expert = loop.run_until_complete(experts.read())
-        rows = finish(usual, step, expert=False) + finish(expert, step, expert=True)
+        rows = mark(usual, step, expert=False) + mark(expert, step, expert=True)
+        attach_side_tokens(rows)
         loop.run_until_complete(engine.train_step(rows))
         model.model.load_state_dict(engine.model.state_dict())
 

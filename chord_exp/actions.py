@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from chord_exp.trinity_config import Folders, to_trinity, to_yaml
 
 if TYPE_CHECKING:
     from chord_exp.launch.run import Launch
+    from chord_exp.prepare import Manifest
 
 # for a plan without data: the sizes of the paper's mathematics run (arXiv 2508.11408)
 ASSUMED_EXPERT_ROWS = 5_000
@@ -49,6 +50,7 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
             if required or Path(data.out).exists():
                 raise
             return assumed_facts(spec)
+        _refuse_other_system_prompt(spec, manifest)
     else:
         if not required and not Path(data.input_dir).exists():
             return assumed_facts(spec)
@@ -60,6 +62,8 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
             seed=data.seed,
             system_prompt=data.system_prompt,
         )
+        if not manifest.up_to_date:
+            _warn(manifest.warnings)
     lengths = longest(
         Path(data.out), spec.model.path, data.system_prompt, spec.model.max_prompt_tokens, spec.model.window
     )
@@ -67,9 +71,28 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
         manifest.expert_rows,
         manifest.rl_rows,
         manifest.eval_rows,
-        prompt_tokens_max=lengths and lengths.prompt_max,
-        expert_tokens_max=lengths and lengths.expert_max,
+        prompt_tokens_max=lengths.prompt_max if lengths else None,
+        expert_tokens_max=lengths.expert_max if lengths else None,
     )
+
+
+def _refuse_other_system_prompt(spec: ExperimentSpec, manifest: Manifest) -> None:
+    """Expert rows hold the system prompt they were prepared with; rollouts must be asked with it too."""
+    try:
+        prepared_with = manifest.content["arguments"]["system_prompt"]
+    except (KeyError, TypeError):
+        raise DataError(
+            "the manifest does not say with which system prompt the data was prepared",
+            spec.data.out,
+            "prepare it again with python -m chord_exp.prepare",
+        ) from None
+    if prepared_with != spec.data.system_prompt:
+        raise ConfigError(
+            f"data.system_prompt={spec.data.system_prompt!r} and the folder was prepared with "
+            f"{prepared_with!r}: expert rows and rollouts would differ",
+            spec.data.out,
+            f"set data.system_prompt to {prepared_with!r}, or prepare the folder again with --system-prompt",
+        )
 
 
 def verl_is_legacy() -> bool:
@@ -125,7 +148,7 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
     folders = run_folders(spec, run_dir, with_metrics=spec.loss == "exact")
     config = to_trinity(spec, facts, folders, verl_legacy=verl_is_legacy())
     write_new(target, to_yaml(config))
-    _warn(spec, facts)
+    _warn(derive(spec, facts).warnings)
     print(f"{target}: start it with `trinity run --config {target}` on a running Ray cluster")
     return SUCCEEDED
 
@@ -156,7 +179,7 @@ def run(spec: ExperimentSpec, run_dir: Path, overrides: Sequence[str]) -> int:
     from chord_exp.launch.run import run_experiment
 
     facts = read_facts(spec, required=True)
-    _warn(spec, facts)
+    _warn(derive(spec, facts).warnings)
     return run_experiment(launch_of(spec, facts, run_dir, overrides), run_dir)
 
 
@@ -169,7 +192,7 @@ def launch_of(spec: ExperimentSpec, facts: DataFacts, run_dir: Path, overrides: 
     return Launch(
         name=spec.name,
         project=spec.project,
-        variant=spec.variant,
+        variant=spec.effective_variant,
         seed=spec.seed,
         engine=spec.cluster.engine,
         ray_address=spec.cluster.ray_address,
@@ -183,6 +206,6 @@ def launch_of(spec: ExperimentSpec, facts: DataFacts, run_dir: Path, overrides: 
     )
 
 
-def _warn(spec: ExperimentSpec, facts: DataFacts) -> None:
-    for warning in derive(spec, facts).warnings:
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
         print(f"chord_exp: warning: {warning}", file=sys.stderr)

@@ -7,13 +7,14 @@ completion) goes to Hydra at once.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
 import traceback
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +27,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from chord_exp import compose
 from chord_exp.errors import BAD_INPUT, INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, ConfigError
+from chord_exp.launch.order import RECORD
 from chord_exp.spec import ExperimentSpec
 
 VERSION_BASE = "1.3"
 PROGRAM = "chord_exp"
+# what Hydra's own sweeper writes into the folder of a sweep
+SWEEP_FILE = "multirun.yaml"
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def _report(error: Exception, debug: bool) -> int:
 
 def _main(arguments: list[str], debug: bool) -> int:
     compose.register_schema()
-    flags = get_args_parser().parse_args(arguments)
+    flags, arguments = _parse(arguments)
     shows = flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion
     if shows or flags.experimental_rerun or flags.config_path:
         return _hand_to_hydra(arguments, debug)
@@ -88,6 +92,29 @@ def _main(arguments: list[str], debug: bool) -> int:
         # nothing trains: no run folder
         return max(_perform(job, []) for job in jobs)
     return _hand_to_hydra(arguments, debug)
+
+
+def _parse(arguments: list[str]) -> tuple[Namespace, list[str]]:
+    """Hydra's flags, and the arguments with all overrides first: Hydra takes `a=1 b=2 -m`, not `a=1 -m b=2`.
+
+    Raises:
+        ConfigError: an unknown option, or one with a wrong value.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            flags = get_args_parser().parse_intermixed_args(arguments)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        what = said.getvalue().strip().rpartition("error: ")[2]
+        raise ConfigError(
+            what, "command line", "--hydra-help lists the options; values are set by key=value"
+        ) from None
+    options = list(arguments)
+    for override in flags.overrides:
+        options.remove(override)
+    return flags, [*flags.overrides, *options]
 
 
 def _perform(job: Job, overrides: Sequence[str]) -> int:
@@ -109,8 +136,8 @@ def _checked_jobs(flags: Namespace) -> list[Job]:
 
     jobs = []
     with hydra.initialize_config_module("chord_exp.conf", version_base=VERSION_BASE, job_name=PROGRAM):
-        for overrides, swept in _expand(flags):
-            job = _job(_compose(flags, overrides), swept)
+        for overrides, number in _expand(flags):
+            job = _job(flags, overrides, number)
             actions.check(job.spec, job.run_dir)
             jobs.append(job)
     if all(job.command.action == "run" for job in jobs):
@@ -132,8 +159,8 @@ def _compose(flags: Namespace, overrides: Sequence[str]) -> DictConfig:
     return hydra.compose(name, overrides=[*overrides, *extra], return_hydra_config=True)
 
 
-def _expand(flags: Namespace) -> Iterator[tuple[list[str], bool]]:
-    """The overrides of each job of the command line, and whether it belongs to a sweep."""
+def _expand(flags: Namespace) -> Iterator[tuple[list[str], int | None]]:
+    """The overrides of each job of the command line, and its number in the sweep; None for a single run."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -144,24 +171,34 @@ def _expand(flags: Namespace) -> Iterator[tuple[list[str], bool]]:
         flags, [str(override.input_line) for override in parsed if not override.is_sweep_override()]
     )
     if not flags.multirun and base.hydra.mode != RunMode.MULTIRUN:
-        yield flags.overrides, False
+        yield flags.overrides, None
     elif str(base.hydra.sweeper._target_).endswith(".BasicSweeper"):
         params = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
         swept = parser.parse_overrides([*params, *flags.overrides])
-        for batch in BasicSweeper.split_arguments(swept, max_batch_size=None):
-            yield from ((list(overrides), True) for overrides in batch)
+        (jobs,) = BasicSweeper.split_arguments(swept, max_batch_size=None)
+        yield from ((list(overrides), number) for number, overrides in enumerate(jobs))
 
 
-def _job(config: DictConfig, swept: bool) -> Job:
+def _job(flags: Namespace, overrides: Sequence[str], number: int | None) -> Job:
+    numbered = [] if number is None else [f"hydra.job.num={number}"]
+    config = _compose(flags, [*overrides, *numbered])
     spec, command = compose.read(_without_hydra(config))
-    chosen = any(str(override).startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra)
-    if chosen or command.action == "run":
-        run_dir = Path(OmegaConf.select(config, "hydra.run.dir")).absolute()
-    else:
+    key = "hydra.run.dir" if number is None else "hydra.sweep.dir"
+    chosen = any(str(override).lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
+    if not chosen and command.action != "run":
         # an exported file must not change with the clock
-        run_dir = Path("outputs", spec.name, "exported").absolute()
-    if command.action == "run" and not swept:
-        _check_run_folder(spec, run_dir, chosen)
+        return Job(spec, command, Path("outputs", spec.name, "exported").absolute())
+    folder = Path(OmegaConf.select(config, key)).absolute()
+    run_dir = folder if number is None else folder / str(config.hydra.sweep.subdir)
+    if command.action == "run":
+        if spec.resume:
+            _check_resumed(folder, RECORD if number is None else SWEEP_FILE, key, chosen)
+        elif (run_dir / RECORD).exists():
+            raise ConfigError(
+                f"{run_dir} already holds a run",
+                key,
+                "add resume=true to go on with it, or give another folder",
+            )
     return Job(spec, command, run_dir)
 
 
@@ -172,18 +209,24 @@ def _without_hydra(config: DictConfig) -> DictConfig:
     return job
 
 
-def _check_run_folder(spec: ExperimentSpec, run_dir: Path, chosen: bool) -> None:
-    if spec.resume and not chosen:
+def _check_resumed(folder: Path, holds: str, key: str, chosen: bool) -> None:
+    """Refuse to resume where nothing is, before Hydra makes the folder.
+
+    Args:
+        folder: of the run or the sweep.
+        holds: the file in it that says so.
+        key: Hydra's key that names the folder.
+        chosen: whether the user gave it.
+    """
+    if not chosen:
         raise ConfigError(
-            "resume=true does not say which run to go on with",
-            "resume",
-            "add hydra.run.dir=FOLDER of that run",
+            "resume=true does not say which run to go on with", "resume", f"add {key}=FOLDER of that run"
         )
-    if (run_dir / "run.json").exists() and not spec.resume:
+    if not (folder / holds).exists():
         raise ConfigError(
-            f"{run_dir} already holds a run",
-            "hydra.run.dir",
-            "add resume=true to go on with it, or give another folder",
+            f"{folder} holds nothing to resume: no {holds}",
+            key,
+            "leave resume out, or name the folder of a run",
         )
 
 

@@ -7,6 +7,8 @@ compose into frozen dataclasses, and a second list of fields would drift from th
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import chord_exp
 from chord_exp.errors import ConfigError
-from chord_exp.spec import ExperimentSpec
+from chord_exp.spec import DataSpec, ExperimentSpec
 
 CONFIG_PATH = "pkg://chord_exp.conf"
 CONFIG_NAME = "config"
@@ -26,6 +28,9 @@ SCHEMA_NAME = "experiment_schema"
 ACTIONS = ("run", "plan", "export")
 TINY_MODEL = "builtin:tiny"
 SAMPLE = "sft_data"
+PREPARED_ROOT = "outputs/prepared"
+# null in the configuration, derived by `read`; never null in the specification
+DERIVED = ((DataSpec, "out"),)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ def _mutable_twin(name: str, sources: Sequence[type]) -> type:
                 kind = _mutable_twin(cast(type, kind).__name__, [cast(type, kind)])
             elif typing.get_origin(kind) is not None and issubclass(typing.get_origin(kind), Mapping):
                 kind = dict[str, Any]
+            if (source, field.name) in DERIVED:
+                kind = typing.Optional[kind]  # noqa: UP045 - a type held in a variable
             twins.append((field.name, kind, dataclasses.field(default=MISSING)))
     return dataclasses.make_dataclass(name, twins)
 
@@ -106,8 +113,8 @@ def read(config: DictConfig) -> tuple[ExperimentSpec, Command]:
     command = Command(**{field.name: plain.pop(field.name) for field in dataclasses.fields(Command)})
     plain["model"]["path"] = _model_path(plain["model"]["path"])
     data = plain["data"]
-    data["out"] = _absolute(data["out"])
     data["input_dir"] = None if data["input_dir"] is None else _input_dir(data["input_dir"])
+    data["out"] = _absolute(_prepared_dir(data) if data["out"] is None else data["out"])
     return _build(ExperimentSpec, plain), command
 
 
@@ -137,6 +144,20 @@ def _input_dir(path: str) -> str:
     return str(folder)
 
 
+def _prepared_dir(data: Mapping[str, Any]) -> str:
+    """Where the rows of `input_dir` go when the user names no folder: one for each way to split them."""
+    if data["input_dir"] is None:
+        raise ConfigError(
+            "neither data.input_dir nor data.out names a folder",
+            "data.out",
+            "give data.out=FOLDER of prepared data, or data.input_dir=FOLDER of raw data",
+        )
+    source = Path(data["input_dir"]).resolve()
+    decides = [data[key] for key in ("expert_ratio", "eval_rows", "seed", "system_prompt")]
+    digest = hashlib.sha256(json.dumps([str(source), *decides]).encode()).hexdigest()
+    return f"{PREPARED_ROOT}/{source.name or 'data'}-{digest[:8]}"
+
+
 def _model_path(path: str) -> str:
     """The tiny model of this package, a folder made absolute, or a hub id as it is."""
     if path == TINY_MODEL:
@@ -148,5 +169,11 @@ def _model_path(path: str) -> str:
     if looks_local:
         raise ConfigError(
             f"model.path={path} is no folder", "model.path", "give the folder of a checkpoint, or a hub id"
+        )
+    if path.strip() and "/" not in path:
+        raise ConfigError(
+            f"no folder {path} here; a hub id has the form owner/name",
+            "model.path",
+            "give the folder of a checkpoint, or a hub id such as Qwen/Qwen3-0.6B",
         )
     return path

@@ -217,7 +217,12 @@ def _micro_batch_tokens(
             f"use loss=exact, or cluster.max_token_len_per_gpu={whole_rank} where the memory allows it",
         )
     longest = facts.expert_tokens_max
-    if spec.cluster.engine == "verl" and kind != "grpo" and longest is not None and longest > limit * sequence:
+    if (
+        spec.cluster.engine == "verl"
+        and kind != "grpo"
+        and longest is not None
+        and longest > limit * sequence
+    ):
         raise ConfigError(
             f"the longest expert row has {longest} tokens and a micro-batch holds {limit * sequence}: "
             "training would die on it",
@@ -284,12 +289,6 @@ def _stage_warnings(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> lis
         found.append(
             f"a step takes {batch.expert_rows} expert rows and there are {facts.expert_rows}: a step "
             "repeats rows"
-        )
-    if batch.usual_rows and facts.eval_rows and stage.steps % stage.eval_interval:
-        last = stage.steps // stage.eval_interval * stage.eval_interval
-        found.append(
-            f"the last evaluation is at step {last} of {stage.steps}: "
-            f"data.eval_interval={stage.eval_interval}"
         )
     if stage.kind != "chord":
         return found

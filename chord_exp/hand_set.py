@@ -62,26 +62,25 @@ DECIDED_BY = {
     "trainer.save_interval": "cluster.save_interval",
 }
 
-# Names of older Trinity configurations, wherever they stand, and what replaces them.
+# Names of older Trinity configurations, wherever they stand, and the key of a command line that replaces them.
 RENAMED = {
-    "runner_num": "cluster.runner_per_model (Trinity: explorer.runner_per_model)",
+    "runner_num": "cluster.runner_per_model",
     "trainer_config_path": "trinity.trainer.trainer_config, or the keys of cluster",
-    "sft_warmup_dataset": "data (Trinity: buffer.trainer_input.auxiliary_buffers)",
+    "sft_warmup_dataset": "data, whose expert rows become Trinity's auxiliary buffer",
     "sft_warmup_steps": "variant=sft_then_grpo",
-    "task_selector": "data_selector",
-    "warmup_style": "algorithm.optimizer.lr_scheduler_type",
-    "use_token_level_loss_in_sft": "algorithm.loss_agg_mode",
+    "task_selector": "trinity.buffer.explorer_input.taskset.data_selector",
+    "warmup_style": "trinity.algorithm.optimizer.lr_scheduler_type",
+    "use_token_level_loss_in_sft": "trinity.algorithm.loss_agg_mode",
     "fsdp_config": "cluster.param_offload and cluster.optimizer_offload",
-    "actor_grad_clip": "algorithm.optimizer.clip_grad",
-    "grad_clip": "algorithm.optimizer.clip_grad",
-    "ppo_mini_batch_size": "batch_size, repeat_times and expert_data_ratio (Trinity: "
-    "buffer.train_batch_size)",
+    "actor_grad_clip": "trinity.algorithm.optimizer.clip_grad",
+    "grad_clip": "trinity.algorithm.optimizer.clip_grad",
+    "ppo_mini_batch_size": "batch_size, repeat_times and expert_data_ratio",
     "ppo_micro_batch_size": "cluster.max_token_len_per_gpu",
     "ppo_micro_batch_size_per_gpu": "cluster.max_token_len_per_gpu",
     "ppo_max_token_len_per_gpu": "cluster.max_token_len_per_gpu",
 }
 # any other key that starts so
-RENAMED_PREFIX = ("ppo_", "the keys of cluster (Trinity: trainer)")
+RENAMED_PREFIX = ("ppo_", "the keys of cluster, or of trinity.trainer")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -119,15 +118,23 @@ def merge_hand_set(derived: dict[str, Any], hand_set: Mapping[str, Any]) -> dict
     return merged
 
 
-def _refuse_old_names(path: str) -> None:
+def old_name(path: str) -> tuple[str, str] | None:
+    """The first part of a dotted path that is a name of older Trinity configurations, and what replaces it."""
     for key in path.split("."):
         new = RENAMED.get(key) or (RENAMED_PREFIX[1] if key.startswith(RENAMED_PREFIX[0]) else None)
-        if new is not None and not path.startswith("algorithm.policy_loss_fn_args."):
-            raise ConfigError(
-                f"trinity.{path}: {key!r} is a name that Trinity 0.6 no longer reads",
-                f"trinity.{path}",
-                f"use {new}",
-            )
+        if new is not None:
+            return key, new
+    return None
+
+
+def _refuse_old_names(path: str) -> None:
+    found = old_name(path)
+    if found is not None and not path.startswith("algorithm.policy_loss_fn_args."):
+        raise ConfigError(
+            f"trinity.{path}: {found[0]!r} is a name that Trinity 0.6 no longer reads",
+            f"trinity.{path}",
+            f"use {found[1]}",
+        )
 
 
 def _refuse_contradiction(derived: Mapping[str, Any], path: str, value: Any) -> None:

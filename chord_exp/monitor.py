@@ -7,6 +7,7 @@ one; both append to one file, a whole line in one write.
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import math
 import os
@@ -44,7 +45,8 @@ class RunMonitor(Monitor):
     Args of `monitor_args`:
         metrics_path: the JSON-lines file.
         wandb: keyword arguments of `wandb.init`, or null for no WandB. A fault of WandB is logged once and never stops
-            training. The mode is the caller's choice; no key is read from here.
+            training. The mode is the caller's choice; no key is read from here. Files go beside `metrics_path`, and the
+            run's id follows from that path, so that a resumed run goes on in the same place.
         tensorboard_dir: a folder, or null.
     """
 
@@ -56,7 +58,7 @@ class RunMonitor(Monitor):
         path = Path(args["metrics_path"])
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        self._wandb = _start_wandb(args.get("wandb"), project, group, name, role, config)
+        self._wandb = _start_wandb(args.get("wandb"), path, project, group, name, role, config)
         self._tensorboard = _start_tensorboard(args.get("tensorboard_dir"), role)
 
     def log(self, data: dict, step: int, commit: bool = False) -> None:
@@ -97,24 +99,28 @@ class RunMonitor(Monitor):
                     log.warning("closing %s failed: %s", name.strip("_"), error)
 
 
-def _start_wandb(given: dict | None, project: str, group: str, name: str, role: str, config: Config) -> Any:
+def _start_wandb(
+    given: dict | None, path: Path, project: str, group: str, name: str, role: str, config: Config
+) -> Any:
     if not given:
         return None
     import wandb
 
-    options = {
-        "project": project,
-        "group": group or name,
-        "name": f"{name.replace('/', '_')}_{role}",
-        "job_type": role,
-        "resume": "allow",
-        "config": config.flatten(),
-        **given,
-    }
-    if "id" in options:
-        options["id"] = f"{options['id']}-{role}"
+    place = hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()
     try:
-        return wandb.init(**options)
+        return wandb.init(
+            **{
+                "project": project,
+                "group": group or name.partition("/")[0],
+                "name": f"{name.replace('/', '_')}_{role}",
+                "job_type": role,
+                "id": f"{place}-{name.replace('/', '_')}-{role}",
+                "resume": "allow",
+                "dir": str(path.parent),
+                "config": config.flatten(),
+                **given,
+            }
+        )
     except Exception as error:
         log.warning("WandB did not start for %s, metrics.jsonl still records everything: %s", role, error)
         return None

@@ -45,7 +45,7 @@ def render(
                 [(key, str(value), "") for key, value in by_hand.items()],
             )
         )
-    parts += [Text(f"! {warning}", style="yellow") for warning in geometry.warnings]
+    parts += [Text(f"warning: {warning}", style="yellow") for warning in geometry.warnings]
     return Group(*parts)
 
 
@@ -75,7 +75,7 @@ def _overview(spec: ExperimentSpec, facts: DataFacts) -> Table:
     model, data, cluster = spec.model, spec.data, spec.cluster
     rows = "assumed, the folder is missing" if facts.assumed else "counted"
     return _table(
-        f"{spec.project}/{spec.name}: variant {spec.variant}, loss {spec.loss}, seed {spec.seed}",
+        f"{spec.project}/{spec.name}: variant {spec.effective_variant}, loss {spec.loss}, seed {spec.seed}",
         [
             ("model", model.path, f"{model.name}, about {model.parameters_b:g}B parameters"),
             (
@@ -92,7 +92,7 @@ def _overview(spec: ExperimentSpec, facts: DataFacts) -> Table:
             (
                 "cluster",
                 cluster.name,
-                f"{cluster.node_num} x {cluster.gpu_per_node} GPUs"
+                f"{_counted(cluster.node_num, 'machine')} of {_counted(cluster.gpu_per_node, 'GPU')}"
                 if cluster.engine == "verl"
                 else "this machine",
             ),
@@ -131,10 +131,15 @@ def _stage_table(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> Table:
             str(gpus.data_parallel_size),
             "one device"
             if cluster.engine == "local"
-            else f"{gpus.trainer} trainer GPUs / sequence parallel {cluster.ulysses_sequence_parallel_size}",
+            else f"{_counted(gpus.trainer, 'trainer GPU')} / sequence parallel "
+            f"{cluster.ulysses_sequence_parallel_size}",
         ),
         ("rows a rank", str(batch.rows // gpus.data_parallel_size), "T / D"),
-        ("tokens a micro-batch", str(stage.max_token_len_per_gpu), "on one GPU, at most"),
+        (
+            "tokens a micro-batch",
+            str(stage.max_token_len_per_gpu),
+            "at most" if cluster.engine == "local" else "on one GPU, at most",
+        ),
     ]
     if stage.prompt_epochs:
         used = stage.steps * spec.batch_size
@@ -182,7 +187,11 @@ def _split_text(gpus: Any) -> str:
         return f"{gpus.trainer} for the trainer"
     if gpus.mode == "colocate":
         return "engine and trainer share 1"
-    return f"{gpus.rollout} for {gpus.engine_num} engines + {gpus.trainer} for the trainer"
+    return f"{gpus.rollout} for {_counted(gpus.engine_num, 'engine')} + {gpus.trainer} for the trainer"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _schedule_table(spec: ExperimentSpec, steps: int) -> Table:

@@ -12,6 +12,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Vali
 
 from chord_exp.compose import known_keys
 from chord_exp.errors import ConfigError
+from chord_exp.hand_set import old_name
 
 REFUSALS = (HydraException, OmegaConfBaseException)
 
@@ -39,6 +40,12 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
 
 def unknown_key(key: str) -> ConfigError:
     """The refusal of a key that the configuration does not have."""
+    if found := old_name(key):
+        return ConfigError(
+            f"unknown key {key!r}: {found[0]!r} is a name of older Trinity configurations",
+            key,
+            f"use {found[1]}",
+        )
     known = [*known_keys(), *groups()]
     hint = did_you_mean(key, known) or "see --cfg job for all keys; Trinity's own keys go under trinity."
     return ConfigError(f"unknown key {key!r}", key, hint)

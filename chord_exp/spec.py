@@ -332,12 +332,23 @@ class ExperimentSpec:
             "enable_phi_function",
             "leave it out, or use variant=phi",
         )
+        _refuse_unless(
+            self.variant != "phi" or self.enable_phi_function,
+            "variant=phi and enable_phi_function=false contradict each other",
+            "enable_phi_function",
+            "leave it out, or use variant=mu",
+        )
         _ = self.mu  # checks the schedule
 
     @property
     def mu(self) -> MuSchedule:
         """The μ schedule."""
         return MuSchedule(self.mu_warmup_steps, self.mu_decay_steps, self.mu_peak, self.mu_valley)
+
+    @property
+    def effective_variant(self) -> str:
+        """The variant by what is trained: variant=mu with enable_phi_function=true is CHORD-φ."""
+        return "phi" if self.enable_phi_function else self.variant
 
     @property
     def uses_chord(self) -> bool:

@@ -15,9 +15,11 @@ from chord_exp.prepare.layout import default_out
 from chord_exp.prepare.pipeline import Progress, ensure_prepared
 from chord_exp.prepare.summary import summary_lines
 
+PROGRAM = "chord_exp.prepare"
 DEFAULT_EXPERT_RATIO = 0.25
 DEFAULT_EVAL_RATIO = 0.05
-DEFAULT_SEED = 0
+# that of conf/data: the same folder and the same numbers give the same split by either command
+DEFAULT_SEED = 42
 _SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -29,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The options; every one may be spelled with underscores too."""
     parser = _Parser(
-        prog="python -m chord_exp.prepare",
+        prog=f"python -m {PROGRAM}",
         description="Split a folder of SFT data (.json, .jsonl) into sft/, rl/ and eval/ for a CHORD run.",
         epilog="expert-ratio divides the data set; a run's expert_data_ratio divides each batch.",
         allow_abbrev=False,
@@ -90,15 +92,15 @@ def main(argv: list[str] | None = None) -> int:
                 on_wait=lambda: print("waiting for another preparation in the same folder", file=sys.stderr),
             )
     except ChordExpError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted: the output is as it was", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted: the output is as it was", file=sys.stderr)
         return INTERRUPTED
     for line in summary_lines(manifest):
         print(line)
     for warning in manifest.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
     if manifest.up_to_date:
         print(f"up to date, nothing written: {out}")
     else:

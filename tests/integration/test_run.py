@@ -150,6 +150,13 @@ def test_the_stock_loss_of_trinity_runs_too(tmp_path: Path) -> None:
     assert run.record["status"] == "succeeded"
 
 
+def test_wandb_offline_records_beside_the_metrics_and_needs_no_account(tmp_path: Path) -> None:
+    run, output = finish(tmp_path / "run", "total_steps=2", "monitor=wandb_offline", env={"WANDB_API_KEY": ""})
+    assert run.process.returncode == 0, output
+    assert len(list(run.folder.glob("wandb/offline-run-*/*.wandb"))) == 2
+    assert len(run.series("actor/loss")) == 2
+
+
 def test_any_small_causal_model_folder_will_do(tmp_path: Path) -> None:
     folder = tmp_path / "llama"
     tiny = Path(sys.modules["chord_exp"].__file__).parent / "tiny" / "model"

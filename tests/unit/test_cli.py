@@ -11,61 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_line import ROWS, SMALL, left_in, refused, run_module
 
 from chord_exp.cli import main
 from chord_exp.errors import INTERRUPTED, RunFailed
 from chord_exp.prepare import load_manifest
 
-ROWS = [
-    {"prompt": f"What is {a} + {b}?", "response": f"\\boxed{{{a + b}}}"} for a in range(12) for b in range(12)
-]
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """An empty working folder with a small folder of SFT data."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    (tmp_path / "sft_data").mkdir()
-    (tmp_path / "sft_data" / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
-    return tmp_path
-
-
-@pytest.fixture
-def started(monkeypatch):
-    """Replaces the training itself; records what it was asked to run and returns the codes it is given."""
-    calls, codes = [], []
-
-    def run_experiment(launch, run_dir):
-        calls.append((launch, run_dir))
-        outcome = codes.pop(0) if codes else 0
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
-
-    monkeypatch.setattr("chord_exp.launch.run.run_experiment", run_experiment)
-    run_experiment.calls, run_experiment.codes = calls, codes
-    return run_experiment
-
 
 def mu_peak_of(launch) -> float:
     return launch.config["algorithm"]["policy_loss_fn_args"]["mu_peak"]
-
-
-def left_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {"sft_data"}
-
-
-def refused(capsys, arguments: list[str]) -> str:
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    lines = captured.err.splitlines()
-    assert len(lines) == 1 and "Traceback" not in captured.err, captured.err
-    return lines[0]
-
-
-SMALL = ["data.eval_rows=8", "total_steps=4", "mu_schedule=constant"]
 
 
 def test_a_run_gets_its_folder_its_data_and_its_overrides(place, started):
@@ -73,6 +27,7 @@ def test_a_run_gets_its_folder_its_data_and_its_overrides(place, started):
     ((launch, run_dir),) = started.calls
     assert mu_peak_of(launch) == 0.4
     assert run_dir == place / "here" and (run_dir / ".hydra" / "overrides.yaml").exists()
+    assert left_in(run_dir) == {".hydra"}, "no log file of Hydra"
     assert launch.overrides == ["mu_peak=0.4", *SMALL]
     assert [(stage.name, stage.planned_steps) for stage in launch.stages] == [("", 4)]
     assert launch.config["checkpoint_root_dir"] == str(run_dir / "checkpoints")
@@ -123,64 +78,16 @@ def test_an_interrupted_run_says_so(place, started):
     assert main(SMALL) == INTERRUPTED
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["mu_peka=0.4"],
-        ["model=qwen3_4"],
-        ["+foo=1"],
-        ["a=b=c"],
-        ["+model.typo=1"],
-        ["name=../x"],
-        ["name=/x"],
-        ["mu_peak=1.5"],
-        ["mu_peak=nan"],
-        ["lr=0"],
-        ["expert_data_ratio=0"],
-        ["expert_data_ratio=1"],
-        ["repeat_times=1"],
-        ["model.max_model_len=100"],
-        ["cluster=gpu_8", "cluster.engine_num=8"],
-        ["cluster=gpu_8", "cluster.engine_num=4", "loss=stock", "batch_size=7", "repeat_times=3"],
-        ["trinity.buffer.train_batch_size=99"],
-        ["trinity.explorer.runner_num=4"],
-        ["data=folder"],
-        ["data.input_dir=no_such_folder"],
-        ["data.input_dir=empty"],
-        ["data=prepared", "data.out=no_such_folder"],
-        ["resume=true"],
-        ["action=plna"],
-        ["action=export"],
-        ["-m", "mu_peak=0.1,1.5"],
-        ["-m", "model=tiny,tyni"],
-        ["hydra.run.dri=x"],
-    ],
-    ids=" ".join,
-)
-def test_a_refused_command_is_one_line_exit_2_and_leaves_nothing(place, started, capsys, arguments):
-    (place / "empty").mkdir()
-    refused(capsys, arguments)
-    assert started.calls == []
-    assert left_in(place) - {"empty"} <= {"outputs"}
-    assert not list(place.glob("outputs/**/.hydra")) and not list(place.glob("outputs/tiny-*"))
-    assert not (place / "multirun").exists()
-
-
-def test_a_used_run_folder_is_refused_and_left_as_it_was(place, started, capsys):
-    assert main([*SMALL, "hydra.run.dir=here"]) == 0
-    (place / "here" / "run.json").write_text("{}", encoding="utf-8")
-    before = (place / "here" / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
-    assert "already holds a run" in refused(capsys, ["lr=1e-3", *SMALL, "hydra.run.dir=here"])
-    assert (place / "here" / ".hydra" / "overrides.yaml").read_text(encoding="utf-8") == before
-    assert main([*SMALL, "hydra.run.dir=here", "resume=true"]) == 0
-    assert started.calls[-1][0].resume
-
-
 def test_a_sweep_runs_every_job_and_tells_of_the_failed_one(place, started):
     started.codes += [0, 1, 0]
     assert main(["-m", "mu_peak=0.1,0.2,0.3", "hydra.sweep.dir=sweep", *SMALL]) == 1
     assert [mu_peak_of(launch) for launch, _ in started.calls] == [0.1, 0.2, 0.3]
     assert [run_dir for _, run_dir in started.calls] == [place / "sweep" / str(number) for number in range(3)]
+
+
+def test_options_may_stand_between_overrides(place, started):
+    assert main(["lr=1e-3", "-m", "mu_peak=0.1,0.2", "hydra.sweep.dir=sweep", *SMALL]) == 0
+    assert [mu_peak_of(launch) for launch, _ in started.calls] == [0.1, 0.2]
 
 
 def test_a_sweep_stops_when_interrupted(place, started):
@@ -192,6 +99,31 @@ def test_a_sweep_stops_when_interrupted(place, started):
 def test_a_sweep_over_options_composes_each(place, started):
     assert main(["-m", "variant=mu,phi,sft", "hydra.sweep.dir=sweep", *SMALL]) == 0
     assert [launch.variant for launch, _ in started.calls] == ["mu", "phi", "sft"]
+
+
+def test_the_record_of_a_run_names_the_variant_that_is_trained(place, started):
+    assert main(["enable_phi_function=true", *SMALL]) == 0
+    ((launch, _),) = started.calls
+    assert launch.variant == "phi"
+    assert launch.config["algorithm"]["policy_loss_fn_args"]["enable_phi_function"] is True
+
+
+def test_runs_that_split_differently_prepare_different_folders(place, started):
+    for different in (["data.seed=7"], ["data.system_prompt=Think."], ["data.input_dir=sft_data"]):
+        assert main([*SMALL, *different]) == 0
+    paths = [launch.config["buffer"]["explorer_input"]["taskset"]["path"] for launch, _ in started.calls]
+    assert len({Path(path).parent for path in paths}) == 3
+    assert all(load_manifest(Path(path).parent) for path in paths)
+
+
+def test_rows_left_out_by_an_automatic_preparation_are_told_once(place, started, capsys):
+    with open(place / "sft_data" / "rows.jsonl", "a", encoding="utf-8") as file:
+        file.write('\n{"prompt": ')
+    assert main(SMALL) == 0
+    error = capsys.readouterr().err
+    assert error.count("chord_exp: warning: 1 of 145 rows rejected (1 invalid_json)") == 1
+    assert main(SMALL) == 0
+    assert "rejected" not in capsys.readouterr().err
 
 
 def test_a_plan_prints_and_leaves_no_run_folder(place, started, capsys):
@@ -263,11 +195,6 @@ def test_a_user_s_own_option_folder_is_read(place, started):
     )
     assert main(["--config-dir", "mine", "mu_schedule=steep", "total_steps=4"]) == 0
     assert mu_peak_of(started.calls[0][0]) == 0.7
-
-
-def run_module(place: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120)
 
 
 def test_the_module_exits_with_the_code(place):

@@ -194,3 +194,36 @@ def test_a_value_left_to_the_user_is_asked_for():
     with pytest.raises(Exception) as refusal:
         compose.read(compose_config(["data=folder", "data.input_dir=???"]))
     assert "data.input_dir has no value" in str(translate(refusal.value))
+
+
+def out_of(*overrides: str) -> Path:
+    return Path(compose_spec(list(overrides)).data.out)
+
+
+def test_the_prepared_folder_is_named_after_all_that_decides_the_split(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = ["data=folder", "data.input_dir=mine"]
+    out = out_of(*base)
+    assert out.parent == tmp_path / "outputs" / "prepared"
+    assert re.fullmatch(r"mine-[0-9a-f]{8}", out.name)
+    assert out_of(*base) == out_of("data=folder", f"data.input_dir={tmp_path}/mine") == out
+    assert out_of(*base, "data.eval_interval=3", "data.name=other") == out
+    others = {
+        out_of("data=folder", "data.input_dir=other/mine"),
+        out_of(*base, "data.expert_ratio=0.3"),
+        out_of(*base, "data.eval_rows=9"),
+        out_of(*base, "data.seed=9"),
+        out_of(*base, "data.system_prompt=Think."),
+    }
+    assert len(others - {out}) == 5
+
+
+def test_a_prepared_folder_given_by_hand_wins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert out_of("data=folder", "data.input_dir=mine", "data.out=made") == tmp_path / "made"
+
+
+def test_a_name_without_an_owner_is_no_hub_id():
+    with pytest.raises(ConfigError, match="no folder my_model here; a hub id has the form owner/name"):
+        compose_spec(["model.path=my_model"])
+    assert compose_spec(["model.path=owner/my_model"]).model.path == "owner/my_model"

@@ -72,7 +72,7 @@ def check_experiment(arguments: list[str]) -> list[cli.Job]:
     with hydra.initialize_config_module(
         "chord_exp.conf", version_base=cli.VERSION_BASE, job_name=cli.PROGRAM
     ):
-        jobs = [cli._job(cli._compose(flags, overrides), swept) for overrides, swept in cli._expand(flags)]
+        jobs = [cli._job(flags, overrides, number) for overrides, number in cli._expand(flags)]
         for job in jobs:
             actions.check(job.spec, job.run_dir)
     return jobs
@@ -98,6 +98,8 @@ def test_a_shown_command_is_accepted(command, place):
         return
     module, arguments = words[1], words[2:]
     if module == "chord_exp":
+        if "resume=true" in arguments:
+            (place / "my_run" / "run.json").touch()
         assert check_experiment(arguments)
     elif module == "chord_exp.prepare":
         build_parser().parse_args([_dashed(word) for word in arguments])

@@ -192,7 +192,6 @@ def test_lengths_that_do_not_fit_are_refused(spec, big):
         ({}, DataFacts(520, 3, 100), "a step repeats prompts"),
         ({}, DataFacts(5, 1380, 100), "a step repeats rows"),
         ({}, DataFacts(520, 1380, 100, assumed=True), "assumed"),
-        ({"total_steps": 50}, FACTS, "last evaluation is at step 40 of 50"),
         ({"total_steps": 20}, FACTS, "μ is still"),
         ({"mu_decay_steps": 0}, FACTS, "μ jumps"),
         ({"batch_size": 1}, FACTS, "expert_data_ratio=0.25 becomes 0.2000"),

@@ -47,7 +47,7 @@ def test_hand_set_values_are_marked_as_such():
 
 def test_assumed_sizes_are_called_assumed():
     text = text_of([], DataFacts(5000, 20000, 100, assumed=True))
-    assert "assumed" in row(text, "expert rows  ") and "! the data is not there" in text
+    assert "assumed" in row(text, "expert rows  ") and "warning: the data is not there" in text
 
 
 @pytest.mark.parametrize("variant", ["mu", "phi", "sft", "grpo", "sft_then_grpo"])
@@ -72,3 +72,20 @@ def test_the_printed_plan_fits_its_page(capsys):
     spec = compose_spec([])
     show(spec, FACTS, derive(spec, FACTS), [])
     assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 120
+
+
+def test_the_plan_of_a_machine_without_gpus_speaks_of_none():
+    text = text_of([])
+    assert "GPU" not in text
+    assert "at most" in row(text, "tokens a micro-batch")
+
+
+def test_one_of_a_kind_is_not_a_plural():
+    text = text_of(["cluster=gpu_2", "model=qwen3_4b"])
+    assert "1 for 1 engine + 1 for the trainer" in row(text, "GPU split")
+    assert "1 trainer GPU / sequence" in row(text, "D, data-parallel")
+    assert "1 machine of 2 GPUs" in row(text, "cluster")
+
+
+def test_the_plan_names_the_variant_that_is_trained():
+    assert "variant phi" in text_of(["enable_phi_function=true"])

@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from composing import compose_spec
 from prepare_samples import free_text, pair, rows, tree, write_lines
 
+from chord_exp.actions import read_facts
 from chord_exp.prepare.__main__ import build_parser, main
 
 
@@ -90,7 +93,7 @@ def test_bad_arguments_exit_2_with_one_line(source, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     assert main([word.format(raw=source) for word in arguments]) == 2
     said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith("error: ") and said.err.count("\n") == 1
+    assert said.out == "" and said.err.startswith("chord_exp.prepare: ") and said.err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw_data"]
 
 
@@ -142,5 +145,15 @@ def test_ctrl_c_exits_130_and_leaves_nothing_behind(tmp_path):
     os.kill(child.pid, signal.SIGINT)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert said == "interrupted: the output is as it was\n"
+    assert said == "chord_exp.prepare: interrupted: the output is as it was\n"
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_both_commands_split_a_folder_alike_when_given_the_same_numbers(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = compose_spec(
+        ["data=folder", "data.input_dir=raw_data", "data.eval_rows=4", "data.system_prompt=''"]
+    )
+    read_facts(spec, required=True)
+    assert main(["--input-dir", "raw_data", "--out", "by_hand", "--eval-rows", "4"]) == 0
+    assert tree(tmp_path / "by_hand") == tree(Path(spec.data.out))

@@ -83,3 +83,11 @@ def test_names_in_other_scripts_are_names(spec):
 def test_baselines_do_not_ask_for_what_they_do_not_use(spec):
     assert replace(spec, variant="grpo", expert_data_ratio=0.0).uses_expert_rows is False
     assert replace(spec, variant="sft", repeat_times=1).uses_rollouts is False
+
+
+def test_the_phi_switch_and_the_variant_agree_or_are_refused(spec):
+    assert spec.effective_variant == "mu"
+    assert replace(spec, enable_phi_function=True).effective_variant == "phi"
+    assert replace(spec, variant="phi", enable_phi_function=True).effective_variant == "phi"
+    with pytest.raises(ConfigError, match="variant=phi and enable_phi_function=false"):
+        replace(spec, variant="phi")

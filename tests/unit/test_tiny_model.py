@@ -96,7 +96,10 @@ def test_prompt_tokens_are_a_prefix_of_the_conversation(tokenizer, turns, enable
 
 
 def test_trinity_masks_the_assistant_tokens_by_either_of_its_methods(tokenizer):
-    utils = pytest.importorskip("trinity.common.models.utils")
+    from trinity.common.models import utils
+
+    import chord_exp.engine  # noqa: F401  # provides the names of vLLM that Trinity imports
+
     turns = [*CHAT, CHAT[1], CHAT[2]]
     by_template = utils.tokenize_and_mask_messages_hf(tokenizer, turns)
     by_prefix = utils.tokenize_and_mask_messages_default(tokenizer, turns)
@@ -108,12 +111,14 @@ def test_trinity_masks_the_assistant_tokens_by_either_of_its_methods(tokenizer):
 
 
 def test_trinity_reads_an_expert_row_as_prompt_and_response(tokenizer):
-    formatter = pytest.importorskip("trinity.buffer.schema.formatter")
+    from trinity.buffer.schema.formatter import SFTFormatter
     from trinity.common.config import FormatConfig
     from trinity.common.constants import PromptType
 
+    import chord_exp.engine  # noqa: F401  # provides the names of vLLM that Trinity imports
+
     layout = FormatConfig(prompt_type=PromptType.MESSAGES, messages_key="messages")
-    reader = formatter.SFTFormatter(str(MODEL), layout)
+    reader = SFTFormatter(str(MODEL), layout)
     experience = reader.format({"messages": CHAT[1:]})
     response = experience.tokens[experience.prompt_length :].tolist()
     assert tokenizer.decode(response) == "3+4=7 \\boxed{7}<|im_end|>"
@@ -141,7 +146,7 @@ def test_base_model_calculates_and_knows_the_answer_format(tokenizer, model):
 def test_base_model_misreads_most_sample_problems_but_not_all(tokenizer, model):
     problems = [pair for pair in sample_pairs() if "boxed" in pair[1]][:100]
     right = sum(answer(reply(tokenizer, model, prompt)) == answer(response) for prompt, response in problems)
-    assert 3 <= right <= 30
+    assert 5 <= right < 45
 
 
 def test_pretraining_prompts_are_not_in_the_sample():

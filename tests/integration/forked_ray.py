@@ -1,0 +1,41 @@
+"""Run by test_forkserver: a private Ray whose workers are forked; prints what they saw as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from chord_exp.launch import forkserver
+
+forkserver.set_up_environment()
+import ray  # noqa: E402  # the server's environment must be there first
+
+SERVER = os.getpid()
+
+
+def drive(folder: Path) -> int:
+    """The driver: ask workers who they are, and have one exit and one be killed."""
+    from chord_exp.launch import private_ray
+
+    with forkserver.workers_forked():
+        private_ray.start(folder, num_cpus=4, num_gpus=0)
+    remote = ray.remote(lambda: (os.getppid(), os.environ.get("RAY_JOB_ID"), sys.argv[0]))
+    seen = ray.get([remote.remote() for _ in range(4)], timeout=60)
+    died = ""
+    try:
+        ray.get(ray.remote(max_retries=0)(lambda: os._exit(3)).remote(), timeout=60)
+    except ray.exceptions.WorkerCrashedError as error:
+        died = type(error).__name__
+    address = ray.get_runtime_context().gcs_address
+    ray.shutdown()
+    print(json.dumps({"server": SERVER, "parents": [s[0] for s in seen], "died": died, "address": address}))
+    return 7
+
+
+if __name__ == "__main__":
+    place = Path(tempfile.mkdtemp(prefix="chord-ray-"))
+    assert forkserver.can_serve()
+    sys.exit(forkserver.serve(place, lambda: drive(place)))
