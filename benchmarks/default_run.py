@@ -1,6 +1,6 @@
 """The default run against the same arithmetic in one plain process, in one invocation: `make bench`.
 
-The plain process does what the run's actors do, with the same classes and sizes: sample the same number of prompt groups,
+The plain process does what the run's actors do, with the same classes and sizes: sample as many prompt groups,
 score them, read as many expert rows, make one update, hand the weights over. It has no Ray, no actors, no scheduler, no
 buffers. So the ratio of seconds per step is what Trinity's loop costs.
 
@@ -53,14 +53,16 @@ def loop_seconds(folder: Path, overrides: list[str]) -> dict[str, float]:
 def plain_seconds(trinity_yaml: Path, steps: int, scratch: Path) -> dict[str, float]:
     """The same arithmetic in this process; seconds to load, and per step (the median)."""
     started = time.perf_counter()
-    import chord_exp.engine  # noqa: F401  # provides the names of vLLM that Trinity imports
+    from chord_exp.engine.vllm_standin import install
+
+    install()
+    import torch
     from trinity.algorithm import ADVANTAGE_FN
     from trinity.buffer import get_buffer_reader
     from trinity.common.config import load_config
     from trinity.common.experience import CustomField, Experience
     from trinity.common.rewards.math_reward import MathBoxedRewardFn
 
-    import torch
     from chord_exp.engine.rollout import LocalRolloutModel
     from chord_exp.engine.train_engine import LocalTrainEngine
     from chord_exp.loss_tokens import attach_side_tokens

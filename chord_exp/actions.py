@@ -107,9 +107,7 @@ def verl_is_legacy() -> bool:
 def run_folders(spec: ExperimentSpec, run_dir: Path, *, with_metrics: bool = True) -> Folders:
     """The absolute paths of a run in `run_dir`."""
     root = run_dir.absolute()
-    return Folders(
-        str(root / "checkpoints"), str(root / "metrics.jsonl") if with_metrics else None, spec.data.out
-    )
+    return Folders(str(root / "checkpoints"), str(root / "metrics.jsonl") if with_metrics else None, spec.data.out)
 
 
 def check(spec: ExperimentSpec, run_dir: Path) -> None:

@@ -60,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _wants_debug(arguments: Sequence[str]) -> bool:
-    asked = any(
-        re.fullmatch(r"\+{0,2}debug=(true|1|yes|on)", argument, re.IGNORECASE) for argument in arguments
-    )
+    asked = any(re.fullmatch(r"\+{0,2}debug=(true|1|yes|on)", argument, re.IGNORECASE) for argument in arguments)
     return asked or os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -108,9 +106,7 @@ def _parse(arguments: list[str]) -> tuple[Namespace, list[str]]:
         if not stop.code:
             raise
         what = said.getvalue().strip().rpartition("error: ")[2]
-        raise ConfigError(
-            what, "command line", "--hydra-help lists the options; values are set by key=value"
-        ) from None
+        raise ConfigError(what, "command line", "--hydra-help lists the options; values are set by key=value") from None
     options = list(arguments)
     for override in flags.overrides:
         options.remove(override)
@@ -167,9 +163,7 @@ def _expand(flags: Namespace) -> Iterator[tuple[list[str], int | None]]:
     loader = GlobalHydra.instance().config_loader()
     parser = OverridesParser.create(config_loader=loader)
     parsed = parser.parse_overrides(flags.overrides)
-    base = _compose(
-        flags, [str(override.input_line) for override in parsed if not override.is_sweep_override()]
-    )
+    base = _compose(flags, [str(override.input_line) for override in parsed if not override.is_sweep_override()])
     if not flags.multirun and base.hydra.mode != RunMode.MULTIRUN:
         yield flags.overrides, None
     elif str(base.hydra.sweeper._target_).endswith(".BasicSweeper"):
@@ -219,9 +213,7 @@ def _check_resumed(folder: Path, holds: str, key: str, chosen: bool) -> None:
         chosen: whether the user gave it.
     """
     if not chosen:
-        raise ConfigError(
-            "resume=true does not say which run to go on with", "resume", f"add {key}=FOLDER of that run"
-        )
+        raise ConfigError("resume=true does not say which run to go on with", "resume", f"add {key}=FOLDER of that run")
     if not (folder / holds).exists():
         raise ConfigError(
             f"{folder} holds nothing to resume: no {holds}",
@@ -246,9 +238,9 @@ def _hand_to_hydra(arguments: list[str], debug: bool) -> int:
         if codes[-1] == INTERRUPTED:
             raise SystemExit(INTERRUPTED)
 
-    start = hydra.main(
-        version_base=VERSION_BASE, config_path=compose.CONFIG_PATH, config_name=compose.CONFIG_NAME
-    )(task)
+    start = hydra.main(version_base=VERSION_BASE, config_path=compose.CONFIG_PATH, config_name=compose.CONFIG_NAME)(
+        task
+    )
     with _command_line(arguments):
         start()
     failed = {code for code in codes if code != SUCCEEDED}

@@ -46,9 +46,7 @@ class Command:
 
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
-            raise ConfigError(
-                f"action={self.action} is not known", "action", f"use one of {', '.join(ACTIONS)}"
-            )
+            raise ConfigError(f"action={self.action} is not known", "action", f"use one of {', '.join(ACTIONS)}")
         if self.action == "export" and not self.export_to:
             raise ConfigError("action=export needs a file to write", "export_to", "add export_to=my.yaml")
 

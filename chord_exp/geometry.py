@@ -168,8 +168,7 @@ def _steps(spec: ExperimentSpec, facts: DataFacts, kind: str, kinds: tuple[str, 
             return spec.total_steps
         if spec.total_steps < len(kinds):
             raise ConfigError(
-                f"total_steps={spec.total_steps} is fewer than the {len(kinds)} stages of "
-                f"variant={spec.variant}",
+                f"total_steps={spec.total_steps} is fewer than the {len(kinds)} stages of variant={spec.variant}",
                 "total_steps",
                 f"give {len(kinds)} or more",
             )
@@ -217,12 +216,7 @@ def _micro_batch_tokens(
             f"use loss=exact, or cluster.max_token_len_per_gpu={whole_rank} where the memory allows it",
         )
     longest = facts.expert_tokens_max
-    if (
-        spec.cluster.engine == "verl"
-        and kind != "grpo"
-        and longest is not None
-        and longest > limit * sequence
-    ):
+    if spec.cluster.engine == "verl" and kind != "grpo" and longest is not None and longest > limit * sequence:
         raise ConfigError(
             f"the longest expert row has {longest} tokens and a micro-batch holds {limit * sequence}: "
             "training would die on it",
@@ -244,8 +238,7 @@ def _check_facts(spec: ExperimentSpec, facts: DataFacts) -> None:
             )
     if facts.prompt_tokens_max is not None and facts.prompt_tokens_max >= spec.model.window:
         raise ConfigError(
-            f"the longest prompt has {facts.prompt_tokens_max} tokens and the model's window is "
-            f"{spec.model.window}",
+            f"the longest prompt has {facts.prompt_tokens_max} tokens and the model's window is {spec.model.window}",
             "model.max_model_len",
             "raise model.max_prompt_tokens and model.max_model_len, or shorten the prompts",
         )
@@ -282,13 +275,11 @@ def _stage_warnings(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> lis
     batch = stage.batch
     if batch.usual_rows and spec.batch_size > facts.rl_rows:
         found.append(
-            f"batch_size={spec.batch_size} is more than the {facts.rl_rows} RL prompts: a step "
-            "repeats prompts"
+            f"batch_size={spec.batch_size} is more than the {facts.rl_rows} RL prompts: a step repeats prompts"
         )
     if batch.expert_rows > facts.expert_rows:
         found.append(
-            f"a step takes {batch.expert_rows} expert rows and there are {facts.expert_rows}: a step "
-            "repeats rows"
+            f"a step takes {batch.expert_rows} expert rows and there are {facts.expert_rows}: a step repeats rows"
         )
     if stage.kind != "chord":
         return found

@@ -86,8 +86,7 @@ def _check_colocate(cluster: ClusterSpec) -> None:
     for key in ("engine_num", "tensor_parallel_size", "ulysses_sequence_parallel_size"):
         if getattr(cluster, key) not in (None, 1):
             raise ConfigError(
-                f"cluster.{key}={getattr(cluster, key)} does not fit on 1 GPU, which engine and "
-                "trainer share",
+                f"cluster.{key}={getattr(cluster, key)} does not fit on 1 GPU, which engine and trainer share",
                 f"cluster.{key}",
                 f"set cluster.{key}=1, or use more GPUs (cluster=gpu_2)",
             )
@@ -116,8 +115,7 @@ def _check_split(cluster: ClusterSpec, total: int, engines: int, trainer: int) -
         )
     if trainer % sequence:
         raise ConfigError(
-            f"{taken} leaves {trainer} for the trainer, not divisible by "
-            f"ulysses_sequence_parallel_size={sequence}",
+            f"{taken} leaves {trainer} for the trainer, not divisible by ulysses_sequence_parallel_size={sequence}",
             "cluster.ulysses_sequence_parallel_size",
             "use a size that divides the trainer's GPUs",
         )

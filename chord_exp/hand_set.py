@@ -62,7 +62,7 @@ DECIDED_BY = {
     "trainer.save_interval": "cluster.save_interval",
 }
 
-# Names of older Trinity configurations, wherever they stand, and the key of a command line that replaces them.
+# Names of older Trinity configurations, wherever they stand, and the key of ours that replaces them.
 RENAMED = {
     "runner_num": "cluster.runner_per_model",
     "trainer_config_path": "trinity.trainer.trainer_config, or the keys of cluster",
@@ -119,7 +119,7 @@ def merge_hand_set(derived: dict[str, Any], hand_set: Mapping[str, Any]) -> dict
 
 
 def old_name(path: str) -> tuple[str, str] | None:
-    """The first part of a dotted path that is a name of older Trinity configurations, and what replaces it."""
+    """The first part of a dotted path that is a name of an older Trinity, and what replaces it."""
     for key in path.split("."):
         new = RENAMED.get(key) or (RENAMED_PREFIX[1] if key.startswith(RENAMED_PREFIX[0]) else None)
         if new is not None:
@@ -165,7 +165,5 @@ def _overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
-        merged[key] = (
-            _overlay(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-        )
+        merged[key] = _overlay(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged

@@ -93,16 +93,12 @@ class _ExactWeighting:
 
     _select_keys: list[str]  # of each class by Trinity's metaclass, from the parameters of __call__
 
-    def _set_up(
-        self, rows: int, data_parallel_size: int | None, legacy_actor: bool | None, modes: set[str]
-    ) -> None:
+    def _set_up(self, rows: int, data_parallel_size: int | None, legacy_actor: bool | None, modes: set[str]) -> None:
         if legacy_actor is None:
             from trinity.trainer.trainer import is_verl_legacy
 
             legacy_actor = is_verl_legacy()
-        self.geometry = BatchGeometry(
-            rows, positive_int("data_parallel_size", data_parallel_size), legacy_actor
-        )
+        self.geometry = BatchGeometry(rows, positive_int("data_parallel_size", data_parallel_size), legacy_actor)
         absent = set(TRAINER_SIZES) if legacy_actor else set()
         if TOKEN_MEAN not in modes:
             absent.add("side_tokens")
@@ -169,9 +165,7 @@ class ExactCHORDLoss(_ExactWeighting, PolicyLossFn):
         expert = positive_int("expert_rows", expert_rows)
         self.mu_schedule = mu_arguments(mu_warmup_steps, mu_decay_steps, mu_peak, mu_valley)
         if not 0.0 < cutoff_prob <= 1.0:
-            raise ValueError(
-                f"policy_loss_fn_args.cutoff_prob is {cutoff_prob}: must be above 0 and at most 1"
-            )
+            raise ValueError(f"policy_loss_fn_args.cutoff_prob is {cutoff_prob}: must be above 0 and at most 1")
         grpo_mode = exact_mode("grpo_loss_agg_mode", grpo_loss_agg_mode or loss_agg_mode)
         sft_mode = exact_mode("sft_loss_agg_mode", sft_loss_agg_mode or loss_agg_mode)
         self._set_up(usual + expert, data_parallel_size, legacy_actor, {grpo_mode, sft_mode})
@@ -208,9 +202,7 @@ class ExactCHORDLoss(_ExactWeighting, PolicyLossFn):
         self.geometry.check(dp_size, global_batch_size)
         first, last = int(step.min()), int(step.max())
         if first != last:
-            raise ValueError(
-                f"one micro-batch holds rows of the steps {first} to {last}: mu is defined for one step"
-            )
+            raise ValueError(f"one micro-batch holds rows of the steps {first} to {last}: mu is defined for one step")
         mu = mu_schedule_function(last, *self.mu_schedule)
         scale = self.geometry.scale(len(logprob))
         tensors = {

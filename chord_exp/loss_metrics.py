@@ -22,9 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def loggable(
-    additive: Mapping[str, float], constant: Mapping[str, float], *, legacy_actor: bool
-) -> dict[str, Any]:
+def loggable(additive: Mapping[str, float], constant: Mapping[str, float], *, legacy_actor: bool) -> dict[str, Any]:
     """Wrap one micro-batch's values for the trainer.
 
     Args:

@@ -132,9 +132,7 @@ class BatchGeometry:
             )
 
 
-def side_share(
-    mode: str, action_mask: torch.Tensor, side_rows: int, side_tokens: torch.Tensor | None
-) -> float:
+def side_share(mode: str, action_mask: torch.Tensor, side_rows: int, side_tokens: torch.Tensor | None) -> float:
     """Share of a side's full-batch mean that is held by the given rows of that side.
 
     Args:

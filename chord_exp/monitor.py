@@ -99,9 +99,7 @@ class RunMonitor(Monitor):
                     log.warning("closing %s failed: %s", name.strip("_"), error)
 
 
-def _start_wandb(
-    given: dict | None, path: Path, project: str, group: str, name: str, role: str, config: Config
-) -> Any:
+def _start_wandb(given: dict | None, path: Path, project: str, group: str, name: str, role: str, config: Config) -> Any:
     if not given:
         return None
     import wandb

@@ -49,9 +49,7 @@ def render(
     return Group(*parts)
 
 
-def show(
-    spec: ExperimentSpec, facts: DataFacts, geometry: Geometry, hand_set: Iterable[tuple[str, Any]]
-) -> None:
+def show(spec: ExperimentSpec, facts: DataFacts, geometry: Geometry, hand_set: Iterable[tuple[str, Any]]) -> None:
     """Print the plan; wide enough to keep rows whole when the output is no terminal."""
     console = Console()
     if not console.is_terminal:
@@ -60,9 +58,7 @@ def show(
 
 
 def _table(title: str, rows: Iterable[tuple[str, str, str]]) -> Table:
-    table = Table(
-        title=title, title_justify="left", show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_column(style="dim", overflow="fold")
@@ -143,17 +139,14 @@ def _stage_table(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> Table:
     ]
     if stage.prompt_epochs:
         used = stage.steps * spec.batch_size
-        rows.append(
-            ("RL prompts used", f"{used:,}", f"{used / facts.rl_rows:.2f} passes over {facts.rl_rows:,}")
-        )
+        rows.append(("RL prompts used", f"{used:,}", f"{used / facts.rl_rows:.2f} passes over {facts.rl_rows:,}"))
     if stage.expert_epochs:
         used = stage.steps * batch.expert_rows
         rows.append(
             (
                 "expert rows used",
                 f"{used:,}",
-                f"{used / facts.expert_rows:.2f} passes over {facts.expert_rows:,}; total_epochs "
-                f"{stage.expert_epochs}",
+                f"{used / facts.expert_rows:.2f} passes over {facts.expert_rows:,}; total_epochs {stage.expert_epochs}",
             )
         )
     saved = f"every {stage.save_interval} steps and at the end"
@@ -175,11 +168,7 @@ def _steps_formula(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> str:
 def _expert_formula(spec: ExperimentSpec, stage: Stage) -> str:
     asked = spec.expert_data_ratio
     text = f"U x rho / (1 - rho) with rho = {asked:g}, so that D divides the batch"
-    return (
-        text
-        if stage.kind == "sft"
-        else f"{text}; rho in effect {stage.batch.expert_rows / stage.batch.rows:.4f}"
-    )
+    return text if stage.kind == "sft" else f"{text}; rho in effect {stage.batch.expert_rows / stage.batch.rows:.4f}"
 
 
 def _split_text(gpus: Any) -> str:

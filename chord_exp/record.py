@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Any
 
 RUNNING, SUCCEEDED, FAILED, STOPPED = "running", "succeeded", "failed", "stopped"
-PACKAGES = ("chord_exp", "trinity-rft", "verl", "ray", "torch", "transformers", "vllm", "datasets", "hydra-core", "wandb")
+PACKAGES = (
+    "chord_exp",
+    "trinity-rft",
+    "verl",
+    "ray",
+    "torch",
+    "transformers",
+    "vllm",
+    "datasets",
+    "hydra-core",
+    "wandb",
+)
 
 
 @dataclass(frozen=True)

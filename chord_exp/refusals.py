@@ -21,9 +21,7 @@ def groups() -> dict[str, list[str]]:
     """The configuration groups of the package and their options."""
     root = resources.files("chord_exp.conf")
     return {
-        folder.name: sorted(
-            file.name[: -len(".yaml")] for file in folder.iterdir() if file.name.endswith(".yaml")
-        )
+        folder.name: sorted(file.name[: -len(".yaml")] for file in folder.iterdir() if file.name.endswith(".yaml"))
         for folder in root.iterdir()
         if folder.is_dir() and not folder.name.startswith("_")
     }

@@ -28,9 +28,7 @@ class MuSchedule:
     def __post_init__(self) -> None:
         for key, weight in (("mu_peak", self.peak), ("mu_valley", self.valley)):
             if not 0 <= weight <= 1:
-                raise ConfigError(
-                    f"{key}={weight} is not in [0, 1]", key, "μ is the share of the SFT term in the loss"
-                )
+                raise ConfigError(f"{key}={weight} is not in [0, 1]", key, "μ is the share of the SFT term in the loss")
         for key, steps in (("mu_warmup_steps", self.warmup_steps), ("mu_decay_steps", self.decay_steps)):
             if steps < 0:
                 raise ConfigError(f"{key}={steps} is negative", key, "give a number of steps, 0 or more")
@@ -39,8 +37,7 @@ class MuSchedule:
                 f"mu_peak={self.peak} is never used: with mu_warmup_steps=0 and mu_decay_steps=0 "
                 f"μ is mu_valley={self.valley} from the first step",
                 "mu_decay_steps",
-                "set mu_decay_steps above 0, or mu_peak equal to mu_valley for a constant μ "
-                "(mu_schedule=constant)",
+                "set mu_decay_steps above 0, or mu_peak equal to mu_valley for a constant μ (mu_schedule=constant)",
             )
 
 

@@ -90,9 +90,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         _finite(self, "model.")
         _safe_name("model.name", self.name)
-        _refuse_unless(
-            bool(self.path.strip()), "model.path is empty", "model.path", "give a folder or a hub id"
-        )
+        _refuse_unless(bool(self.path.strip()), "model.path is empty", "model.path", "give a folder or a hub id")
         _at_least(self, "model.", 1, "max_prompt_tokens", "max_response_tokens", "max_model_len")
         _at_least(self, "model.", 0, "temperature", "parameters_b")
         needed = self.max_prompt_tokens + self.max_response_tokens
@@ -158,9 +156,7 @@ class DataSpec:
             "give a share between 0 and 1, such as 0.25",
         )
         for key in ("out", "workflow", "messages_key", "prompt_key", "answer_key"):
-            _refuse_unless(
-                bool(getattr(self, key).strip()), f"data.{key} is empty", f"data.{key}", "give a value"
-            )
+            _refuse_unless(bool(getattr(self, key).strip()), f"data.{key} is empty", f"data.{key}", "give a value")
 
 
 @dataclass(frozen=True)
@@ -218,9 +214,7 @@ class ClusterSpec:
             "threads",
         )
         _at_least(self, "cluster.", 1, *positive)
-        _at_least(
-            self, "cluster.", 1, "ulysses_sequence_parallel_size", "runner_per_model", "max_token_len_per_gpu"
-        )
+        _at_least(self, "cluster.", 1, "ulysses_sequence_parallel_size", "runner_per_model", "max_token_len_per_gpu")
         _at_least(self, "cluster.", 0, "max_checkpoints_to_keep")
         _refuse_unless(
             0 < self.gpu_memory_utilization <= 1,
@@ -321,9 +315,7 @@ class ExperimentSpec:
         _one_of("loss", self.loss, LOSSES)
         _at_least(self, "", 1, "total_steps", "batch_size", "repeat_times")
         _at_least(self, "", 0, "seed")
-        _refuse_unless(
-            self.lr > 0, f"lr={self.lr} trains nothing", "lr", "give a learning rate above 0, such as 1e-6"
-        )
+        _refuse_unless(self.lr > 0, f"lr={self.lr} trains nothing", "lr", "give a learning rate above 0, such as 1e-6")
         self._check_expert_ratio()
         self._check_groups()
         _refuse_unless(
@@ -372,12 +364,9 @@ class ExperimentSpec:
             raise ConfigError(
                 f"expert_data_ratio={ratio} leaves no {side} in a batch of variant={self.variant}",
                 "expert_data_ratio",
-                "give a share between 0 and 1, such as 0.25; for one side alone use variant=grpo or "
-                "variant=sft",
+                "give a share between 0 and 1, such as 0.25; for one side alone use variant=grpo or variant=sft",
             )
-        _refuse_unless(
-            0 <= ratio <= 1, f"expert_data_ratio={ratio} is not a share", "expert_data_ratio", "use [0, 1]"
-        )
+        _refuse_unless(0 <= ratio <= 1, f"expert_data_ratio={ratio} is not a share", "expert_data_ratio", "use [0, 1]")
 
     def _check_groups(self) -> None:
         _refuse_unless(

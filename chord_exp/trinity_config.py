@@ -33,8 +33,8 @@ CLIP_GRAD = 1.0
 # rows wait in memory between explorer and trainer; one step's worth is far below it
 QUEUE_CAPACITY = 10000
 # Trinity 0.6 reuses a runner's workflow for the next task of the same class, but with the sampling arguments of its
-# first task: after a greedy evaluation, rollouts would be greedy too, all of a group alike, and GRPO would learn nothing.
-# An evaluation by the workflow's twin of another class has arguments of its own (a test pins the upstream behaviour).
+# first task: after a greedy evaluation, rollouts would be greedy too, all of a group alike, and GRPO would learn
+# nothing. An evaluation by the workflow's twin of another class has arguments of its own; a test pins this.
 _TWINS = {name: f"async_{name}" for name in ("simple_workflow", "math_workflow", "math_boxed_workflow")}
 EVAL_TWINS = {**_TWINS, **{twin: name for name, twin in _TWINS.items()}}
 # a step that takes longer than this has hung, seconds
@@ -75,8 +75,7 @@ def to_trinity(
         # each stage replaces these sections whole; the last one stands at the top level for a reader
         config.update(sections[-1])
         config["stages"] = [
-            {"stage_name": stage.kind, **section}
-            for stage, section in zip(geometry.stages, sections, strict=True)
+            {"stage_name": stage.kind, **section} for stage, section in zip(geometry.stages, sections, strict=True)
         ]
     return merge_hand_set(config, spec.trinity)
 

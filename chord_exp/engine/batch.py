@@ -15,7 +15,6 @@ from trinity.common.experience import (
     gather_token_ids,
 )
 
-
 # tensors over prompt and response; the others with two dimensions are over the response alone
 _WHOLE_ROW = ("input_ids", "attention_mask", "position_ids")
 

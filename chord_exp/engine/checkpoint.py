@@ -1,7 +1,8 @@
 """Checkpoints of the local engine: a Hugging Face folder for anyone, and the rest of the state to continue exactly.
 
 Layout, as verl's: `global_step_N/actor/huggingface/` (weights, config, tokenizer), `global_step_N/actor/train_state.pt`
-(optimizer, learning-rate schedule, random state, data positions), and `latest_checkpointed_iteration.txt` beside the steps.
+(optimizer, learning-rate schedule, random state, data positions), and beside them
+`latest_checkpointed_iteration.txt`.
 """
 
 from __future__ import annotations
@@ -126,9 +127,9 @@ def explorer_state(job_dir: str | Path, step: int) -> dict[str, Any] | None:
 def rewind_data(job_dir: str | Path, explorer: str, trainer: str) -> int:
     """Before resuming, set explorer and trainer back to the data positions of the newest checkpoint that loads.
 
-    Trinity lets the explorer record its position at every weight update, ahead of the last checkpoint; resuming from there
-    would skip the prompts in between and train on others than an uninterrupted run. A checkpoint that does not load is
-    set aside as `global_step_N.corrupt`.
+    Trinity lets the explorer record its position at every weight update, ahead of the last checkpoint; resuming from
+    there would skip the prompts in between and train on others than an uninterrupted run. A checkpoint that does not
+    load is set aside as `global_step_N.corrupt`.
 
     Args:
         explorer, trainer: the names under which Trinity keeps the two states.

@@ -94,7 +94,7 @@ class LocalRolloutModel(BaseInferenceModel):
         )
 
     @torch.inference_mode()
-    async def logprobs(  # type: ignore[override]
+    async def logprobs(
         self, token_ids: list[int], lora_request: Any = None, temperature: float | None = None
     ) -> torch.Tensor:
         """Log-probabilities [length - 1] of each token after the first, at `temperature` (the model's own if None)."""
@@ -134,8 +134,8 @@ def end_token_ids(model: Any, tokenizer: Any) -> set[int]:
     ends: set[int] = set()
     for owner in (model.generation_config, model.config, tokenizer):
         ids = getattr(owner, "eos_token_id", None)
-        ends.update(ids if isinstance(ids, (list, tuple)) else [ids])
-    ends.discard(None)  # type: ignore[arg-type]
+        listed = ids if isinstance(ids, (list, tuple)) else [ids]
+        ends.update(int(token) for token in listed if token is not None)
     return ends
 
 

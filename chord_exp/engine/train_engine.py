@@ -60,9 +60,7 @@ class LocalTrainEngine(TrainEngineWrapper):
         self.config = config
         self.settings = EngineSettings.from_config(config)
         self.job_dir = config.checkpoint_job_dir
-        self.policy_loss = POLICY_LOSS_FN.get(algorithm.policy_loss_fn)(
-            backend="verl", **algorithm.policy_loss_fn_args
-        )
+        self.policy_loss = POLICY_LOSS_FN.get(algorithm.policy_loss_fn)(backend="verl", **algorithm.policy_loss_fn_args)
         self.entropy_loss = None
         if algorithm.entropy_loss_fn != "none":
             self.entropy_loss = ENTROPY_LOSS_FN.get(algorithm.entropy_loss_fn)(**algorithm.entropy_loss_fn_args)

@@ -27,7 +27,7 @@ import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -120,10 +120,9 @@ def _ended_children() -> Iterator[tuple[int, int]]:
 
 
 def _tell(proxy: socket.socket, number: int) -> None:
-    try:
+    # a proxy that was killed first has nobody left to tell
+    with suppress(OSError):
         proxy.sendall(f"{number}\n".encode())
-    except OSError:
-        pass  # the proxy was killed first; there is nobody left to tell
 
 
 def _answer(
@@ -189,10 +188,8 @@ def _finish(work: Callable[[], int]) -> NoReturn:
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
-            try:
+            with suppress(OSError, ValueError):
                 stream.flush()
-            except (OSError, ValueError):
-                pass
         os._exit(code)
 
 

@@ -66,7 +66,9 @@ class _Stage:
         return asked
 
 
-def run_stage(config: Config, classes: ActorClasses, stop: threading.Event, announce: Callable[[str], None]) -> StageResult:
+def run_stage(
+    config: Config, classes: ActorClasses, stop: threading.Event, announce: Callable[[str], None]
+) -> StageResult:
     """Run one checked Trinity config to its end.
 
     Args:
@@ -134,7 +136,9 @@ def _train_alone(
     return StageResult(completed, stopped)
 
 
-def benchmark(config: Config, classes: ActorClasses, stop: threading.Event, announce: Callable[[str], None], step: int) -> None:
+def benchmark(
+    config: Config, classes: ActorClasses, stop: threading.Event, announce: Callable[[str], None], step: int
+) -> None:
     """Evaluate the base model and the checkpoint of `step`, for a stage whose training had no explorer.
 
     Args:

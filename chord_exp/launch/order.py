@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def phase_path(run_dir: Path) -> Path:
 
 def announce(run_dir: Path, phase: str) -> None:
     """Say what the run is doing now."""
-    try:
-        phase_path(run_dir).write_text(phase)
-    except OSError:
-        pass  # a full disk is reported by whoever needs it to work
+    # a full disk is reported by whoever needs it to work
+    with suppress(OSError):
+        draft = phase_path(run_dir).with_suffix(".part")
+        draft.write_text(phase)
+        os.replace(draft, phase_path(run_dir))

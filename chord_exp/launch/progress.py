@@ -78,9 +78,14 @@ class State:
         parts = [f"step {self.step}/{self.planned_steps}"] if self.step else []
         if not self.step or self.step == self.planned_steps or self.phase != "training":
             parts.append(self.phase)
-        shown = (("μ", self.mu, ".3f"), ("GRPO", self.grpo_loss, "+.4f"), ("SFT", self.sft_loss, ".4f"))
-        shown += (("reward", self.reward, ".2f"), ("held-out", self.accuracy, ".1%"))
-        shown += (("tokens/s", self.tokens_per_second, ",.0f"),)
+        shown = (
+            ("μ", self.mu, ".3f"),
+            ("GRPO", self.grpo_loss, "+.4f"),
+            ("SFT", self.sft_loss, ".4f"),
+            ("reward", self.reward, ".2f"),
+            ("held-out", self.accuracy, ".1%"),
+            ("tokens/s", self.tokens_per_second, ",.0f"),
+        )
         parts += [f"{label} {format(value, style)}" for label, value, style in shown if value is not None]
         left = self.seconds_left()
         if left is not None and self.step < self.planned_steps:

@@ -95,7 +95,9 @@ def run_experiment(launch: Launch, run_dir: Path, console: Console | None = None
     interrupted = False
     try:
         address = launch.ray_address
-        order = RunOrder(launch.engine, address, f"{launch.project}/{launch.name}/{running.run_id}", launch.resume, str(ray_dir))
+        order = RunOrder(
+            launch.engine, address, f"{launch.project}/{launch.name}/{running.run_id}", launch.resume, str(ray_dir)
+        )
         order.save(run_dir)
         process = _start(run_dir, running.run_id, launch)
         try:
@@ -119,7 +121,9 @@ def _open_folder(launch: Launch, run_dir: Path) -> RunRecord:
     if path.exists():
         if not launch.resume:
             raise ConfigError(
-                f"{run_dir} already holds a run", "hydra.run.dir", "add resume=true to go on with it, or give another folder"
+                f"{run_dir} already holds a run",
+                "hydra.run.dir",
+                "add resume=true to go on with it, or give another folder",
             )
         before = RunRecord.load(path)
         _refuse_other_settings(launch, run_dir, before)
@@ -153,7 +157,9 @@ def _open_folder(launch: Launch, run_dir: Path) -> RunRecord:
         (run_dir / TRINITY_CONFIG).write_text(launch.yaml, encoding="utf-8")
         running.save(path)
     except OSError as error:
-        raise ConfigError(f"cannot write to {run_dir}: {error.strerror}", "hydra.run.dir", "give another folder") from error
+        raise ConfigError(
+            f"cannot write to {run_dir}: {error.strerror}", "hydra.run.dir", "give another folder"
+        ) from error
     return running
 
 
@@ -315,6 +321,8 @@ def _conclude(
         ended.save(run_dir / RECORD)
     except OSError as error:
         # the folder is gone or its disk is broken: what is left is to say so
-        note = RunError(f"{judged.error.what if judged.error else judged.status}; the record could not be written: {error}")
+        note = RunError(
+            f"{judged.error.what if judged.error else judged.status}; the record could not be written: {error}"
+        )
         return running.with_end(status=FAILED, completed_steps=judged.completed_steps, error=note)
     return ended

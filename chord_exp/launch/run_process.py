@@ -1,7 +1,7 @@
 """The process of one run: `python -m chord_exp.launch.run_process RUN_DIR`.
 
-It reads the order and `trinity.yaml` from the run's folder, starts or joins Ray, runs the stages and writes the outcome.
-It prints to `logs/run.log`; nobody watches its terminal.
+It reads the order and `trinity.yaml` from the run's folder, starts or joins Ray, runs the stages and writes how
+they ended. It prints to `logs/run.log`; nobody watches its terminal.
 """
 
 from __future__ import annotations
@@ -43,13 +43,16 @@ def main(run_dir: Path) -> int:
 
 def _preload(run_dir: Path) -> None:
     """Import, once for all processes of the run, what its actors will need."""
-    import chord_exp.engine.actors  # noqa: F401  # first: it provides the names of vLLM that Trinity imports
+    from chord_exp.engine.vllm_standin import install
 
+    install()
     import trinity.buffer.reader.file_reader
     import trinity.common.workflows.customized_math_workflows
     import trinity.explorer.rollout_coordinator  # noqa: F401
     from transformers import AutoConfig, AutoModelForCausalLM
     from trinity.common.config import load_config
+
+    import chord_exp.engine.actors  # noqa: F401
 
     path = load_config(str(run_dir / TRINITY_CONFIG)).model.model_path
     # naming the class imports its module
@@ -119,7 +122,11 @@ def _run_stages(run_dir: Path, order: RunOrder, stop: threading.Event) -> tuple[
             # connecting to Ray replaces the handler of SIGTERM by one that exits at once
             _stop_on_signals(stop)
             classes = _actor_classes(order)
-            say = partial(announce, run_dir) if len(stages) == 1 else partial(_announce_stage, run_dir, index, len(stages))
+            say = (
+                partial(announce, run_dir)
+                if len(stages) == 1
+                else partial(_announce_stage, run_dir, index, len(stages))
+            )
             result = run_stage(config, classes, stop, say)
             completed = result.completed_steps
             if is_last and not result.stopped and config.mode == "train" and bench.buffer.explorer_input.eval_tasksets:

@@ -19,21 +19,25 @@ def show(console: Console, record: RunRecord, rows: list[metrics.Row], run_dir: 
     """Print how a run ended, what it learnt, the μ it used and where everything is."""
     took = f" in {clock(record.seconds)}" if record.seconds is not None else ""
     say = f"{record.status} after {record.completed_steps} of {record.planned_steps} steps{took}"
-    console.print(f"{record.name}: {say}", style="bold green" if record.status == SUCCEEDED else "bold red", highlight=False)
+    console.print(
+        f"{record.name}: {say}", style="bold green" if record.status == SUCCEEDED else "bold red", highlight=False
+    )
     for warning in warnings(rows):
         console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
     accuracy = metrics.series(rows, metrics.ACCURACY)
     if len(accuracy) > 1:
         first, last = min(accuracy), max(accuracy)
         gain = 100 * (accuracy[last] - accuracy[first])
-        text = f"held-out accuracy: {accuracy[first]:.1%} at step {first}, {accuracy[last]:.1%} at step {last} ({gain:+.1f} points)"
-        console.print(text, highlight=False)
+        text = f"{accuracy[first]:.1%} at step {first}, {accuracy[last]:.1%} at step {last} ({gain:+.1f} points)"
+        console.print(f"held-out accuracy: {text}", highlight=False)
     reward = metrics.series(rows, metrics.REWARD)
     if reward:
         steps = sorted(reward)
         fifth = max(1, len(steps) // 5)
         early, late = (sum(reward[step] for step in part) / fifth for part in (steps[:fifth], steps[-fifth:]))
-        console.print(f"rollout reward: {early:.2f} in the first fifth of the steps, {late:.2f} in the last", highlight=False)
+        console.print(
+            f"rollout reward: {early:.2f} in the first fifth of the steps, {late:.2f} in the last", highlight=False
+        )
     mu = metrics.series(rows, metrics.MU)
     if len(set(mu.values())) > 1:
         console.print(mu_plot(mu), highlight=False, markup=False)
@@ -59,11 +63,14 @@ def warnings(rows: list[metrics.Row]) -> list[str]:
     if len(reward) > 1 and min(reward) == max(reward):
         if reward[0] == 0:
             found.append(
-                "every rollout had reward 0, so GRPO learnt nothing: look at buffer/*.jsonl under checkpoints/ for what the "
-                "model answered, at data.workflow for how it is judged, and at model.max_prompt_tokens for cut prompts"
+                "every rollout had reward 0, so GRPO learnt nothing: look at buffer/*.jsonl under checkpoints/ for "
+                "what the model answered, at data.workflow for how it is judged, and at model.max_prompt_tokens for "
+                "cut prompts"
             )
         else:
-            found.append(f"every step had the same rollout reward {reward[0]:.2f}: GRPO saw no difference to learn from")
+            found.append(
+                f"every step had the same rollout reward {reward[0]:.2f}: GRPO saw no difference to learn from"
+            )
     spread = list(metrics.series(rows, metrics.REWARD_SPREAD).values())
     if reward and any(reward) and spread and not any(spread):
         found.append(

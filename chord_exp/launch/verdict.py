@@ -1,4 +1,4 @@
-"""How a run really ended, from what it left behind. Trinity's own word for it is not enough: it calls a crash finished."""
+"""How a run really ended, from what it left behind: Trinity itself calls a crash finished."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def damaged_weights(folder: Path) -> RunError | None:
 
 
 def _check_safetensors(file: Path) -> None:
-    """Raise ValueError unless the header's tensors fill the file exactly (the format: 8 bytes of length, JSON, data)."""
+    """Raise ValueError unless the header's tensors fill the file exactly (8 bytes of length, JSON, data)."""
     size = file.stat().st_size
     with open(file, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")

@@ -37,9 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--input-dir", type=Path, required=True, metavar="DIR", help="folder of raw data")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder to write (outputs/prepared/<name of input>)"
-    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (outputs/prepared/<name of input>)")
     parser.add_argument(
         "--expert-ratio",
         type=float,
@@ -72,9 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one preparation; returns the exit code: 0 done, 1 cannot write, 2 bad data or arguments, 130
     interrupted."""
     try:
-        arguments = build_parser().parse_args(
-            [_dashed(word) for word in (sys.argv[1:] if argv is None else argv)]
-        )
+        arguments = build_parser().parse_args([_dashed(word) for word in (sys.argv[1:] if argv is None else argv)])
         out = arguments.out or default_out(arguments.input_dir)
         eval_ratio = arguments.eval_ratio
         if eval_ratio is None and arguments.eval_rows is None:

@@ -29,9 +29,7 @@ _FRACTION = re.compile(r"(-?)(?:\\[dt]?frac\{(-?[0-9]+)\}\{([0-9]+)\}|(-?[0-9]+)
 _CHOICE = re.compile(r"\(?([A-H])\)?|\\text\{\(?([A-H])\)?\}")
 _MONEY_NUMBER = rf"\\?\$?\s*({_DIGITS})\s*\\?%?\s*\$?"
 _GSM8K = re.compile(rf"####\s*{_MONEY_NUMBER}\s*\.?\s*$")
-_STATED = re.compile(
-    rf"(?:\banswer\s+is\s*:?|答案(?:(?:是|为)\s*:?|:))\s*{_MONEY_NUMBER}\s*[.。]?\s*$", re.IGNORECASE
-)
+_STATED = re.compile(rf"(?:\banswer\s+is\s*:?|答案(?:(?:是|为)\s*:?|:))\s*{_MONEY_NUMBER}\s*[.。]?\s*$", re.IGNORECASE)
 _BOX = re.compile(r"\\boxed\s*\{")
 _TAIL_CHARACTERS = 200
 

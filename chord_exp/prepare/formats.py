@@ -61,9 +61,7 @@ _LOST_BY_PAIRS = (
 )
 
 
-def _pair(
-    name: str, query: str, reply: str, *, lost: tuple[str, ...] = (), answer: str | None = None
-) -> Format:
+def _pair(name: str, query: str, reply: str, *, lost: tuple[str, ...] = (), answer: str | None = None) -> Format:
     """A format of two text fields and an optional `system`; a record with content in a `lost` field is
     refused."""
     refused = _LOST_BY_PAIRS + lost

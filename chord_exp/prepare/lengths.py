@@ -64,7 +64,9 @@ def _rows(side: Path) -> Iterator[dict[str, Any]]:
             yield from map(json.loads, stream)
 
 
-def _longest(conversations: list[list[dict[str, Any]]], count: Callable[[list[dict[str, Any]]], int], limit: int) -> int:
+def _longest(
+    conversations: list[list[dict[str, Any]]], count: Callable[[list[dict[str, Any]]], int], limit: int
+) -> int:
     if not conversations:
         return 0
     # the template's own tokens: those of the same conversation with nothing said

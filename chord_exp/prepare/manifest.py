@@ -74,9 +74,7 @@ def load_manifest(out: Path, *, up_to_date: bool = True, rebuilt_because: str = 
             content=content,
         )
     except FileNotFoundError:
-        raise DataError(
-            "no prepared data here", where=str(out), fix="run python -m chord_exp.prepare"
-        ) from None
+        raise DataError("no prepared data here", where=str(out), fix="run python -m chord_exp.prepare") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"the manifest cannot be read ({error!r})",

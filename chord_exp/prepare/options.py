@@ -33,17 +33,11 @@ class PrepareOptions:
     def __post_init__(self) -> None:
         _check_expert_ratio(self.expert_ratio)
         if (self.eval_rows is None) == (self.eval_ratio is None):
-            raise DataError(
-                "eval_rows and eval_ratio are two ways to say one thing", fix="give exactly one of them"
-            )
+            raise DataError("eval_rows and eval_ratio are two ways to say one thing", fix="give exactly one of them")
         if self.eval_rows is not None and (not _is_int(self.eval_rows) or self.eval_rows < 0):
-            raise DataError(
-                f"eval_rows={self.eval_rows!r} is no row count", fix="give an integer of 0 or more"
-            )
+            raise DataError(f"eval_rows={self.eval_rows!r} is no row count", fix="give an integer of 0 or more")
         if self.eval_ratio is not None and not (_is_number(self.eval_ratio) and 0 <= self.eval_ratio < 1):
-            raise DataError(
-                f"eval_ratio={self.eval_ratio!r} is no share", fix="give a number from 0 to below 1"
-            )
+            raise DataError(f"eval_ratio={self.eval_ratio!r} is no share", fix="give a number from 0 to below 1")
         if not _is_int(self.seed):
             raise DataError(f"seed={self.seed!r} is no integer", fix="give an integer")
         _check_system_prompt(self.system_prompt)

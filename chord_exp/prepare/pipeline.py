@@ -170,18 +170,14 @@ def _build(
             "note": RATIO_NOTE,
         },
         "lengths": {
-            side: {
-                name: percentiles(column[at] for at in placed[side]) for name, column in table.lengths.items()
-            }
+            side: {name: percentiles(column[at] for at in placed[side]) for name, column in table.lengths.items()}
             for side in SIDES
             if placed[side]
         },
         "outputs": outputs,
         "warnings": collect_warnings(facts),
     }
-    (staging / MANIFEST_FILE).write_text(
-        json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    (staging / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     _refuse_moving_inputs(inputs)
 
 

@@ -51,9 +51,7 @@ def find_files(input_dir: Path) -> tuple[list[Path], list[str]]:
         DataError: no such folder, or nothing readable in it.
     """
     if not input_dir.is_dir():
-        what = (
-            "the input is a file, not a folder" if input_dir.exists() else "the input folder does not exist"
-        )
+        what = "the input is a file, not a folder" if input_dir.exists() else "the input folder does not exist"
         raise DataError(what, where=str(input_dir), fix="name a folder of .json or .jsonl files")
     files, skipped = [], []
     for folder, subfolders, names in os.walk(input_dir, onerror=_refuse_unreadable):
@@ -93,9 +91,7 @@ def read_rows(path: Path) -> Iterator[RawRow]:
         text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     for bom, encoding in _FOREIGN_BOMS:
         if text[: len(bom)] == bom:
-            yield RawRow(
-                1, 0, len(text), text[:256], Reject("unreadable_file", f"{encoding}; convert it to UTF-8")
-            )
+            yield RawRow(1, 0, len(text), text[:256], Reject("unreadable_file", f"{encoding}; convert it to UTF-8"))
             return
     start = len(_UTF8_BOM) if text[: len(_UTF8_BOM)] == _UTF8_BOM else 0
     first = _skip_blank(text, start)

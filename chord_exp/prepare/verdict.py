@@ -47,9 +47,7 @@ def refuse_unusable(source: Path, table: RowTable, tally: Tally, free_rows: Sequ
     """
     read = tally.total("read")
     if read == 0:
-        raise DataError(
-            "the input files hold no row", where=str(source), fix="put rows in them, one JSON object each"
-        )
+        raise DataError("the input files hold no row", where=str(source), fix="put rows in them, one JSON object each")
     if len(table) == 0:
         raise DataError(
             f"none of the {read:,} rows can be used: {counted(tally.rejects)}",
@@ -79,9 +77,7 @@ def collect_warnings(facts: Facts) -> list[str]:
     rejected = facts.tally.total("rejected")
     if rejected:
         total = facts.tally.total("read")
-        lines.append(
-            f"{rejected:,} of {total:,} rows rejected ({counted(facts.tally.rejects)}): see {REJECTS_FILE}"
-        )
+        lines.append(f"{rejected:,} of {total:,} rows rejected ({counted(facts.tally.rejects)}): see {REJECTS_FILE}")
     if facts.unboxed_experts:
         lines.append(
             f"{facts.unboxed_experts:,} of {facts.experts:,} verifiable expert rows do not end in the "
@@ -103,19 +99,15 @@ def collect_warnings(facts: Facts) -> list[str]:
             "prompt: a run has one (--system-prompt)"
         )
     if facts.sft_only[CONFLICTING]:
-        lines.append(
-            f"{facts.sft_only[CONFLICTING]:,} rows stay on the SFT side: same prompt, different answers"
-        )
+        lines.append(f"{facts.sft_only[CONFLICTING]:,} rows stay on the SFT side: same prompt, different answers")
     if facts.sft_only[SHARED_PROMPT]:
         lines.append(
-            f"{facts.sft_only[SHARED_PROMPT]:,} rows stay on the SFT side: "
-            "their prompt also stands in an SFT-only row"
+            f"{facts.sft_only[SHARED_PROMPT]:,} rows stay on the SFT side: their prompt also stands in an SFT-only row"
         )
     if facts.skipped:
         more = ", …" if len(facts.skipped) > 3 else ""
         lines.append(
-            f"{len(facts.skipped)} files not read, neither .json nor .jsonl: "
-            f"{', '.join(facts.skipped[:3])}{more}"
+            f"{len(facts.skipped)} files not read, neither .json nor .jsonl: {', '.join(facts.skipped[:3])}{more}"
         )
     return lines
 

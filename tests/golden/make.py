@@ -36,11 +36,7 @@ EXPERIMENTS: dict[str, list[str]] = {
 def leaves(value: Any, path: str = "") -> list[str]:
     """`a.b.0.c = json` for every leaf, in order."""
     if isinstance(value, dict) and value:
-        return [
-            line
-            for key, item in value.items()
-            for line in leaves(item, f"{path}.{key}" if path else str(key))
-        ]
+        return [line for key, item in value.items() for line in leaves(item, f"{path}.{key}" if path else str(key))]
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return [line for index, item in enumerate(value) for line in leaves(item, f"{path}.{index}")]
     return [f"{path} = {json.dumps(value, ensure_ascii=False)}"]

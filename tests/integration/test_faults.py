@@ -1,4 +1,4 @@
-"""Runs that are hurt on purpose: each must end with the right status, exit code and message, leave nothing running, and go on."""
+"""Runs that are hurt on purpose: each ends with the right status, exit code and message, and goes on."""
 
 from __future__ import annotations
 

@@ -50,7 +50,9 @@ def test_every_step_is_logged_with_the_mu_of_the_schedule_and_finite_losses(fini
     assert metrics.non_finite(run.rows) is None
     for step in mu:
         total = run.series("actor/loss")[step]
-        parts = (1 - mu[step]) * run.series("actor/usual/pg_loss")[step] + mu[step] * run.series("actor/expert/sft_loss")[step]
+        parts = (1 - mu[step]) * run.series("actor/usual/pg_loss")[step] + mu[step] * run.series(
+            "actor/expert/sft_loss"
+        )[step]
         assert total == pytest.approx(parts, abs=1e-6)
 
 
@@ -97,7 +99,9 @@ def test_the_final_checkpoint_is_a_model_that_anyone_can_load(finished: tuple[Ru
     folder = finished[0].weights(6).parent
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    text = tokenizer.apply_chat_template([{"role": "user", "content": "1 + 1"}], tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "1 + 1"}], tokenize=False, add_generation_prompt=True
+    )
     ids = torch.tensor([tokenizer(text)["input_ids"]])
     assert model.generate(ids, max_new_tokens=3).shape[1] > ids.shape[1]
 
@@ -127,7 +131,9 @@ def test_a_resumed_run_must_be_the_same_experiment(finished: tuple[Run, str]) ->
         ("sft", "actor/expert/sft_loss"),
     ],
 )
-def test_each_variant_trains_and_is_evaluated_on_the_same_held_out_rows(tmp_path: Path, variant: str, logged: str) -> None:
+def test_each_variant_trains_and_is_evaluated_on_the_same_held_out_rows(
+    tmp_path: Path, variant: str, logged: str
+) -> None:
     run, output = finish(tmp_path / "run", "total_steps=3", f"variant={variant}")
     assert run.process.returncode == 0, output
     assert list(run.series(logged)) == [1, 2, 3]
@@ -175,7 +181,16 @@ def test_any_small_causal_model_folder_will_do(tmp_path: Path) -> None:
 
 
 def test_a_swept_command_line_gives_each_job_its_own_folder_and_record(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "chord_exp", "-m", *SMALL, "total_steps=1", "mu_peak=0.2,0.4", f"hydra.sweep.dir={tmp_path}"]
+    command = [
+        sys.executable,
+        "-m",
+        "chord_exp",
+        "-m",
+        *SMALL,
+        "total_steps=1",
+        "mu_peak=0.2,0.4",
+        f"hydra.sweep.dir={tmp_path}",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stdout + result.stderr
     folders = sorted(path.parent for path in tmp_path.rglob("run.json"))

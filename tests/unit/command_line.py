@@ -8,9 +8,7 @@ from pathlib import Path
 
 from chord_exp.cli import main
 
-ROWS = [
-    {"prompt": f"What is {a} + {b}?", "response": f"\\boxed{{{a + b}}}"} for a in range(12) for b in range(12)
-]
+ROWS = [{"prompt": f"What is {a} + {b}?", "response": f"\\boxed{{{a + b}}}"} for a in range(12) for b in range(12)]
 SMALL = ["data.eval_rows=8", "total_steps=4", "mu_schedule=constant"]
 
 

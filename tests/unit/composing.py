@@ -12,6 +12,16 @@ from chord_exp.trinity_config import Folders
 
 FACTS = DataFacts(expert_rows=520, rl_rows=1380, eval_rows=100)
 FOLDERS = Folders("/run/checkpoints", "/run/metrics.jsonl", "/data/prepared")
+# sizes that a test counts on, whatever the defaults are tuned to: 24 rollouts, 8 expert rows, 128 tokens a row
+SIZES = [
+    "batch_size=6",
+    "repeat_times=4",
+    "total_steps=80",
+    "model.max_prompt_tokens=96",
+    "model.max_response_tokens=32",
+    "mu_schedule=local",
+    "mu_peak=0.6",
+]
 # options that leave a value to the user
 NEEDED = {"data=folder": "data.input_dir=/data/raw", "data=prepared": "data.out=/data/prepared"}
 
@@ -20,9 +30,7 @@ def compose_config(overrides: list[str]):
     """The configuration without Hydra's node."""
     compose.register_schema()
     given = {override.split("=")[0] for override in overrides}
-    extra = [
-        value for option, value in NEEDED.items() if option in overrides and value.split("=")[0] not in given
-    ]
+    extra = [value for option, value in NEEDED.items() if option in overrides and value.split("=")[0] not in given]
     with hydra.initialize_config_module("chord_exp.conf", version_base="1.3", job_name="chord_exp"):
         return hydra.compose(compose.CONFIG_NAME, overrides=[*overrides, *extra])
 

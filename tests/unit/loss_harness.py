@@ -210,9 +210,7 @@ def train_step(case: Case, loss_fn: TrinityPolicyLoss) -> tuple[torch.Tensor, di
         micro_batches, indices = prepare_micro_batches(data, min_num_micro_batch=most)
         rank_outputs = []
         for micro_batch in micro_batches:
-            loss, metrics = loss_fn(
-                model_output={"log_probs": log_probs(table, micro_batch)}, data=micro_batch
-            )
+            loss, metrics = loss_fn(model_output={"log_probs": log_probs(table, micro_batch)}, data=micro_batch)
             loss.backward()
             rank_outputs.append({"loss": loss.detach().item(), "metrics": metrics})
         gradients.append(table.grad)
@@ -224,9 +222,7 @@ def logged(outputs: list[dict[str, Any]]) -> dict[str, float]:
     """Reduce rank outputs as verl's TrainingWorker and Trinity's trainer do."""
     gathered = {key: [output["metrics"][key] for output in outputs] for key in outputs[0]["metrics"]}
     flat: dict[str, Any] = {
-        key: Metric.aggregate_dp(values)
-        if isinstance(values[0], Metric)
-        else list(chain.from_iterable(values))
+        key: Metric.aggregate_dp(values) if isinstance(values[0], Metric) else list(chain.from_iterable(values))
         for key, values in gathered.items()
     }
     flat["loss"] = sum(sum(output["loss"]) for output in outputs) / len(outputs)

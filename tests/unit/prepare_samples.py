@@ -23,9 +23,7 @@ def free_text(number: int) -> Record:
 def write_lines(path: Path, records: list[Any]) -> Path:
     """One record a line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8"
-    )
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
     return path
 
 
@@ -73,6 +71,4 @@ def rejects(out: Path) -> list[Record]:
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file under a folder with its bytes."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
@@ -59,9 +58,7 @@ def test_an_error_of_a_run_is_one_line(place, started, capsys):
     started.codes.append(RunFailed("the trainer died", "logs/trainer.log", "look there"))
     assert main(SMALL) == 1
     error = capsys.readouterr().err
-    assert (
-        "chord_exp: the trainer died [logs/trainer.log] -> look there" in error and "Traceback" not in error
-    )
+    assert "chord_exp: the trainer died [logs/trainer.log] -> look there" in error and "Traceback" not in error
 
 
 def test_an_unexpected_error_is_one_line_and_a_traceback_on_request(place, started, capsys):
@@ -162,9 +159,9 @@ def test_export_of_the_stock_loss_needs_no_package_of_ours(place):
 
 def test_export_overwrites_no_other_file(place, capsys):
     (place / "my.yaml").write_text("mine", encoding="utf-8")
-    assert "exists and differs" in refused(capsys, ["action=export", "export_to=my.yaml"])
+    assert "exists and differs" in refused(capsys, [*SMALL, "action=export", "export_to=my.yaml"])
     assert (place / "my.yaml").read_text(encoding="utf-8") == "mine"
-    assert "cannot write" in refused(capsys, ["action=export", "export_to=no/such/folder/my.yaml"])
+    assert "cannot write" in refused(capsys, [*SMALL, "action=export", "export_to=no/such/folder/my.yaml"])
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from command_line import ROWS, SMALL, left_in, refused, run_module
+from composing import SIZES
 
 from chord_exp.cli import main
 from chord_exp.prepare import ensure_prepared
 
-FREE_TEXT = [
-    {"prompt": f"Tell me about {n}.", "response": f"It is the {n}th thing, and a fine one."} for n in range(9)
-]
+FREE_TEXT = [{"prompt": f"Tell me about {n}.", "response": f"It is the {n}th thing, and a fine one."} for n in range(9)]
 NO_ROWS = [{"nothing": "of use"}, ["a list"]]
 HANDMADE = "a folder without a manifest"
 
@@ -35,9 +34,7 @@ def data(place):
 
 def files_in(folder: Path) -> dict[str, str]:
     return {
-        str(path.relative_to(folder)): path.read_text(encoding="utf-8")
-        for path in folder.rglob("*")
-        if path.is_file()
+        str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.is_file()
     }
 
 
@@ -50,7 +47,7 @@ REFUSED = [
     (["a=b=c"], "cannot read the override"),
     (["+model.typo=1"], "unknown key 'model.typo'"),
     (["hydra.run.dri=x"], "unknown key 'hydra.run.dri'"),
-    (["-m", "model=tiny,tyni"], "did you mean 'tiny'?"),
+    (["-m", "model=tiny,tyni"], "model=tyni is not known"),
     (["data=folder"], "data.input_dir has no value"),
     (["--nonsense"], "unrecognized arguments: --nonsense"),
     (["--info", "mu_peak=0.4"], "invalid choice: 'mu_peak=0.4'"),
@@ -102,8 +99,8 @@ REFUSED = [
         "loss=stock sums Trinity's sft loss over micro-batches",
     ),
     # lengths that do not fit
-    (["model.max_model_len=100"], "does not fit model.max_model_len=100"),
-    (["cluster.max_token_len_per_gpu=100"], "cannot hold one row of up to 128 tokens"),
+    ([*SIZES, "model.max_model_len=100"], "does not fit model.max_model_len=100"),
+    ([*SIZES, "cluster.max_token_len_per_gpu=100"], "cannot hold one row of up to 128 tokens"),
     (["model.max_prompt_tokens=4", "model.max_response_tokens=4", *SMALL], "the model's window is 8"),
     # GPUs that cannot be split
     ([GPU_8, "cluster.engine_num=8"], "leaves none for the trainer"),

@@ -36,9 +36,7 @@ def test_the_promised_options_are_there(group):
     assert set(WANTED[group].split()) <= set(groups()[group])
 
 
-@pytest.mark.parametrize(
-    ("group", "option"), [(group, option) for group in groups() for option in groups()[group]]
-)
+@pytest.mark.parametrize(("group", "option"), [(group, option) for group in groups() for option in groups()[group]])
 def test_every_option_composes_into_a_checked_experiment(group, option):
     assert isinstance(compose_spec([f"{group}={option}"]), ExperimentSpec)
 
@@ -54,17 +52,14 @@ def test_a_comment_stands_above_every_field(file):
             "job",
             "run",
             "sweep",
-            "root",
-            "handlers",
-            "level",
+            "job_logging",
+            "hydra_logging",
         ):
             continue
         if "override /" in line:
             continue
         above = lines[number - 1].strip() if number else ""
-        assert above.startswith("#") and len(above) > 4, (
-            f"{file.name}:{number + 1}: no comment above {line.strip()!r}"
-        )
+        assert above.startswith("#") and len(above) > 4, f"{file.name}:{number + 1}: no comment above {line.strip()!r}"
 
 
 @pytest.mark.parametrize(("group", "spec"), GROUP_SPECS.items())

@@ -69,9 +69,7 @@ def check_experiment(arguments: list[str]) -> list[cli.Job]:
     """What `python -m chord_exp` does with its arguments before it reads data or starts anything."""
     compose.register_schema()
     flags = get_args_parser().parse_args(arguments)
-    with hydra.initialize_config_module(
-        "chord_exp.conf", version_base=cli.VERSION_BASE, job_name=cli.PROGRAM
-    ):
+    with hydra.initialize_config_module("chord_exp.conf", version_base=cli.VERSION_BASE, job_name=cli.PROGRAM):
         jobs = [cli._job(flags, overrides, number) for overrides, number in cli._expand(flags)]
         for job in jobs:
             actions.check(job.spec, job.run_dir)

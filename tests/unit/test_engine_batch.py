@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import chord_exp.engine  # noqa: F401  # provides the names of vLLM that Trinity imports
 import pytest
 import torch
 from hypothesis import given, settings
@@ -53,7 +52,11 @@ def test_training_order_does_not_depend_on_arrival() -> None:
 def test_micro_batches_keep_every_token_in_order_and_within_the_budget(lengths: list, budget: int) -> None:
     batch = collate([experience(prompt, response) for prompt, response in lengths], PAD)
     pieces = list(micro_batches(batch, budget))
-    kept = [piece["input_ids"][row][piece["attention_mask"][row].bool()] for piece in pieces for row in range(len(piece["input_ids"]))]
+    kept = [
+        piece["input_ids"][row][piece["attention_mask"][row].bool()]
+        for piece in pieces
+        for row in range(len(piece["input_ids"]))
+    ]
     whole = [row[mask.bool()] for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
     assert len(kept) == len(whole)
     assert all(torch.equal(left, right) for left, right in zip(kept, whole, strict=True))

@@ -42,7 +42,10 @@ def test_logprobs_are_those_of_a_full_forward_pass_at_the_sampling_temperature(
 
 def test_the_same_seed_draws_the_same_and_another_draws_otherwise(model: Qwen3ForCausalLM) -> None:
     def draw(seed: int) -> list[list[int]]:
-        return [response.tokens.tolist() for response in sample_group(model, PROMPT, SamplingParams(6, max_tokens=8), {END}, seed)]
+        return [
+            response.tokens.tolist()
+            for response in sample_group(model, PROMPT, SamplingParams(6, max_tokens=8), {END}, seed)
+        ]
 
     assert draw(1) == draw(1) != draw(2)
 

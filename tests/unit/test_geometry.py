@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import ceil
 
 import pytest
-from composing import FACTS, compose_spec
+from composing import FACTS, SIZES, compose_spec
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ from chord_exp.spec import DataFacts
 
 @pytest.fixture(scope="module")
 def spec():
-    return compose_spec([])
+    return compose_spec(SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +89,7 @@ def test_the_expert_rows_are_the_nearest_that_the_ranks_allow(spec):
 
 def test_a_share_far_from_what_is_possible_is_refused_with_both_numbers(spec):
     text = refusal_of(replace(spec, expert_data_ratio=0.01))
-    assert (
-        "expert_data_ratio=0.01" in text and "0.24 expert rows" in text and "expert_data_ratio=0.04" in text
-    )
+    assert "expert_data_ratio=0.01" in text and "0.24 expert rows" in text and "expert_data_ratio=0.04" in text
 
 
 def test_stock_loss_refuses_rollouts_that_the_ranks_cannot_share(big):

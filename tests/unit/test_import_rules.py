@@ -46,11 +46,7 @@ def files_of(module: str) -> list[Path]:
         return sorted((PACKAGE / module).rglob("*.py"))
     alone = PACKAGE / f"{module}.py"
     # loss_weights.py and the like belong to loss.py
-    return (
-        sorted([*([alone] if alone.exists() else []), *PACKAGE.glob(f"{module}_*.py")])
-        if alone.exists()
-        else []
-    )
+    return sorted([*([alone] if alone.exists() else []), *PACKAGE.glob(f"{module}_*.py")]) if alone.exists() else []
 
 
 def imports_of(file: Path) -> set[str]:
@@ -87,9 +83,7 @@ def test_a_module_imports_only_what_its_place_allows(module):
         names = imports_of(file)
         outside = {name.split(".")[0] for name in names}
         assert not outside & never, f"{file} imports {outside & never}"
-        inside = {
-            name.split(".")[1] for name in names if name.startswith("chord_exp.") and name.count(".") >= 1
-        }
+        inside = {name.split(".")[1] for name in names if name.startswith("chord_exp.") and name.count(".") >= 1}
         inside = {name for name in inside if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()}
         assert not inside & FORBIDDEN_INSIDE.get(module, set()), f"{file} imports {inside}"
         if allowed is not None:
@@ -97,9 +91,7 @@ def test_a_module_imports_only_what_its_place_allows(module):
 
 
 def test_the_rules_cover_the_modules_that_they_are_about():
-    assert {"errors", "schedule", "spec", "gpus", "geometry", "hand_set", "trinity_config", "plan"} <= set(
-        present()
-    )
+    assert {"errors", "schedule", "spec", "gpus", "geometry", "hand_set", "trinity_config", "plan"} <= set(present())
 
 
 @pytest.mark.parametrize("module", sorted(PURE))
@@ -113,17 +105,13 @@ def test_the_pure_middle_writes_no_files(module):
     tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert not {
-        name
-        for name in called
-        if name == "open" or name.rpartition(".")[2] in ("write_text", "mkdir", "makedirs")
+        name for name in called if name == "open" or name.rpartition(".")[2] in ("write_text", "mkdir", "makedirs")
     }
 
 
 def test_sweep_and_launch_and_prepare_import_heavy_libraries_late():
     heavy = {"torch", "ray", "trinity", "transformers", "datasets", "vllm"}
     light = [file for module in ("prepare", "sweep") for file in files_of(module)]
-    light += [
-        PACKAGE / f"{name}.py" for name in ("cli", "compose", "actions", "refusals", "trinity_schema", "plan")
-    ]
+    light += [PACKAGE / f"{name}.py" for name in ("cli", "compose", "actions", "refusals", "trinity_schema", "plan")]
     for file in light:
         assert not top_level_imports_of(file) & heavy, file

@@ -74,9 +74,7 @@ def test_gradient_equals_the_full_batch_under_the_old_actors_scale(case: Case) -
     gradient, metrics = legacy_step(case, chord_loss(case, legacy_actor=True))
     true_gradient, true_metrics = full_batch(case)
     assert relative_error(gradient, true_gradient) < 1e-6
-    if (
-        case.micro_batch_rows is not None
-    ):  # the old actor averages plain numbers: true for equal micro-batches
+    if case.micro_batch_rows is not None:  # the old actor averages plain numbers: true for equal micro-batches
         got = {key: metrics[key.removeprefix("actor/")] for key in true_metrics}
         assert got == pytest.approx(true_metrics, rel=1e-6, abs=1e-9)
 

@@ -42,9 +42,7 @@ def test_trinity_finds_and_pickles_the_loss_by_dotted_path(cls: type, args: dict
 
 
 @pytest.mark.parametrize(("cls", "args"), LOSSES)
-def test_default_args_are_the_constructors_and_the_sizes_must_be_given(
-    cls: type, args: dict[str, Any]
-) -> None:
+def test_default_args_are_the_constructors_and_the_sizes_must_be_given(cls: type, args: dict[str, Any]) -> None:
     defaults = cls.default_args()
     assert defaults["loss_agg_mode"] == "seq-mean-token-mean"
     assert not {"usual_rows", "expert_rows", "data_parallel_size", "clip_range", "backend"} & set(defaults)
@@ -100,9 +98,7 @@ def test_each_side_can_have_its_own_mode() -> None:
         ({"usual_rows": 7}, "is 8 but the trainer steps on 4 rows"),
     ],
 )
-def test_sizes_that_are_not_the_trainers_are_refused_at_the_first_step(
-    change: dict[str, Any], words: str
-) -> None:
+def test_sizes_that_are_not_the_trainers_are_refused_at_the_first_step(change: dict[str, Any], words: str) -> None:
     loss = trinity_loss("chord_exp.loss.ExactCHORDLoss", CHORD | change, "seq-mean-token-mean")
     with pytest.raises(ValueError, match=words):
         train_step(Case(usual=3, expert=1), loss)

@@ -43,7 +43,10 @@ def test_a_tail_from_the_end_shows_only_what_is_new(tmp_path: Path) -> None:
 
 
 def test_best_values_know_which_direction_is_better() -> None:
-    rows = [{"step": step, metrics.ACCURACY: step / 10, "actor/loss": value} for step, value in ((1, 3.0), (2, 1.0), (3, 2.0))]
+    rows = [
+        {"step": step, metrics.ACCURACY: step / 10, "actor/loss": value}
+        for step, value in ((1, 3.0), (2, 1.0), (3, 2.0))
+    ]
     best = metrics.best_values(rows)
     assert best[metrics.ACCURACY] == {"value": 0.3, "step": 3}
     assert best["actor/loss"] == {"value": 1.0, "step": 2}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import chord_exp.engine  # noqa: F401  # provides the names of vLLM that Trinity imports
 import numpy
 import pytest
 import torch
@@ -21,7 +20,9 @@ def monitor(folder: Path, name: str = "run", **args: object) -> RunMonitor:
 
 
 def test_a_line_is_one_flat_object_that_reads_back() -> None:
-    line = metric_line(3, "trainer", {"actor/mu": 0.4, "n": numpy.int64(7), "t": torch.tensor(0.5), "text": "x", "flag": True})
+    line = metric_line(
+        3, "trainer", {"actor/mu": 0.4, "n": numpy.int64(7), "t": torch.tensor(0.5), "text": "x", "flag": True}
+    )
     assert json.loads(line) == {"step": 3, "source": "trainer", "actor/mu": 0.4, "n": 7, "t": 0.5}
     assert line.endswith(b"\n")
 

@@ -89,9 +89,7 @@ def test_anything_else_is_not_verifiable(response, kind):
 @pytest.mark.parametrize("field", ["42", 42, 42.0, " 42 ", "42.0"])
 def test_an_answer_field_makes_free_text_verifiable(field):
     answer = find_answer(field, "Count them one by one.")
-    assert (
-        answer.verifiable and answer.value == "42" and isinstance(answer.truth, str) and not answer.as_written
-    )
+    assert answer.verifiable and answer.value == "42" and isinstance(answer.truth, str) and not answer.as_written
 
 
 @pytest.mark.parametrize("field", [True, None, [42], {"a": 1}, "Paris", "1" * 100])

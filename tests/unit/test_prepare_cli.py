@@ -151,9 +151,7 @@ def test_ctrl_c_exits_130_and_leaves_nothing_behind(tmp_path):
 
 def test_both_commands_split_a_folder_alike_when_given_the_same_numbers(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    spec = compose_spec(
-        ["data=folder", "data.input_dir=raw_data", "data.eval_rows=4", "data.system_prompt=''"]
-    )
+    spec = compose_spec(["data=folder", "data.input_dir=raw_data", "data.eval_rows=4", "data.system_prompt=''"])
     read_facts(spec, required=True)
     assert main(["--input-dir", "raw_data", "--out", "by_hand", "--eval-rows", "4"]) == 0
     assert tree(tmp_path / "by_hand") == tree(Path(spec.data.out))

@@ -156,9 +156,7 @@ def test_an_input_that_changes_while_it_is_read_is_refused(source, out):
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-def test_a_replaced_folder_is_swapped_whole_with_or_without_an_atomic_exchange(
-    source, out, monkeypatch, exchange
-):
+def test_a_replaced_folder_is_swapped_whole_with_or_without_an_atomic_exchange(source, out, monkeypatch, exchange):
     prepare(source, out)
     if not exchange:
         monkeypatch.setattr(folder, "_exchange", lambda one, other: False)

@@ -68,10 +68,7 @@ def test_the_system_prompt_of_the_run_goes_into_rows_that_have_none():
     own = {"role": "system", "content": "Be brief."}
     assert messages({"messages": TURNS}, options) == [{"role": "system", "content": "Box it."}, *TURNS]
     assert messages({"messages": [own, *TURNS]}, options) == [own, *TURNS]
-    assert (
-        messages({"messages": [{"role": "system", "content": " "}, *TURNS]}, options)[0]["content"]
-        == "Box it."
-    )
+    assert messages({"messages": [{"role": "system", "content": " "}, *TURNS]}, options)[0]["content"] == "Box it."
 
 
 def test_a_plain_number_as_answer_is_its_own_text():
@@ -236,9 +233,7 @@ names = st.sampled_from(
 texts = st.sampled_from(
     ["1+1?", "\uff11+1?", " 1+1? ", "hi\0", "", "\\boxed{2}", "#### 3", "\ud800", "\u2028", "\U0001f600"]
 )
-turns = st.fixed_dictionaries(
-    {"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": texts}
-)
+turns = st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": texts})
 records = st.dictionaries(names, texts | json_values | st.lists(turns, max_size=4), max_size=4) | json_values
 hostile_lines = st.one_of(
     records.map(lambda record: json.dumps(record).encode()),
@@ -248,9 +243,7 @@ hostile_lines = st.one_of(
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    st.lists(hostile_lines, max_size=12), st.sampled_from(["x.json", "x.jsonl"]), st.booleans(), st.booleans()
-)
+@given(st.lists(hostile_lines, max_size=12), st.sampled_from(["x.json", "x.jsonl"]), st.booleans(), st.booleans())
 def test_no_row_is_lost_or_made_up_whatever_the_input(lines, name, as_array, with_eval):
     good = [json.dumps(pair(n)).encode() for n in range(12)]
     with tempfile.TemporaryDirectory() as folder:
@@ -262,14 +255,10 @@ def test_no_row_is_lost_or_made_up_whatever_the_input(lines, name, as_array, wit
         counts = made.content["rows"]
         written = {side: len(rows(out, side)) for side in ("sft", "rl", "eval")}
         assert written == {side: counts[side] for side in written}
-        assert counts["read"] == sum(written.values()) + counts["rejected"] + sum(
-            counts["duplicates"].values()
-        )
+        assert counts["read"] == sum(written.values()) + counts["rejected"] + sum(counts["duplicates"].values())
         assert counts["read"] >= len(good)
         assert len(rejects(out)) == counts["rejected"]
-        assert all(
-            type(value) is str for side in written for row in rows(out, side) for value in row.values()
-        )
+        assert all(type(value) is str for side in written for row in rows(out, side) for value in row.values())
         if name == "x.jsonl" and not as_array:
             expected = sum(bool(line.strip(b" \t\r")) for entry in lines for line in entry.split(b"\n"))
             assert counts["read"] == len(good) + expected

@@ -23,9 +23,7 @@ def sides(out):
 
 
 def test_the_three_sides_share_no_prompt_and_keep_every_row(tmp_path):
-    write_lines(
-        tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(200)] + [free_text(n) for n in range(40)]
-    )
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(200)] + [free_text(n) for n in range(40)])
     made = prepare(tmp_path / "raw", tmp_path / "out", eval_rows=20)
     found = sides(tmp_path / "out")
     assert (made.expert_rows, made.rl_rows, made.eval_rows) == (45 + 40, 135, 20)
@@ -51,9 +49,7 @@ def test_rl_rows_hold_the_prompt_and_the_truth_as_strings_and_sft_rows_the_full_
 
 def test_expert_and_free_text_rows_are_mixed_in_the_file(tmp_path):
     # Trinity reads expert rows in file order.
-    write_lines(
-        tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(800)] + [free_text(n) for n in range(200)]
-    )
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(800)] + [free_text(n) for n in range(200)])
     prepare(tmp_path / "raw", tmp_path / "out")
     kinds = ["thing" in prompt for prompt in prompts(tmp_path / "out", "sft")]
     assert len(kinds) == 400 and 70 <= sum(kinds[:200]) <= 130
@@ -182,9 +178,7 @@ def test_held_out_rows_are_capped_with_a_warning_and_can_be_none_or_a_share(tmp_
     assert capped.eval_rows == 10
     assert any("10 of 40 held-out prompts" in line for line in capped.warnings)
     none = prepare(tmp_path / "raw", tmp_path / "out", eval_rows=0)
-    assert (
-        none.eval_rows == 0 and set(none.paths) == {"sft", "rl"} and not (tmp_path / "out" / "eval").exists()
-    )
+    assert none.eval_rows == 0 and set(none.paths) == {"sft", "rl"} and not (tmp_path / "out" / "eval").exists()
     assert prepare(tmp_path / "raw", tmp_path / "out", eval_rows=None, eval_ratio=0.1).eval_rows == 5
 
 
@@ -219,9 +213,7 @@ def test_a_choice_out_of_range_is_refused_with_the_remedy(changed, message):
 
 @settings(max_examples=200, deadline=None)
 @given(
-    sizes=st.lists(st.integers(0, 5), min_size=2, max_size=60).filter(
-        lambda sizes: sum(map(bool, sizes)) >= 4
-    ),
+    sizes=st.lists(st.integers(0, 5), min_size=2, max_size=60).filter(lambda sizes: sum(map(bool, sizes)) >= 4),
     ratio=st.floats(0.01, 0.99),
     eval_rows=st.integers(0, 30),
     data=st.data(),
@@ -240,10 +232,7 @@ def test_the_share_reached_is_the_best_that_whole_groups_allow(sizes, ratio, eva
         expert = sum(sizes[group] for group in rest[:cut])
         return abs(expert / (expert + len(rest) - cut) - ratio)
 
-    assert (
-        error(len(split.expert))
-        <= min(error(cut) for cut in range(1, len(split.expert + split.rollout))) + 1e-12
-    )
+    assert error(len(split.expert)) <= min(error(cut) for cut in range(1, len(split.expert + split.rollout))) + 1e-12
 
 
 def test_rejected_rows_do_not_shift_the_split(tmp_path):

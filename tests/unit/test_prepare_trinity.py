@@ -36,9 +36,7 @@ def made(tmp_path_factory):
         {"role": "user", "content": "And \\boxed?"},
         {"role": "assistant", "content": "It is a \\boxed{3}"},
     ]
-    odd = [
-        {"question": prompt, "answer": f"\\boxed{{{number}}}"} for number, prompt in enumerate(ODD_PROMPTS)
-    ]
+    odd = [{"question": prompt, "answer": f"\\boxed{{{number}}}"} for number, prompt in enumerate(ODD_PROMPTS)]
     numbers = [pair(n, reply=f"{n}+{n}={2 * n} \\boxed{{{2 * n}}}") for n in range(60)]
     write_lines(folder / "raw" / "a.jsonl", [*numbers, *odd, *map(free_text, range(9)), {"messages": chat}])
     return prepare(folder / "raw", folder / "out", eval_rows=8, system_prompt=SYSTEM_PROMPT)
@@ -126,9 +124,7 @@ def test_expert_rows_and_rollout_prompts_start_with_the_same_tokens(made, trinit
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     task = task_reader(trinity_config, made, "rl")._read_sync()[0]
     workflow = task.workflow(task=task, model=FakeModel())
-    rollout = tokenizer.apply_chat_template(
-        workflow.format_messages(), add_generation_prompt=True, tokenize=False
-    )
+    rollout = tokenizer.apply_chat_template(workflow.format_messages(), add_generation_prompt=True, tokenize=False)
     question = task.raw_task[PROMPT_KEY]
     for experience in expert_reader(trinity_config, made)._read_sync():
         if len(experience.messages) == 3:
@@ -153,9 +149,7 @@ def task_reader(config, made, side):
         batch_size=4,
         is_eval=side == "eval",
         enable_progress_bar=False,
-        format=config.FormatConfig(
-            prompt_key=PROMPT_KEY, response_key=ANSWER_KEY, system_prompt=SYSTEM_PROMPT
-        ),
+        format=config.FormatConfig(prompt_key=PROMPT_KEY, response_key=ANSWER_KEY, system_prompt=SYSTEM_PROMPT),
     )
     return TaskFileReader(storage.to_storage_config())
 
@@ -171,10 +165,7 @@ def test_trinity_reads_every_task_and_its_reward_tells_right_from_wrong(made, tr
             {"role": "system", "content": SYSTEM_PROMPT},
             {"role": "user", "content": task.raw_task[PROMPT_KEY]},
         ]
-        assert (
-            workflow.reward_fn(response=f"so \\boxed{{{workflow.truth}}}", truth=workflow.truth)["accuracy"]
-            == 1.0
-        )
+        assert workflow.reward_fn(response=f"so \\boxed{{{workflow.truth}}}", truth=workflow.truth)["accuracy"] == 1.0
         assert workflow.reward_fn(response="so \\boxed{12345}", truth=workflow.truth)["accuracy"] == 0.0
 
 
@@ -197,9 +188,7 @@ def test_an_empty_system_prompt_adds_nothing_to_a_rollout_where_an_unset_one_wou
             prompt_key=PROMPT_KEY, response_key=ANSWER_KEY, system_prompt=system_prompt
         )
         workflow = WORKFLOWS.get(WORKFLOW)
-        task = Task(
-            workflow=workflow, format_args=format_args, raw_task={PROMPT_KEY: "1+1?", ANSWER_KEY: "2"}
-        )
+        task = Task(workflow=workflow, format_args=format_args, raw_task={PROMPT_KEY: "1+1?", ANSWER_KEY: "2"})
         return [message["role"] for message in workflow(task=task, model=FakeModel()).format_messages()]
 
     assert roles("") == ["user"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from composing import compose_spec
+from composing import SIZES, compose_spec
 
 from chord_exp.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
 def spec():
-    return compose_spec([])
+    return compose_spec(SIZES)
 
 
 @pytest.mark.parametrize(

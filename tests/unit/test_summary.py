@@ -10,7 +10,10 @@ from chord_exp.launch.summary import mu_plot, warnings
 def rows(**values: list[float]) -> list[metrics.Row]:
     count = max(map(len, values.values()))
     keys = {"reward": metrics.REWARD, "spread": metrics.REWARD_SPREAD, "cut": metrics.CUT_PROMPTS}
-    return [{"step": step + 1, "source": "explorer", **{keys[k]: v[step] for k, v in values.items()}} for step in range(count)]
+    return [
+        {"step": step + 1, "source": "explorer", **{keys[k]: v[step] for k, v in values.items()}}
+        for step in range(count)
+    ]
 
 
 def test_a_run_whose_rollouts_never_earned_anything_is_pointed_out() -> None:

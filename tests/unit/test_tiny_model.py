@@ -86,9 +86,7 @@ def test_chat_template_renders_every_role_and_the_generation_prompt(tokenizer):
 @pytest.mark.parametrize("turns", [CHAT, CHAT[1:], [*CHAT, CHAT[1], CHAT[2]]])
 def test_prompt_tokens_are_a_prefix_of_the_conversation(tokenizer, turns, enable_thinking):
     def ids(messages, **options):
-        return tokenizer.apply_chat_template(
-            messages, return_dict=False, enable_thinking=enable_thinking, **options
-        )
+        return tokenizer.apply_chat_template(messages, return_dict=False, enable_thinking=enable_thinking, **options)
 
     prompt, whole = ids(turns[:-1], add_generation_prompt=True), ids(turns)
     assert whole[: len(prompt)] == prompt

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from composing import FACTS, FOLDERS, compose_spec
+from composing import FACTS, FOLDERS, SIZES, compose_spec
 
 from chord_exp.errors import ConfigError
 from chord_exp.geometry import derive
@@ -22,9 +22,7 @@ def every_choice() -> list[list[str]]:
     single = [[f"{group}={option}"] for group, options in groups().items() for option in options]
     variants, clusters = groups()["variant"], ("gpu_1", "gpu_8", "multi_node")
     model = "model=qwen3_4b"  # its batches are large enough for sixteen trainer GPUs
-    pairs = [
-        [model, f"variant={variant}", f"cluster={cluster}"] for variant in variants for cluster in clusters
-    ]
+    pairs = [[model, f"variant={variant}", f"cluster={cluster}"] for variant in variants for cluster in clusters]
     stock = [[model, "loss=stock", f"cluster={cluster}"] for cluster in clusters]
     return single + pairs + stock
 
@@ -38,9 +36,7 @@ def trinity_accepts(tmp_path_factory):
 
     def accept(spec: ExperimentSpec) -> list[Config]:
         scratch = tmp_path_factory.mktemp("run")
-        folders = Folders(
-            str(scratch / "checkpoints"), str(scratch / "metrics.jsonl"), str(scratch / "prepared")
-        )
+        folders = Folders(str(scratch / "checkpoints"), str(scratch / "metrics.jsonl"), str(scratch / "prepared"))
         path = scratch / "trinity.yaml"
         path.write_text(to_yaml(to_trinity(spec, FACTS, folders)), encoding="utf-8")
         config = load_config(str(path))
@@ -76,9 +72,7 @@ def test_trinity_builds_the_loss_from_the_arguments(trinity_accepts, variant, lo
     from trinity.algorithm import POLICY_LOSS_FN
 
     for config in trinity_accepts(compose_spec([f"variant={variant}", f"loss={loss}"], tmp_path)):
-        POLICY_LOSS_FN.get(config.algorithm.policy_loss_fn)(
-            backend="verl", **config.algorithm.policy_loss_fn_args
-        )
+        POLICY_LOSS_FN.get(config.algorithm.policy_loss_fn)(backend="verl", **config.algorithm.policy_loss_fn_args)
 
 
 def test_the_sample_strategy_takes_exactly_the_derived_rows_and_finds_its_buffer(trinity_accepts, tmp_path):
@@ -105,14 +99,12 @@ def test_expert_rows_last_even_when_their_number_was_guessed(tmp_path):
 def test_stock_loss_needs_nothing_of_this_package_without_a_metrics_file(tmp_path):
     folders = Folders(FOLDERS.checkpoint_root, None, "/data/prepared")
     for variant in ("mu", "phi", "sft", "grpo", "sft_then_grpo"):
-        text = to_yaml(
-            to_trinity(compose_spec(["loss=stock", f"variant={variant}"], tmp_path), FACTS, folders)
-        )
+        text = to_yaml(to_trinity(compose_spec(["loss=stock", f"variant={variant}"], tmp_path), FACTS, folders))
         assert "chord_exp" not in text.replace("chord_exp/tiny/model", "")
 
 
 def test_stock_loss_gets_the_sizes_that_make_it_exact(tmp_path):
-    spec = compose_spec(["loss=stock", "cluster=gpu_8", "cluster.ulysses_sequence_parallel_size=2"], tmp_path)
+    spec = compose_spec([*SIZES, "loss=stock", "cluster=gpu_8", "cluster.ulysses_sequence_parallel_size=2"], tmp_path)
     arguments = to_trinity(spec, FACTS, FOLDERS)["algorithm"]["policy_loss_fn_args"]
     wanted = {
         "use_dynamic_bsz": False,
@@ -159,7 +151,7 @@ def test_a_hand_set_value_is_merged_last_and_into_every_stage(tmp_path):
         ("trinity.trainer.trainer_config_path=x.yaml", ["trainer_config_path", "trainer_config"]),
         (
             "trinity.buffer.trainer_input.sft_warmup_dataset.path=x",
-            ["sft_warmup_dataset", "auxiliary_buffers"],
+            ["sft_warmup_dataset", "auxiliary buffer"],
         ),
         ("trinity.trainer.trainer_config.actor.ppo_mini_batch_size=4", ["ppo_mini_batch_size", "batch_size"]),
         ("trinity.trainer.trainer_config.actor.ppo_epochs=4", ["ppo_epochs", "cluster"]),
@@ -167,12 +159,12 @@ def test_a_hand_set_value_is_merged_last_and_into_every_stage(tmp_path):
 )
 def test_a_hand_set_value_that_contradicts_or_is_old_is_refused_with_the_fix(override, words, tmp_path):
     with pytest.raises(ConfigError) as refusal:
-        to_trinity(compose_spec([override], tmp_path), FACTS, FOLDERS)
+        to_trinity(compose_spec([*SIZES, override], tmp_path), FACTS, FOLDERS)
     assert all(word in str(refusal.value) for word in words)
 
 
 def test_a_hand_set_value_equal_to_the_derived_one_is_no_contradiction(tmp_path):
-    assert to_trinity(compose_spec(["trinity.buffer.train_batch_size=32"], tmp_path), FACTS, FOLDERS)
+    assert to_trinity(compose_spec([*SIZES, "trinity.buffer.train_batch_size=32"], tmp_path), FACTS, FOLDERS)
 
 
 def test_trinity_schema_refuses_an_unknown_key_with_a_suggestion(tmp_path):

@@ -1,10 +1,9 @@
-"""What we rely on in Trinity's workflows; a failure here means that upstream changed and `trinity_config` may be simpler."""
+"""What `trinity_config` relies on in Trinity's workflows; a failure here means that upstream changed."""
 
 from __future__ import annotations
 
 from unittest.mock import Mock
 
-import chord_exp.engine  # noqa: F401  # provides the names of vLLM that Trinity imports
 import pytest
 from trinity.common.config import FormatConfig, GenerationConfig
 from trinity.common.rewards.math_reward import MathBoxedRewardFn
