@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import time
 
 import psutil
 
 MARK = "CHORD_EXP_RUN_ID"
 GRACE_SECONDS = 5.0
+# from <linux/prctl.h>
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Have the kernel send this process SIGTERM when the process that started it dies (Linux).
+
+    A run whose watcher was killed then finishes its step, saves and ends, instead of training on unseen.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def of_run(run_id: str) -> list[psutil.Process]:

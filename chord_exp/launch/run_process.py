@@ -18,9 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED
+from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, RunFailed
 from chord_exp.launch import private_ray
 from chord_exp.launch.order import LOGS, TRINITY_CONFIG, Outcome, RunOrder, announce
+from chord_exp.launch.processes import end_with_parent
 
 # of the logical cluster that a local run is checked for, nothing is asked of the private Ray but processes
 LOCAL_CPUS = 64
@@ -29,6 +30,16 @@ LOCAL_CPUS = 64
 def main(run_dir: Path) -> int:
     """Run the order of a folder; returns the exit code."""
     order = RunOrder.load(run_dir)
+    watcher = os.getppid()
+    end_with_parent()
+    try:
+        return _run(run_dir, order)
+    finally:
+        if os.getppid() != watcher:  # it was killed, and cannot tidy up
+            shutil.rmtree(order.ray_dir, ignore_errors=True)
+
+
+def _run(run_dir: Path, order: RunOrder) -> int:
     announce(run_dir, "importing")
     if order.engine != "local":
         return _drive(run_dir, order)
@@ -61,6 +72,7 @@ def _preload(run_dir: Path) -> None:
 
 def _drive(run_dir: Path, order: RunOrder) -> int:
     """Do the run in this process and write down how it ended."""
+    end_with_parent()
     stop = threading.Event()
     _stop_on_signals(stop)
     try:
@@ -84,6 +96,8 @@ def _one_line(error: BaseException, order: RunOrder) -> str:
 
     if order.ray_address == "local" and isinstance(error, ray.exceptions.RayError) and (lost := private_ray.lost()):
         return f"Ray died: its {' and '.join(lost)} ended while the run was using it"
+    if isinstance(error, ChordExpError):
+        return str(error)
     cause: Any = error
     while getattr(cause, "cause", None) is not None:
         cause = cause.cause
@@ -180,7 +194,15 @@ def _connect(config: Any, order: RunOrder) -> None:
         return
     environment = {"env_vars": config.get_envs()}
     if order.ray_address != "local":
-        ray.init(address=order.ray_address, namespace=order.namespace, runtime_env=environment, log_to_driver=False)
+        try:
+            ray.init(address=order.ray_address, namespace=order.namespace, runtime_env=environment, log_to_driver=False)
+        except ConnectionError as error:
+            raise RunFailed(
+                f"no Ray cluster answers at cluster.ray_address={order.ray_address}",
+                "cluster.ray_address",
+                "start one with `ray start --head`, or set it to local for a private one",
+            ) from error
+        _need_gpus(config)
         return
     options: dict[str, Any] = {"num_cpus": LOCAL_CPUS, "num_gpus": 0} if order.engine == "local" else {}
     # a private Ray inherits this process's environment, so its workers need no runtime environment of their own
@@ -188,6 +210,22 @@ def _connect(config: Any, order: RunOrder) -> None:
     room = _object_store_bytes(config.model.model_path)
     with workers_forked():
         private_ray.start(Path(order.ray_dir), namespace=order.namespace, object_store_memory=room, **options)
+    if order.engine != "local":
+        _need_gpus(config)
+
+
+def _need_gpus(config: Any) -> None:
+    """Refuse to wait for GPUs that the cluster does not have: Trinity's placement groups would wait forever."""
+    import ray
+
+    there = ray.cluster_resources().get("GPU", 0)
+    needed = config.cluster.node_num * config.cluster.gpu_per_node
+    if there < needed:
+        raise RunFailed(
+            f"the run needs {needed} GPUs and the Ray cluster has {there:g}",
+            "cluster",
+            "choose a smaller cluster, or cluster=local to rehearse without GPUs",
+        )
 
 
 def _object_store_bytes(model_path: str) -> int:

@@ -127,8 +127,11 @@ def _died(evidence: Evidence) -> RunError:
     how = f"signal {-evidence.exit_code}" if evidence.exit_code < 0 else f"exit code {evidence.exit_code}"
     log = _read_end(evidence.run_dir / LOGS / "run.log")
     lost_ray = re.search(r"(raylet|GCS|gcs).{0,80}(died|dead|fail|lost|unreachable|exited)", log, re.IGNORECASE)
-    if lost_ray or evidence.exit_code == 1:
-        return explain(f"the run's process died ({how}) when Ray went away: raylet or GCS lost")
+    if lost_ray:
+        return explain(f"Ray died: the run's process ended with it ({how})")
+    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "")
+    if re.match(r"(\w+\.)*\w*(Error|Exception|Interrupt)\b", last):
+        return explain(last)
     return RunError(
         f"the run's process died ({how}) without a word",
         "it was killed from outside, perhaps by the system for want of memory",

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from rewards import NAN_AFTER_CALLS, RAISE_AFTER_CALLS
 from running import Run, ended_at_exit, finish, start
@@ -86,6 +87,25 @@ def test_ctrl_c_stops_cleanly_and_the_resumed_run_equals_one_never_stopped(tmp_p
     assert all(left[name].equal(right[name]) for name in left)
     assert again.series("rollout/model_version") == {step: step - 1 for step in range(1, STEPS + 1)}
     assert again.series("rollout/accuracy/mean") == whole.series("rollout/accuracy/mean")
+
+
+def test_a_run_whose_watcher_is_killed_saves_ends_and_can_be_resumed(tmp_path: Path) -> None:
+    run = start(tmp_path / "run", f"total_steps={STEPS}")
+    with ended_at_exit(run):
+        run.wait_for_step(4)
+        run.process.kill()
+        run.process.wait()
+        left = run.processes()
+        _, alive = psutil.wait_procs(left, timeout=120)
+        assert alive == []
+    assert max(run.series("actor/mu")) < STEPS
+    check_resumes(run)
+
+
+def test_gpus_that_are_not_there_are_not_waited_for(tmp_path: Path) -> None:
+    overrides = ["cluster=gpu_2", "cluster.ray_address=local", "cluster.engine_num=1", "expert_data_ratio=0.5"]
+    run, output = finish(tmp_path / "run", f"total_steps={STEPS}", *overrides)
+    check_failed(run, output, "needs 2 GPUs")
 
 
 def test_ctrl_c_during_the_start_leaves_nothing_behind(tmp_path: Path) -> None:

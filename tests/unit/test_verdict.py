@@ -91,6 +91,12 @@ def test_a_process_that_vanished_is_a_failure_with_its_signal(good: Evidence) ->
     assert "signal 9" in verdict.error.what
 
 
+def test_a_process_that_died_of_an_exception_is_quoted(good: Evidence) -> None:
+    (good.run_dir / "logs" / "run.log").write_text("Traceback ...\nModuleNotFoundError: No module named 'x'\n")
+    verdict = judge(replace(good, outcome=None, exit_code=1))
+    assert verdict.error.what == "ModuleNotFoundError: No module named 'x'"
+
+
 def test_a_full_disk_is_named_even_when_the_run_could_not_write_it_down(good: Evidence) -> None:
     verdict = judge(replace(good, outcome=None, exit_code=1, free_bytes=0))
     assert "full" in verdict.error.cause
