@@ -18,10 +18,14 @@ check-python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v < (3, 13) else \
 	"chord_exp needs Python 3.10, 3.11 or 3.12, and $(PYTHON) is %d.%d: run make PYTHON=/path/to/python3.11" % v)'
 
+# the CPU and the GPU lock hold different builds of torch: one .venv never takes both
+remove_other_stack = if [ -e $(VENV)/.$(1) ]; then \
+	echo "removing $(VENV): it holds the $(1) packages, and the two sets do not mix"; rm -rf $(VENV); fi
+
 .PHONY: setup
 setup: $(VENV)/.cpu  ## install everything for CPU (and the local engine) into .venv
 $(VENV)/.cpu: constraints/cpu.txt constraints/override-cpu.txt pyproject.toml | check-python
-	@rm -f $(VENV)/.gpu
+	@$(call remove_other_stack,gpu)
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "installing $(TORCH) and the packages of constraints/cpu.txt into $(VENV) (minutes, once)"
 	@$(PIP) install -q $(TORCH)
@@ -31,7 +35,7 @@ $(VENV)/.cpu: constraints/cpu.txt constraints/override-cpu.txt pyproject.toml | 
 
 .PHONY: setup-gpu
 setup-gpu: check-python  ## install everything for GPUs (vLLM, verl) into .venv
-	@rm -f $(VENV)/.cpu
+	@$(call remove_other_stack,cpu)
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -q --no-deps -r constraints/gpu.txt
 	$(PIP) install -q --no-deps -e .
@@ -54,8 +58,8 @@ export: $(READY)  ## write the YAML for `trinity run --config` (ARGS="export_to=
 	@$(PY) -m chord_exp action=export $(ARGS)
 
 .PHONY: prepare
-prepare: $(READY)  ## split sft_data into expert, RL and evaluation rows (ARGS="--input-dir my_data ...")
-	@$(PY) -m chord_exp.prepare $(if $(ARGS),$(ARGS),--input-dir sft_data --out outputs/prepared/sft_data)
+prepare: $(READY)  ## look at a split of sft_data; make run makes its own (ARGS="--input-dir my_data ...")
+	@$(PY) -m chord_exp.prepare $(if $(ARGS),$(ARGS),--input-dir sft_data)
 
 .PHONY: sweep
 sweep: $(READY)  ## run several experiments one after another (ARGS="mu_peak=0.2,0.4,0.6")

@@ -6,17 +6,19 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chord_exp.errors import SUCCEEDED, ConfigError, DataError
-from chord_exp.geometry import derive
+from chord_exp.geometry import Geometry, derive
+from chord_exp.hand_set import extra_term_warnings, flatten
 from chord_exp.spec import DataFacts, ExperimentSpec
 from chord_exp.trinity_config import Folders, to_trinity, to_yaml
 
 if TYPE_CHECKING:
-    from chord_exp.launch.run import Launch
+    from chord_exp.launch.request import Launch
     from chord_exp.prepare import Manifest
 
 # for a plan without data: the sizes of the paper's mathematics run (arXiv 2508.11408)
@@ -64,8 +66,14 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
         )
         if not manifest.up_to_date:
             _warn(manifest.warnings)
+    model = spec.model
     lengths = longest(
-        Path(data.out), spec.model.path, data.system_prompt, spec.model.max_prompt_tokens, spec.model.window
+        Path(data.out),
+        model.path,
+        data.system_prompt,
+        model.max_prompt_tokens,
+        model.window,
+        model.trust_remote_code,
     )
     return DataFacts(
         manifest.expert_rows,
@@ -93,6 +101,13 @@ def _refuse_other_system_prompt(spec: ExperimentSpec, manifest: Manifest) -> Non
             spec.data.out,
             f"set data.system_prompt to {prepared_with!r}, or prepare the folder again with --system-prompt",
         )
+
+
+def described(spec: ExperimentSpec, facts: DataFacts) -> Geometry:
+    """The derived numbers, with warnings about hand-set values among the warnings."""
+    geometry = derive(spec, facts)
+    hand_set = extra_term_warnings(spec.trinity) if spec.uses_chord else []
+    return replace(geometry, warnings=(*geometry.warnings, *hand_set))
 
 
 def verl_is_legacy() -> bool:
@@ -126,12 +141,11 @@ def check(spec: ExperimentSpec, run_dir: Path) -> None:
 
 def plan(spec: ExperimentSpec, run_dir: Path) -> int:
     """Print what would run."""
-    from chord_exp.hand_set import flatten
     from chord_exp.plan import show
 
     facts = read_facts(spec, required=False)
     to_trinity(spec, facts, run_folders(spec, run_dir))
-    show(spec, facts, derive(spec, facts), flatten(spec.trinity))
+    show(spec, facts, described(spec, facts), flatten(spec.trinity))
     return SUCCEEDED
 
 
@@ -146,7 +160,7 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
     folders = run_folders(spec, run_dir, with_metrics=spec.loss == "exact")
     config = to_trinity(spec, facts, folders, verl_legacy=verl_is_legacy())
     write_new(target, to_yaml(config))
-    _warn(derive(spec, facts).warnings)
+    _warn(described(spec, facts).warnings)
     print(f"{target}: start it with `trinity run --config {target}` on a running Ray cluster")
     return SUCCEEDED
 
@@ -177,13 +191,13 @@ def run(spec: ExperimentSpec, run_dir: Path, overrides: Sequence[str]) -> int:
     from chord_exp.launch.run import run_experiment
 
     facts = read_facts(spec, required=True)
-    _warn(derive(spec, facts).warnings)
+    _warn(described(spec, facts).warnings)
     return run_experiment(launch_of(spec, facts, run_dir, overrides), run_dir)
 
 
 def launch_of(spec: ExperimentSpec, facts: DataFacts, run_dir: Path, overrides: Sequence[str]) -> Launch:
     """The plain values that starting a run takes."""
-    from chord_exp.launch.run import Launch, Stage
+    from chord_exp.launch.request import Launch, Stage
 
     config = to_trinity(spec, facts, run_folders(spec, run_dir), verl_legacy=verl_is_legacy())
     stages = derive(spec, facts).stages

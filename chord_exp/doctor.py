@@ -23,7 +23,7 @@ STYLES = {OK: "green", NOTE: "yellow", BAD: "bold red"}
 # what the default run needs at most, bytes
 DISK_NEEDED = 2 << 30
 SHARED_MEMORY_NEEDED = 256 << 20
-LOCK = Path(__file__).parent.parent / "constraints" / "cpu.txt"
+CONSTRAINTS = Path(__file__).parent.parent / "constraints"
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,10 @@ def python() -> Finding:
     return Finding("Python", OK if fits else BAD, f"{version.major}.{version.minor}.{version.micro}")
 
 
-def locked_versions(lock: Path = LOCK) -> Finding:
-    """Installed packages against the lock file, where the project's folder is at hand."""
+def locked_versions(constraints: Path = CONSTRAINTS) -> Finding:
+    """Installed packages against their lock file, that for GPUs with vLLM, where the project's folder is at hand."""
+    gpu = importlib.util.find_spec("vllm") is not None
+    lock, remedy = (constraints / "gpu.txt", "make setup-gpu") if gpu else (constraints / "cpu.txt", "make setup")
     if not lock.exists():
         return Finding("packages", NOTE, "no lock file beside this installation to compare with")
     off = []
@@ -56,13 +58,13 @@ def locked_versions(lock: Path = LOCK) -> Finding:
             installed = metadata.version(name)
         except metadata.PackageNotFoundError:
             installed = "missing"
-        if installed != version:
+        # a lock without a build takes any: 2.11.0 is also 2.11.0+cu130
+        if version not in (installed, installed.partition("+")[0]):
             off.append(f"{name} {installed} (locked {version})")
-    if importlib.util.find_spec("vllm"):
-        return Finding("packages", OK, "GPU installation (constraints/gpu.txt)")
     if off:
-        return Finding("packages", BAD, f"{len(off)} differ from the lock: {', '.join(off[:4])} -> make setup")
-    return Finding("packages", OK, "as locked")
+        detail = f"{len(off)} differ from constraints/{lock.name}: {', '.join(off[:4])} -> {remedy}"
+        return Finding("packages", BAD, detail)
+    return Finding("packages", OK, f"as locked in constraints/{lock.name}")
 
 
 def _applies(marker: str) -> bool:

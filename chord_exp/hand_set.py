@@ -44,6 +44,7 @@ DECIDED_BY = {
     "buffer.trainer_input.auxiliary_buffers.expert.total_epochs": "total_steps",
     "buffer.trainer_input.auxiliary_buffers.expert.schema_type": "variant",
     "buffer.trainer_input.auxiliary_buffers.expert.path": "data.out",
+    "synchronizer.sync_method": "variant and cluster",
     "cluster.ray_address": "cluster.ray_address",
     "cluster.node_num": "cluster.node_num",
     "cluster.gpu_per_node": "cluster.gpu_per_node",
@@ -61,6 +62,13 @@ DECIDED_BY = {
     "trainer.max_token_len_per_gpu": "cluster.max_token_len_per_gpu",
     "trainer.save_interval": "cluster.save_interval",
 }
+
+# Keys of Trinity that no key of this package changes, and why.
+FIXED = {"synchronizer.sync_style": "strictly on-policy training: new weights after every step"}
+
+# Keys of Trinity that add a term to the loss when they are not "none".
+KL_LOSS = "algorithm.kl_loss_fn"
+EXTRA_TERMS = (KL_LOSS, "algorithm.entropy_loss_fn")
 
 # Names of older Trinity configurations, wherever they stand, and the key of ours that replaces them.
 RENAMED = {
@@ -103,19 +111,40 @@ def lookup(tree: Mapping[str, Any], path: str) -> Any:
     return node
 
 
-def merge_hand_set(derived: dict[str, Any], hand_set: Mapping[str, Any]) -> dict[str, Any]:
+def merge_hand_set(
+    derived: dict[str, Any], hand_set: Mapping[str, Any], *, reference_model: bool = True
+) -> dict[str, Any]:
     """`derived` with `hand_set` laid over it, at the top level and in every stage that has the section.
 
+    Args:
+        reference_model: whether the engine keeps one, as a KL loss needs.
+
     Raises:
-        ConfigError: an old name, or a value that contradicts a derived one.
+        ConfigError: an old name, a value that contradicts a derived one, or a KL loss without a reference model.
     """
     for path, value in flatten(hand_set):
         _refuse_old_names(path)
         _refuse_contradiction(derived, path, value)
+        if path == KL_LOSS and value != "none" and not reference_model:
+            raise ConfigError(
+                f"the local engine keeps no reference model, so it has no KL loss ({value!r})",
+                f"trinity.{path}",
+                "set it to none, as in the CHORD paper, or run on a GPU cluster",
+            )
     merged = _overlay(derived, hand_set)
     for stage in merged.get("stages", []):
         stage.update(_overlay(stage, {key: value for key, value in hand_set.items() if key in stage}))
     return merged
+
+
+def extra_term_warnings(hand_set: Mapping[str, Any]) -> list[str]:
+    """A line for each hand-set term of the loss that stands outside of L = (1 - μ)·GRPO + μ·SFT."""
+    set_by_hand = {path: value for path, value in flatten(hand_set) if path in EXTRA_TERMS}
+    return [
+        f"trinity.{path}={_short(value)} adds a term to the loss outside of the (1 - μ) and μ weighting"
+        for path, value in set_by_hand.items()
+        if value != "none"
+    ]
 
 
 def old_name(path: str) -> tuple[str, str] | None:
@@ -138,7 +167,7 @@ def _refuse_old_names(path: str) -> None:
 
 
 def _refuse_contradiction(derived: Mapping[str, Any], path: str, value: Any) -> None:
-    for known, decided_by in DECIDED_BY.items():
+    for known, decided_by in [*DECIDED_BY.items(), *FIXED.items()]:
         if path == known or path.startswith(f"{known}."):
             expected = lookup(derived, path)
             if value != expected:
@@ -146,7 +175,7 @@ def _refuse_contradiction(derived: Mapping[str, Any], path: str, value: Any) -> 
                     f"trinity.{path}={_short(value)} contradicts {path}={_short(expected)}, which "
                     f"follows from {decided_by}",
                     f"trinity.{path}",
-                    f"leave it out and change {decided_by}",
+                    "leave it out" if known in FIXED else f"leave it out and change {decided_by}",
                 )
         elif known.startswith(f"{path}."):
             raise ConfigError(

@@ -49,7 +49,7 @@ class RunRecord:
     planned_steps: int
     completed_steps: int
     seed: int
-    # SHA-256 of the resolved Trinity config without the paths of this run's folder
+    # SHA-256 of the resolved Trinity config; see config_hash for what does not count
     config_hash: str
     overrides: list[str]
     run_id: str
@@ -99,8 +99,16 @@ def utc_now() -> str:
 
 
 def config_hash(config: dict[str, Any], run_dir: Path) -> str:
-    """A hash that is equal for equal experiments, wherever their folders lie."""
-    text = json.dumps(config, sort_keys=True, default=str).replace(str(run_dir.absolute()), "<run>")
+    """A hash that is equal for equal configurations.
+
+    The run's own folder, the address of Ray and whether the run is resumed do not count; where the data and the
+    model lie does, as their content is not looked at.
+    """
+    counted = {key: value for key, value in config.items() if key != "continue_from_checkpoint"}
+    if "cluster" in counted:
+        counted["cluster"] = {key: value for key, value in counted["cluster"].items() if key != "ray_address"}
+    folder = json.dumps(str(run_dir.absolute()))[1:-1]
+    text = json.dumps(counted, sort_keys=True, default=str).replace(folder, "<run>")
     return hashlib.sha256(text.encode()).hexdigest()
 
 

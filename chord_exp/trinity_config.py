@@ -77,7 +77,7 @@ def to_trinity(
         config["stages"] = [
             {"stage_name": stage.kind, **section} for stage, section in zip(geometry.stages, sections, strict=True)
         ]
-    return merge_hand_set(config, spec.trinity)
+    return merge_hand_set(config, spec.trinity, reference_model=spec.cluster.engine != "local")
 
 
 def _common(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict[str, Any]:

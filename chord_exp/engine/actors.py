@@ -118,6 +118,13 @@ class FaithfulExplorer(Explorer):
         self.taskset.feedback(result["metrics"])
         metric.update(result["metrics"])
         self.monitor.log(metric, step=step)
+        every_step = self.sync_interval == 1 and self.sync_offset == 0
+        if every_step and self.model_version != step - 1:
+            raise RunFailed(
+                f"the rollouts of step {step} came from the weights of step {self.model_version}, not {step - 1}",
+                "logs/explorer.log",
+                "a weight update failed there; CHORD is trained strictly on-policy",
+            )
         planned = self.config.buffer.batch_size * self.config.algorithm.repeat_times
         arrived = int(metric.get("experience_pipeline/experience_count", 0))
         if arrived < planned:

@@ -18,6 +18,8 @@ import numpy
 import torch
 from safetensors.torch import load_file
 
+from chord_exp.errors import RunFailed
+
 LATEST = "latest_checkpointed_iteration.txt"
 TRAIN_STATE = "train_state.pt"
 EXPLORER_STATES = "explorer_states.jsonl"
@@ -124,8 +126,8 @@ def explorer_state(job_dir: str | Path, step: int) -> dict[str, Any] | None:
     return None
 
 
-def rewind_data(job_dir: str | Path, explorer: str, trainer: str) -> int:
-    """Before resuming, set explorer and trainer back to the data positions of the newest checkpoint that loads.
+def rewind(job_dir: str | Path, explorer: str, trainer: str, *, explores: bool) -> int:
+    """Before resuming, go back to the newest checkpoint that loads, with the data positions that belong to it.
 
     Trinity lets the explorer record its position at every weight update, ahead of the last checkpoint; resuming from
     there would skip the prompts in between and train on others than an uninterrupted run. A checkpoint that does not
@@ -133,34 +135,50 @@ def rewind_data(job_dir: str | Path, explorer: str, trainer: str) -> int:
 
     Args:
         explorer, trainer: the names under which Trinity keeps the two states.
+        explores: whether the stage has an explorer; pure SFT has none, and no positions of it.
 
     Returns:
-        The step that training continues after (0: from the start).
+        The step that training continues after; 0 if there was no checkpoint yet.
+
+    Raises:
+        RunFailed: there are checkpoints and none can be used.
     """
     job = Path(job_dir)
-    step, positions = 0, None
-    for candidate in sorted(saved_steps(job), reverse=True):
+    candidates = sorted(saved_steps(job), reverse=True)
+    for step in candidates:
         try:
-            train_state = load_train_state(job, candidate)
-            read_weights(hf_dir(job, candidate))
+            train_state = load_train_state(job, step)
+            read_weights(hf_dir(job, step))
+        except (MemoryError, PermissionError):  # nothing is wrong with the checkpoint
+            raise
         except Exception:  # torch and safetensors raise many kinds on a damaged file
-            shutil.rmtree(corrupt := step_dir(job, candidate).with_suffix(".corrupt"), ignore_errors=True)
-            step_dir(job, candidate).rename(corrupt)
+            print(f"{step_dir(job, step)} does not load and is set aside")
+            shutil.rmtree(corrupt := step_dir(job, step).with_suffix(".corrupt"), ignore_errors=True)
+            step_dir(job, step).rename(corrupt)
             continue
-        positions = explorer_state(job, candidate)
-        if positions is not None:
-            step = candidate
-            break
-    explorer_meta, trainer_meta = job / f"{explorer}_meta.json", job / f"{trainer}_meta.json"
+        if not explores or rewind_explorer(job, explorer, step):
+            meta = {"latest_iteration": step, "sample_strategy_state": train_state["sample_strategy"]}
+            write_atomically(job / f"{trainer}_meta.json", json.dumps(meta))
+            write_atomically(job / LATEST, str(step))
+            # a later checkpoint without data positions would be taken for the newest when old ones are cleared away
+            for later in saved_steps(job):
+                if later > step:
+                    shutil.rmtree(step_dir(job, later))
+            return step
+    if candidates:
+        raise RunFailed(f"none of the checkpoints of {job} can be resumed", str(job), "start a new run")
+    for stale in (job / f"{explorer}_meta.json", job / f"{trainer}_meta.json", job / LATEST):
+        stale.unlink(missing_ok=True)
+    return 0
+
+
+def rewind_explorer(job_dir: str | Path, explorer: str, step: int) -> bool:
+    """Set the explorer back to its data position after `step`; returns whether that is known."""
+    positions = explorer_state(job_dir, step)
     if positions is None:
-        for stale in (explorer_meta, trainer_meta, job / LATEST):
-            stale.unlink(missing_ok=True)
-        return 0
-    write_atomically(explorer_meta, json.dumps(positions))
-    meta = {"latest_iteration": step, "sample_strategy_state": train_state["sample_strategy"]}
-    write_atomically(trainer_meta, json.dumps(meta))
-    write_atomically(job / LATEST, str(step))
-    return step
+        return False
+    write_atomically(Path(job_dir) / f"{explorer}_meta.json", json.dumps(positions))
+    return True
 
 
 def saved_steps(job_dir: str | Path) -> list[int]:

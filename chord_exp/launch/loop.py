@@ -13,7 +13,6 @@ from trinity.common.constants import SyncMethod
 from trinity.manager.synchronizer import Synchronizer
 
 SHUTDOWN_SECONDS = 30
-STOP_SECONDS = 120
 POLL_SECONDS = 0.2
 
 
@@ -42,12 +41,14 @@ class _Stage:
     def wait(self, references: Sequence[Any], on_stop: Callable[[], None] | None = None) -> bool:
         """Wait for every reference, raising the first error of any.
 
+        Args:
+            on_stop: called once when a stop is asked for; the first reference is then waited for, however long it
+                takes. Without it the wait ends at once.
+
         Returns:
-            True if a stop was asked for meanwhile; `on_stop` has then been called once and the wait has been cut short
-            after `STOP_SECONDS`, or at once if there is no `on_stop`.
+            True if a stop was asked for meanwhile.
         """
-        pending = list(references)
-        asked, waited = False, 0.0
+        pending, asked = list(references), False
         while pending:
             done, pending = ray.wait(pending, num_returns=1, timeout=POLL_SECONDS)
             ray.get(done)
@@ -58,10 +59,7 @@ class _Stage:
             if not asked:
                 on_stop()
                 asked = True
-            elif done:
-                return True
-            waited += POLL_SECONDS
-            if waited > STOP_SECONDS:
+            if references[0] not in pending:
                 return True
         return asked
 

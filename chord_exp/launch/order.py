@@ -52,6 +52,8 @@ class Outcome:
     ended: str
     # updates made in the last stage, None if training never began
     completed_steps: int | None = None
+    # the stage it came to, empty where there is only one
+    stage: str = ""
     # exception type and first line of its message
     error: str = ""
     # where the traceback is

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ def main(run_dir: Path) -> int:
     end_with_parent()
     try:
         return _run(run_dir, order)
+    except Exception as error:
+        return _failed(run_dir, order, error)
     finally:
         if os.getppid() != watcher:  # it was killed, and cannot tidy up
             shutil.rmtree(order.ray_dir, ignore_errors=True)
@@ -65,9 +68,12 @@ def _preload(run_dir: Path) -> None:
 
     import chord_exp.engine.actors  # noqa: F401
 
-    path = load_config(str(run_dir / TRINITY_CONFIG)).model.model_path
-    # naming the class imports its module
-    AutoModelForCausalLM._model_mapping[type(AutoConfig.from_pretrained(path))]
+    model = load_config(str(run_dir / TRINITY_CONFIG)).model
+    # only for speed: a model that cannot be read is reported by the actor that needs it
+    with suppress(OSError, ValueError):
+        kind = type(AutoConfig.from_pretrained(model.model_path, trust_remote_code=model.trust_remote_code))
+        if kind in AutoModelForCausalLM._model_mapping:
+            AutoModelForCausalLM._model_mapping[kind]  # naming the class imports its module
 
 
 def _drive(run_dir: Path, order: RunOrder) -> int:
@@ -76,13 +82,17 @@ def _drive(run_dir: Path, order: RunOrder) -> int:
     stop = threading.Event()
     _stop_on_signals(stop)
     try:
-        completed, stopped = _run_stages(run_dir, order, stop)
+        outcome = _run_stages(run_dir, order, stop)
     except BaseException as error:
-        traceback.print_exc()
-        Outcome("failed", error=_one_line(error, order), log=f"{LOGS}/run.log").save(run_dir)
-        return RUN_FAILED
-    Outcome("stopped" if stopped else "finished", completed_steps=completed).save(run_dir)
-    return INTERRUPTED if stopped else SUCCEEDED
+        return _failed(run_dir, order, error)
+    outcome.save(run_dir)
+    return INTERRUPTED if outcome.ended == "stopped" else SUCCEEDED
+
+
+def _failed(run_dir: Path, order: RunOrder, error: BaseException) -> int:
+    traceback.print_exc()
+    Outcome("failed", error=_one_line(error, order), log=f"{LOGS}/run.log").save(run_dir)
+    return RUN_FAILED
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
@@ -111,7 +121,7 @@ def _one_line(error: BaseException, order: RunOrder) -> str:
     return f"{kind}: {lines[0] if lines else ''}"
 
 
-def _run_stages(run_dir: Path, order: RunOrder, stop: threading.Event) -> tuple[int, bool]:
+def _run_stages(run_dir: Path, order: RunOrder, stop: threading.Event) -> Outcome:
     from trinity.common.config import load_config
 
     from chord_exp.engine import checkpoint
@@ -119,16 +129,14 @@ def _run_stages(run_dir: Path, order: RunOrder, stop: threading.Event) -> tuple[
 
     whole = load_config(str(run_dir / TRINITY_CONFIG))
     stages = list(whole) if whole.stages else [whole]
-    completed, previous = 0, None
+    outcome, previous = Outcome("finished", 0), None
     for index, config in enumerate(stages):
         is_last = index + 1 == len(stages)
         job_dir = Path(config.get_checkpoint_job_dir())
         if previous is not None:
             config.model.model_path = str(previous)
-        if order.resume and order.engine == "local":
-            checkpoint.rewind_data(job_dir, config.explorer.name, config.trainer.name)
         planned = config.trainer.total_steps
-        done = checkpoint.latest_step(job_dir) if order.resume else 0
+        done = _rewind(config, order, job_dir) if order.resume else 0
         if done < planned or is_last:
             bench = _as_bench(config)
             _check(config, order, run_dir)
@@ -136,24 +144,35 @@ def _run_stages(run_dir: Path, order: RunOrder, stop: threading.Event) -> tuple[
             # connecting to Ray replaces the handler of SIGTERM by one that exits at once
             _stop_on_signals(stop)
             classes = _actor_classes(order)
-            say = (
-                partial(announce, run_dir)
-                if len(stages) == 1
-                else partial(_announce_stage, run_dir, index, len(stages))
-            )
+            say = partial(_announce_stage, run_dir, index, len(stages))
             result = run_stage(config, classes, stop, say)
-            completed = result.completed_steps
-            if is_last and not result.stopped and config.mode == "train" and bench.buffer.explorer_input.eval_tasksets:
+            stage = config.name.partition("/")[2]
+            outcome = Outcome("stopped" if result.stopped else "finished", result.completed_steps, stage)
+            if result.stopped or result.completed_steps < planned:
+                return outcome
+            if is_last and config.mode == "train" and bench.buffer.explorer_input.eval_tasksets:
                 _check(bench, order, run_dir)
-                benchmark(bench, classes, stop, say, completed)
-            if result.stopped or completed < planned:
-                return completed, result.stopped
+                benchmark(bench, classes, stop, say, result.completed_steps)
         previous = checkpoint.hf_dir(job_dir, planned)
-    return completed, False
+    return outcome
+
+
+def _rewind(config: Any, order: RunOrder, job_dir: Path) -> int:
+    """Go back to the newest checkpoint and the data positions that belong to it; returns its step."""
+    from chord_exp.engine import checkpoint
+
+    explores = config.mode != "train"
+    if order.engine == "local":
+        return checkpoint.rewind(job_dir, config.explorer.name, config.trainer.name, explores=explores)
+    step = checkpoint.latest_step(job_dir)
+    if explores and step:
+        # verl keeps its own checkpoints; the explorer's position must not be ahead of them
+        checkpoint.rewind_explorer(job_dir, config.explorer.name, step)
+    return step
 
 
 def _announce_stage(run_dir: Path, index: int, count: int, phase: str) -> None:
-    announce(run_dir, f"stage {index + 1} of {count}: {phase}")
+    announce(run_dir, phase if count == 1 else f"stage {index + 1} of {count}: {phase}")
 
 
 def _check(config: Any, order: RunOrder, run_dir: Path) -> None:

@@ -24,12 +24,14 @@ KNOWN_CAUSES = (
     (
         r"NonFiniteLoss|is not finite",
         "the loss or its gradient overflowed; the weights were left as they were",
-        "lower lr or mu_peak, look for damaged expert rows, then go on with resume=true from the last checkpoint",
+        "look for damaged expert rows and rewards and go on with resume=true, or start a new run with a lower lr or "
+        "mu_peak",
     ),
     (
         r"CUDA out of memory|OutOfMemoryError|MemoryError|OOM",
         "the memory did not suffice",
-        "lower batch_size, model.max_response_tokens or cluster.max_token_len_per_gpu",
+        "lower cluster.max_token_len_per_gpu and go on with resume=true, or start a new run with a smaller "
+        "batch_size or model.max_response_tokens",
     ),
     (
         r"^Ray died|raylet|GCS|ConnectionError|RaySystemError",
@@ -76,8 +78,12 @@ class Evidence:
     outcome: Outcome | None
     # of the run's process; negative: ended by that signal
     exit_code: int
+    # of the stage that the run came to
     planned_steps: int
-    # rows of the metrics file, of the last stage, by this attempt and those before it
+    is_last_stage: bool
+    # that stage's name, empty where there is only one
+    stage: str
+    # the metrics of all stages, by this attempt and those before it
     rows: list[metrics.Row]
     # folder of the final checkpoint's Hugging Face weights
     final_weights: Path
@@ -93,7 +99,7 @@ def judge(evidence: Evidence) -> Verdict:
     Succeeded means: it ended by itself, its last step is the planned one, every value the trainer logged is finite, and
     the final checkpoint is whole.
     """
-    steps = trained_steps(evidence.rows)
+    steps = trained_steps(evidence.rows, evidence.stage)
     outcome = evidence.outcome
     if evidence.interrupted or (outcome and outcome.ended == "stopped"):
         return Verdict(STOPPED, steps, RunError("stopped by the user", remedy="go on with resume=true"))
@@ -108,9 +114,10 @@ def judge(evidence: Evidence) -> Verdict:
     return Verdict(SUCCEEDED, steps)
 
 
-def trained_steps(rows: list[metrics.Row]) -> int:
-    """The last step whose update the trainer logged."""
-    return max((row["step"] for row in rows if row.get("source") == "trainer"), default=0)
+def trained_steps(rows: list[metrics.Row], stage: str) -> int:
+    """The last step of a stage whose update the trainer logged."""
+    of_stage = (row for row in rows if row.get("source") == "trainer" and row.get("stage", "") == stage)
+    return max((row["step"] for row in of_stage), default=0)
 
 
 def explain(error: str) -> RunError:
@@ -149,7 +156,7 @@ def _read_end(path: Path, size: int = 65536) -> str:
 
 
 def _stopped_short(evidence: Evidence, steps: int) -> RunError | None:
-    if steps == evidence.planned_steps:
+    if steps == evidence.planned_steps and evidence.is_last_stage:
         return None
     return RunError(
         f"training ended after {steps} of {evidence.planned_steps} steps",
@@ -160,7 +167,8 @@ def _stopped_short(evidence: Evidence, steps: int) -> RunError | None:
 
 def _not_finite(evidence: Evidence) -> RunError | None:
     # after a resume some steps were made twice: the last time counts
-    rows = list({row["step"]: row for row in evidence.rows if row.get("source") == "trainer"}.values())
+    trained = (row for row in evidence.rows if row.get("source") == "trainer")
+    rows = list({(row.get("stage", ""), row["step"]): row for row in trained}.values())
     if not evidence.losses_are_true:
         rows = [{key: row[key] for key in ("step", "source", "actor/grad_norm") if key in row} for row in rows]
     found = metrics.non_finite(rows)
@@ -175,6 +183,8 @@ def damaged_weights(folder: Path) -> RunError | None:
         problem = "config.json is missing"
     elif not files:
         problem = "no safetensors file"
+    for missing in _missing_shards(folder):
+        problem = f"{missing} is missing"
     for file in files:
         try:
             _check_safetensors(file)
@@ -187,6 +197,15 @@ def damaged_weights(folder: Path) -> RunError | None:
         f"{folder} is incomplete",
         "go on with resume=true from the checkpoint before it",
     )
+
+
+def _missing_shards(folder: Path) -> list[str]:
+    """Files that the index of a sharded model names and the folder lacks."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return []
+    named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+    return sorted(name for name in named if not (folder / name).is_file())
 
 
 def _check_safetensors(file: Path) -> None:

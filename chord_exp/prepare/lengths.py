@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from chord_exp.errors import ConfigError
 from chord_exp.prepare.layout import EVAL, MESSAGES_KEY, PROMPT_KEY, RL, ROWS_FILE, SFT
 
 
@@ -23,7 +24,9 @@ class Lengths:
 
 
 @lru_cache(maxsize=8)
-def longest(prepared: Path, model: str, system_prompt: str, prompt_limit: int, row_limit: int) -> Lengths | None:
+def longest(
+    prepared: Path, model: str, system_prompt: str, prompt_limit: int, row_limit: int, trust_remote_code: bool
+) -> Lengths | None:
     """Measure a prepared folder, counting tokens only where bytes leave a doubt.
 
     A byte-level tokenizer never makes more tokens than there are bytes, so rows whose bytes (and the template's own
@@ -33,21 +36,30 @@ def longest(prepared: Path, model: str, system_prompt: str, prompt_limit: int, r
         prepared: what `layout` describes.
         model: folder of the tokenizer. A hub id is not looked up: None is returned.
         prompt_limit, row_limit: tokens that a prompt, and an expert row, may have.
+        trust_remote_code: whether a tokenizer's own code in the folder may run.
 
     Returns:
         None if the tokenizer cannot be had without a network.
+
+    Raises:
+        ConfigError: the folder has no tokenizer that loads, or no chat template that takes these conversations.
     """
     if not Path(model).is_dir():
         return None
-    from transformers import AutoTokenizer
+    tokenizer = _tokenizer(model, trust_remote_code)
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    def tokens(messages: list[dict[str, Any]], **options: Any) -> int:
+        try:
+            return len(tokenizer.apply_chat_template(messages, return_dict=False, **options))
+        except Exception as error:
+            # a template is a program and raises what it likes
+            raise _bad_template(model, tokenizer, messages, error) from error
 
     def prompt_tokens(messages: list[dict[str, Any]]) -> int:
-        return len(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+        return tokens(messages, add_generation_prompt=True)
 
     def row_tokens(messages: list[dict[str, Any]]) -> int:
-        return len(tokenizer.apply_chat_template(messages, return_dict=False))
+        return tokens(messages)
 
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
     asked = [
@@ -55,6 +67,38 @@ def longest(prepared: Path, model: str, system_prompt: str, prompt_limit: int, r
     ]
     taught = [json.loads(row[MESSAGES_KEY]) for row in _rows(prepared / SFT)]
     return Lengths(_longest(asked, prompt_tokens, prompt_limit), _longest(taught, row_tokens, row_limit))
+
+
+def _tokenizer(model: str, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        # damaged files raise anything; the tokenizers library even a bare Exception
+        remedy = "give a folder with config.json and the tokenizer's files (tokenizer.json, tokenizer_config.json)"
+        if not trust_remote_code and "trust_remote_code" in str(error):
+            remedy = "set model.trust_remote_code=true if you trust the code in that folder"
+        raise ConfigError(f"no tokenizer loads from {model}: {_first_line(error)}", "model.path", remedy) from error
+
+
+def _bad_template(model: str, tokenizer: Any, messages: list[dict[str, Any]], error: Exception) -> ConfigError:
+    if not getattr(tokenizer, "chat_template", None):
+        return ConfigError(
+            f"the tokenizer of {model} has no chat template",
+            "model.path",
+            "use an instruction-tuned model, or add chat_template to its tokenizer_config.json",
+        )
+    roles = ", ".join(message["role"] for message in messages)
+    return ConfigError(
+        f"the chat template of {model} does not take a conversation of {roles}: {_first_line(error)}",
+        "model.path",
+        "use a model whose chat template takes these roles, or leave data.system_prompt empty if it refuses system",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _rows(side: Path) -> Iterator[dict[str, Any]]:

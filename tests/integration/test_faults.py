@@ -52,6 +52,32 @@ def test_a_killed_process_fails_the_run_and_the_run_goes_on(tmp_path: Path, titl
     check_resumes(run)
 
 
+def test_a_resumed_sft_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    overrides = [f"total_steps={STEPS}", "variant=sft"]
+    run = start(tmp_path / "run", *overrides)
+    with ended_at_exit(run):
+        run.wait_for_step(5)
+        run.kill("LocalTrainer")
+        check_failed(run, run.wait(), "trainer")
+    steps_before = sum(row["source"] == "trainer" for row in run.rows)
+    again, output = finish(run.folder, *overrides, "resume=true")
+    assert again.process.returncode == 0, output
+    steps_made = sum(row["source"] == "trainer" for row in again.rows) - steps_before
+    # from the checkpoint of step 4 at the earliest
+    assert steps_made <= STEPS - 4
+
+
+def test_a_run_that_is_still_going_on_is_not_resumed_by_another_process(tmp_path: Path) -> None:
+    run = start(tmp_path / "run", f"total_steps={STEPS}")
+    with ended_at_exit(run):
+        run.wait_for_step(2)
+        other, output = finish(run.folder, f"total_steps={STEPS}", "resume=true")
+        assert other.process.returncode == 2, output
+        assert "still going on" in output
+        assert run.wait()
+        assert run.process.returncode == 0
+
+
 def test_nan_fails_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:
     broken = {"PYTHONPATH": HERE, NAN_AFTER_CALLS: "40"}
     run, output = finish(tmp_path / "run", f"total_steps={STEPS}", "data.reward=rewards.RewardThatBreaks", env=broken)

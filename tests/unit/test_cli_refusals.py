@@ -111,6 +111,9 @@ REFUSED = [
     ),
     (["cluster=gpu_1", "cluster.tensor_parallel_size=2"], "does not fit on 1 GPU"),
     (["cluster.gpu_per_node=4"], "one engine and one trainer"),
+    # values set by hand that the engine or the algorithm does not take
+    (["trinity.algorithm.kl_loss_fn=k2"], "no reference model"),
+    (["trinity.synchronizer.sync_style=explorer_driven"], "strictly on-policy training"),
     # data that is not there or of no use
     (["data.input_dir=no_such_folder"], "no_such_folder"),
     (["data.input_dir=empty"], "empty"),

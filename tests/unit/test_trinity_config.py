@@ -146,6 +146,10 @@ def test_a_hand_set_value_is_merged_last_and_into_every_stage(tmp_path):
         ("trinity.algorithm.sample_strategy_args.expert_data_ratio=0.5", ["0.5", "0.25"]),
         ("trinity.cluster.gpu_per_node=8", ["8", "2", "cluster.gpu_per_node"]),
         ("trinity.trainer.total_steps=5", ["5", "80", "total_steps"]),
+        ("trinity.synchronizer.sync_style=trainer_driven", ["trainer_driven", "=fixed", "on-policy", "leave it out"]),
+        ("trinity.synchronizer.sync_method=checkpoint", ["checkpoint", "memory", "cluster"]),
+        ("trinity.algorithm.kl_loss_fn=k2", ["'k2'", "no reference model", "set it to none"]),
+        ("trinity.algorithm.kl_loss_fn=null", ["None", "no reference model"]),
         ("trinity.buffer=7", ["7", "buffer.batch_size"]),
         ("trinity.explorer.runner_num=16", ["runner_num", "runner_per_model"]),
         ("trinity.trainer.trainer_config_path=x.yaml", ["trainer_config_path", "trainer_config"]),
@@ -165,6 +169,12 @@ def test_a_hand_set_value_that_contradicts_or_is_old_is_refused_with_the_fix(ove
 
 def test_a_hand_set_value_equal_to_the_derived_one_is_no_contradiction(tmp_path):
     assert to_trinity(compose_spec([*SIZES, "trinity.buffer.train_batch_size=32"], tmp_path), FACTS, FOLDERS)
+
+
+@pytest.mark.parametrize(("cluster", "kl_loss"), [("gpu_2", "k2"), ("local", "none")])
+def test_a_kl_loss_is_taken_where_there_is_a_reference_model_and_none_everywhere(cluster, kl_loss, tmp_path):
+    overrides = [*SIZES, f"cluster={cluster}", f"trinity.algorithm.kl_loss_fn={kl_loss}"]
+    assert to_trinity(compose_spec(overrides, tmp_path), FACTS, FOLDERS)["algorithm"]["kl_loss_fn"] == kl_loss
 
 
 def test_trinity_schema_refuses_an_unknown_key_with_a_suggestion(tmp_path):

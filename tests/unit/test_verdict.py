@@ -27,7 +27,19 @@ def good(tmp_path: Path) -> Evidence:
     (weights / "model.safetensors").write_bytes(safetensors())
     (tmp_path / "logs").mkdir()
     rows = [{"step": step, "source": "trainer", "actor/loss": 0.5, "actor/grad_norm": 1.0} for step in (1, 2, 3)]
-    return Evidence(tmp_path, Outcome("finished", 3), 0, 3, rows, weights, True, PLENTY, False)
+    return Evidence(
+        run_dir=tmp_path,
+        outcome=Outcome("finished", 3),
+        exit_code=0,
+        planned_steps=3,
+        is_last_stage=True,
+        stage="",
+        rows=rows,
+        final_weights=weights,
+        losses_are_true=True,
+        free_bytes=PLENTY,
+        interrupted=False,
+    )
 
 
 def test_a_run_that_did_all_it_planned_succeeded(good: Evidence) -> None:
@@ -39,6 +51,10 @@ def test_a_run_called_finished_that_stopped_short_failed(good: Evidence) -> None
     verdict = judge(replace(good, outcome=Outcome("finished", 2)))
     assert verdict.status == "failed"
     assert "2 of 3" in verdict.error.what
+
+
+def test_a_first_stage_that_ended_the_run_is_a_failure_however_far_it_came(good: Evidence) -> None:
+    assert judge(replace(good, is_last_stage=False)).status == "failed"
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", float("nan")])
@@ -67,6 +83,9 @@ def test_losses_that_the_stock_loss_cannot_log_are_not_held_against_it(good: Evi
     [
         lambda folder: (folder / "model.safetensors").unlink(),
         lambda folder: (folder / "config.json").unlink(),
+        lambda folder: (folder / "model.safetensors.index.json").write_text(
+            '{"weight_map": {"w": "model-2.safetensors"}}'
+        ),
         lambda folder: (folder / "model.safetensors").write_bytes(safetensors()[:-1]),
         lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 64),
         lambda folder: (folder / "model.safetensors").write_bytes(b""),
@@ -115,6 +134,6 @@ def test_a_full_disk_is_named_even_when_the_run_could_not_write_it_down(good: Ev
     ],
 )
 def test_known_errors_come_with_cause_and_remedy(good: Evidence, error: str, cause: str) -> None:
-    verdict = judge(replace(good, outcome=Outcome("failed", None, error)))
+    verdict = judge(replace(good, outcome=Outcome("failed", error=error)))
     assert verdict.error.what == error
     assert cause in verdict.error.cause
