@@ -68,14 +68,16 @@ def test_a_resumed_sft_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_still_going_on_is_not_resumed_by_another_process(tmp_path: Path) -> None:
-    run = start(tmp_path / "run", f"total_steps={STEPS}")
+    many_steps = "total_steps=1000"
+    run = start(tmp_path / "run", many_steps)
     with ended_at_exit(run):
-        run.wait_for_step(2)
-        other, output = finish(run.folder, f"total_steps={STEPS}", "resume=true")
+        run.wait_for_step(1)
+        other, output = finish(run.folder, many_steps, "resume=true")
         assert other.process.returncode == 2, output
         assert "still going on" in output
-        assert run.wait()
-        assert run.process.returncode == 0
+        run.process.send_signal(signal.SIGINT)
+        output = run.wait()
+        assert run.process.returncode == 130, output
 
 
 def test_nan_fails_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:
