@@ -130,7 +130,7 @@ class FaithfulExplorer(Explorer):
         if arrived < planned:
             raise RunFailed(
                 f"only {arrived} of the {planned} rollouts of step {step} succeeded",
-                "logs/explorer_runner_0.log",
+                "logs/explorer_runner_*.log",
                 "the workflow or its reward raised an error there; mend it and resume",
             )
 

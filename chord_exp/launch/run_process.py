@@ -106,11 +106,11 @@ def _one_line(error: BaseException, order: RunOrder) -> str:
 
     if order.ray_address == "local" and isinstance(error, ray.exceptions.RayError) and (lost := private_ray.lost()):
         return f"Ray died: its {' and '.join(lost)} ended while the run was using it"
-    if isinstance(error, ChordExpError):
-        return str(error)
     cause: Any = error
     while getattr(cause, "cause", None) is not None:
         cause = cause.cause
+    if isinstance(cause, ChordExpError):
+        return str(cause)
     kind, text = type(cause).__name__, re.sub(r"\x1b\[[0-9;]*m", "", str(cause))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     died = re.search(r"class_name: (\w+)", text)

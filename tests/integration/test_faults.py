@@ -86,13 +86,14 @@ def test_nan_fails_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None
     check_failed(run, output, "not finite", "mu_peak")
     last = max(run.folder.glob("checkpoints/*/*/global_step_*/actor/huggingface/model.safetensors"))
     assert all(tensor.isfinite().all() for tensor in load_file(last).values())
-    check_resumes(run)
+    check_resumes(run, "data.reward=rewards.RewardThatBreaks", env={"PYTHONPATH": HERE})
 
 
 def test_a_reward_that_raises_fails_the_run_instead_of_hanging_it(tmp_path: Path) -> None:
     broken = {"PYTHONPATH": HERE, RAISE_AFTER_CALLS: "24"}
     run, output = finish(tmp_path / "run", f"total_steps={STEPS}", "data.reward=rewards.RewardThatBreaks", env=broken)
     check_failed(run, output, "rollouts of step")
+    assert "\n" not in run.record["error"]["what"]
 
 
 def test_ctrl_c_stops_cleanly_and_the_resumed_run_equals_one_never_stopped(tmp_path: Path) -> None:

@@ -137,7 +137,12 @@ def test_ctrl_c_exits_130_and_leaves_nothing_behind(tmp_path):
         "--out",
         str(tmp_path / "out"),
     ]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    def as_in_a_terminal() -> None:
+        # a process started in the background inherits a SIGINT that is ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".out.prepare-*")) and time.monotonic() < deadline:
         time.sleep(0.01)
