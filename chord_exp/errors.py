@@ -43,9 +43,3 @@ class DataError(ChordExpError, ValueError):
 
 class RunFailed(ChordExpError, RuntimeError):
     """A run that started and did not do what was planned."""
-
-
-class RunInterrupted(ChordExpError):
-    """A run that the user stopped."""
-
-    exit_code = INTERRUPTED
