@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from chord_exp.errors import SUCCEEDED, ConfigError, DataError
 from chord_exp.geometry import Geometry, derive
 from chord_exp.hand_set import extra_term_warnings, flatten
-from chord_exp.spec import DataFacts, ExperimentSpec
+from chord_exp.spec import DataFacts, DataSpec, ExperimentSpec
 from chord_exp.trinity_config import Folders, to_trinity, to_yaml
 
 if TYPE_CHECKING:
     from chord_exp.launch.request import Launch
     from chord_exp.prepare import Manifest
+    from chord_exp.prepare.options import PrepareOptions
 
 # for a plan without data: the sizes of the paper's mathematics run (arXiv 2508.11408)
 ASSUMED_EXPERT_ROWS = 5_000
@@ -56,14 +57,7 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
     else:
         if not required and not Path(data.input_dir).exists():
             return assumed_facts(spec)
-        manifest = ensure_prepared(
-            data.input_dir,
-            data.out,
-            expert_ratio=data.expert_ratio,
-            eval_rows=data.eval_rows,
-            seed=data.seed,
-            system_prompt=data.system_prompt,
-        )
+        manifest = ensure_prepared(data.input_dir, data.out, split_options(data), eval_dir=data.eval_dir)
         if not manifest.up_to_date:
             _warn(manifest.warnings)
     model = spec.model
@@ -81,6 +75,22 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
         manifest.eval_rows,
         prompt_tokens_max=lengths.prompt_max if lengths else None,
         expert_tokens_max=lengths.expert_max if lengths else None,
+    )
+
+
+def split_options(data: DataSpec) -> PrepareOptions:
+    """What of the data's settings decides which row goes where."""
+    from chord_exp.prepare.options import PrepareOptions
+
+    return PrepareOptions(
+        expert_ratio=data.expert_ratio,
+        eval_rows=data.eval_rows,
+        eval_ratio=None,
+        seed=data.seed,
+        system_prompt=data.system_prompt,
+        map=data.map,
+        near_dedup=data.near_dedup,
+        answer_check=data.answer_check,
     )
 
 

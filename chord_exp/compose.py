@@ -29,6 +29,17 @@ ACTIONS = ("run", "plan", "export")
 TINY_MODEL = "builtin:tiny"
 SAMPLE = "sft_data"
 PREPARED_ROOT = "outputs/prepared"
+# keys of `data` that decide which row goes where
+SPLIT_KEYS = (
+    "expert_ratio",
+    "eval_rows",
+    "seed",
+    "system_prompt",
+    "eval_dir",
+    "map",
+    "near_dedup",
+    "answer_check",
+)
 # null in the configuration, derived by `read`; never null in the specification
 DERIVED = ((DataSpec, "out"),)
 
@@ -71,9 +82,10 @@ def _mutable_twin(name: str, sources: Sequence[type]) -> type:
 def schema() -> DictConfig:
     """Keys and types of the whole configuration; every value comes from conf/."""
     root = OmegaConf.structured(_mutable_twin("the configuration", [ExperimentSpec, Command]))
-    # Trinity's keys are not this package's to list: `trinity.` takes any key without a +
-    root.trinity = {}
-    OmegaConf.set_struct(root.trinity, False)
+    # the user's fields and Trinity's keys are not this package's to list: both take any key without a +
+    for opened, name in ((root.data, "map"), (root, "trinity")):
+        opened[name] = {}
+        OmegaConf.set_struct(opened[name], False)
     return cast(DictConfig, root)
 
 
@@ -112,6 +124,7 @@ def read(config: DictConfig) -> tuple[ExperimentSpec, Command]:
     plain["model"]["path"] = _model_path(plain["model"]["path"])
     data = plain["data"]
     data["input_dir"] = None if data["input_dir"] is None else _input_dir(data["input_dir"])
+    data["eval_dir"] = None if data["eval_dir"] is None else _absolute(data["eval_dir"])
     data["out"] = _absolute(_prepared_dir(data) if data["out"] is None else data["out"])
     return _build(ExperimentSpec, plain), command
 
@@ -151,7 +164,7 @@ def _prepared_dir(data: Mapping[str, Any]) -> str:
             "give data.out=FOLDER of prepared data, or data.input_dir=FOLDER of raw data",
         )
     source = Path(data["input_dir"]).resolve()
-    decides = [data[key] for key in ("expert_ratio", "eval_rows", "seed", "system_prompt")]
+    decides = [data[key] for key in SPLIT_KEYS]
     digest = hashlib.sha256(json.dumps([str(source), *decides]).encode()).hexdigest()
     return f"{PREPARED_ROOT}/{source.name or 'data'}-{digest[:8]}"
 

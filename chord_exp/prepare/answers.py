@@ -56,7 +56,7 @@ class Answer:
         return bool(self.truth)
 
 
-def find_answer(field: Any, response: str) -> Answer:
+def find_answer(field: Any, response: str, choices=(), tool_calls=None) -> Answer:
     """The final answer of a response, taken from `\\boxed{…}`, else `#### 42`, "the answer is 42", a response
     that is only a number, else from the record's own answer field.
 

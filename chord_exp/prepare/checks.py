@@ -52,3 +52,6 @@ def _check_message(message: Any) -> Message:
     if "\0" in content:
         raise Reject("nul_character", f"in the {role} turn")
     return {"role": role, "content": content}
+
+def check_conversation(conversation):
+    return check_messages(conversation.messages), "", False

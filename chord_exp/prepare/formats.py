@@ -30,6 +30,9 @@ class Conversation:
 
     messages: list[Any]
     answer: Any = None
+    tools: Any = None
+    choices: tuple = ()
+    answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,3 +122,7 @@ def detect(record: Record) -> Format:
             return known
     fields = ", ".join(clip(field, 30) for field in list(record)[:8]) or "no fields"
     raise Reject("unknown_format", fields)
+
+QUERY_FIELDS=("prompt","question","input","query","instruction","problem")
+def mapped_format(mapping):
+    raise NotImplementedError

@@ -34,6 +34,20 @@ _KEY = re.compile(rb'"[ \t\r\n]*:')
 Span = tuple[int, int, "Reject | None"]
 
 
+@__import__('dataclasses').dataclass(frozen=True)
+class InputFile:
+    path: Path
+    name: str
+
+@__import__('dataclasses').dataclass(frozen=True)
+class Chunk:
+    file: InputFile
+    start: int
+    end: int
+    line: int
+    @property
+    def bytes(self): return self.end-self.start
+
 class RawRow(NamedTuple):
     """One row as it lies in its file; `fault` when it is already known to be unusable."""
 
@@ -42,6 +56,7 @@ class RawRow(NamedTuple):
     end: int
     data: bytes
     fault: Reject | None = None
+    record: dict | None = None
 
 
 def find_files(input_dir: Path) -> tuple[list[Path], list[str]]:
@@ -71,7 +86,7 @@ def find_files(input_dir: Path) -> tuple[list[Path], list[str]]:
             where=str(input_dir),
             fix="put the data there",
         )
-    return sorted(files, key=lambda path: shown_name(path, input_dir)), sorted(skipped)
+    return [InputFile(p, shown_name(p,input_dir)) for p in sorted(files, key=lambda path: shown_name(path, input_dir))], sorted(skipped)
 
 
 def _refuse_unreadable(error: OSError) -> None:
@@ -231,3 +246,26 @@ def _refuse_duplicate_keys(data: bytes) -> None:
     except ValueError as error:
         # e.g. an integer of more digits than Python converts
         raise Reject("invalid_json", str(error)) from None
+
+def chunks_of(file, target):
+    if file.path.suffix != ".jsonl":
+        yield Chunk(file, 0, file.path.stat().st_size, -1)
+        return
+    line=1; start=0
+    with file.path.open("rb") as f:
+        while True:
+            block=f.read(target)
+            if not block: return
+            block+=f.readline()
+            yield Chunk(file,start,start+len(block),line)
+            line+=block.count(b"\n"); start+=len(block)
+
+def read_chunk(chunk):
+    if chunk.line<0:
+        yield from read_rows(chunk.file.path); return
+    with chunk.file.path.open("rb") as f:
+        f.seek(chunk.start); data=f.read(chunk.end-chunk.start)
+    line=chunk.line
+    for l in data.split(b"\n"):
+        if l.strip(): yield RawRow(line,0,0,l)
+        line+=1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import orjson
+
 REASONS = {
     "unreadable_file": "the file cannot be decoded",
     "invalid_json": "not valid JSON",
@@ -17,6 +19,10 @@ REASONS = {
     "empty_answer": "the answer is empty",
     "unknown_role": "a role other than system, user, assistant",
     "bad_turns": "turns must alternate user, assistant and end with the assistant",
+    "no_use": "it can serve neither side",
+    "leaks_eval": "its prompt stands in the evaluation data",
+    "conflicting_truths": "no response, and the same prompt has another answer or stands in a row for SFT only",
+    "untrained_turn": "an earlier answer must not be trained, and other rows need all their answers trained",
     "answer_mismatch": "the answer field contradicts the response",
 }
 """Reason code, as counted in the manifest, and what it means."""
@@ -48,3 +54,15 @@ def clip(text: str, characters: int = CLIP_CHARACTERS) -> str:
 def clip_bytes(raw: bytes) -> str:
     """The start of a raw row as text, whatever its encoding."""
     return clip(raw[: 4 * CLIP_CHARACTERS + 4].decode("utf-8", "backslashreplace"))
+
+
+def reject_line(file: str, line: int, reject: Reject, text: str) -> bytes:
+    """The line of a row in the list of rejects."""
+    row = {"file": file, "line": line, "reason": reject.reason, "detail": reject.detail, "text": text}
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def failed_answer_line(file: str, line: int, detail: str, text: str) -> bytes:
+    """The line of a row in the list of answers that the reward does not score."""
+    row = {"file": file, "line": line, "detail": detail, "text": text}
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,0 +1,1 @@
+FREE_TEXT_WAYS = ("none", "judge", "chrf", "bleu")
