@@ -23,7 +23,7 @@ class ToolCallReward(RewardFn):
     def __init__(self, **kwargs: Any) -> None:
         pass
 
-    def __call__(self, response: str = "", truth: str | None = None, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
+    def __call__(self, response: str = "", truth: str | None = None, **kwargs: Any) -> dict[str, float]:
         """Compare with the truth, which `answers_tools.tool_call_truth` has written."""
         made = tool_call_truth(calls_in(response or ""))
         return {"accuracy": float(bool(made) and made == truth)}
@@ -35,7 +35,7 @@ class _Similarity(RewardFn):
     def __init__(self, **kwargs: Any) -> None:
         pass
 
-    def __call__(self, response: str = "", truth: str | None = None, **kwargs: Any) -> dict[str, float]:  # type: ignore[override]
+    def __call__(self, response: str = "", truth: str | None = None, **kwargs: Any) -> dict[str, float]:
         """Score of sacrebleu, 0 to 100, as 0 to 1; an empty reply or reference scores 0."""
         reply = (response or "").rpartition("</think>")[2].strip()
         if not reply or not truth:

@@ -28,9 +28,9 @@ writes it into the SFT messages, because Trinity's reader of messages ignores `f
 side gets it from the configuration. Always emit it, the empty string included: unset, `math_boxed_workflow`
 adds a system prompt of its own that the expert rows never saw.
 
-M is true when a row teaches more than its last turn (the manifest's `multi_turn`). T and C equal `model.enable_thinking` and
-`model.custom_chat_template`: Trinity copies them to the experience buffer but not to the auxiliary buffers,
-and without them expert and rollout tokens differ.
+M is true when a row teaches more than its last turn (the manifest's `multi_turn`). T and C equal
+`model.enable_thinking` and `model.custom_chat_template`: Trinity copies them to the experience buffer but not to
+the auxiliary buffers, and without them expert and rollout tokens differ.
 """
 
 from __future__ import annotations
