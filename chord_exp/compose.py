@@ -39,6 +39,7 @@ SPLIT_KEYS = (
     "map",
     "near_dedup",
     "answer_check",
+    "free_text",
 )
 # null in the configuration, derived by `read`; never null in the specification
 DERIVED = ((DataSpec, "out"),)

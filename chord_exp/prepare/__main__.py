@@ -12,7 +12,7 @@ from chord_exp.prepare.layout import default_out
 from chord_exp.prepare.options import PrepareOptions, parse_map
 from chord_exp.prepare.pipeline import ensure_prepared
 from chord_exp.prepare.progress import shown_progress
-from chord_exp.prepare.scoring import FREE_TEXT_WAYS
+from chord_exp.prepare.scoring import FREE_TEXT_CHOICES
 from chord_exp.prepare.summary import summary_lines
 
 PROGRAM = "chord_exp.prepare"
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--system-prompt", default="", metavar="TEXT", help="the run's system prompt, put into SFT rows")
     add("--map", default="", metavar="FIELDS", help="prompt=my_field,response=my_other_field")
     add("--seed", type=int, default=DEFAULT_SEED, metavar="N", help="another seed, another split (42)")
-    add("--free-text", choices=FREE_TEXT_WAYS, default="none", metavar="HOW", help="|".join(FREE_TEXT_WAYS))
+    add("--free-text", choices=FREE_TEXT_CHOICES, default="none", metavar="HOW", help="|".join(FREE_TEXT_CHOICES))
     add(
         "--near-dedup",
         type=float,

@@ -116,7 +116,7 @@ class ChunkReader:
             write(row.sft_line)
             write(row.rl_line)
             offset += len(row.sft_line) + len(row.rl_line)
-            mentions += row.mentions
+            mentions.append(row.mentions)
             if self._signatures is not None:
                 texts.append((row.normal_prompt, row.normal_response))
                 if len(texts) == _ROWS_A_SIGNATURE_BATCH:
@@ -150,4 +150,5 @@ def _packed(row: Row, offset: int, line: int) -> bytes:
         row.reason,
         row.language,
         row.flags,
+        row.scoring,
     )

@@ -1,4 +1,4 @@
-"""All usable rows as columns of numbers, 96 bytes a row; their text lies in spool files.
+"""All usable rows as columns of numbers, 89 bytes a row; their text lies in spool files.
 
 A worker packs each row with `PACKED`; the parent appends the blocks to one file and reads back only the columns that a
 step needs, so that a million rows take tens of megabytes, not gigabytes.
@@ -37,6 +37,7 @@ _FIELDS = (
     ("reason", "B"),
     ("language", "B"),
     ("flags", "B"),
+    ("scoring", "B"),
 )
 PACKED = struct.Struct("<" + "".join(code for _, code in _FIELDS))
 FIELD_NAMES = tuple(name for name, _ in _FIELDS)

@@ -9,7 +9,8 @@ from contextlib import suppress
 import xxhash
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.formats import QUERY_FIELDS, USER, detect
+from chord_exp.prepare.conversation import USER
+from chord_exp.prepare.formats import QUERY_FIELDS, detect
 from chord_exp.prepare.normal import group_digest, normalise
 from chord_exp.prepare.reader import RawRow, chunks_of, parse_row, read_chunk
 from chord_exp.prepare.rejects import Reject, clip

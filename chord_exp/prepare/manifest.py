@@ -18,10 +18,12 @@ from chord_exp.prepare.language import LANGUAGES
 from chord_exp.prepare.layout import EVAL, LAYOUT_VERSION, MANIFEST_FILE, RL, SFT, SIDES
 from chord_exp.prepare.options import PrepareOptions
 from chord_exp.prepare.place import REASONS, Placement
+from chord_exp.prepare.scoring import SCORINGS
 from chord_exp.prepare.sources import source_of
 from chord_exp.prepare.survey import Survey, sha256_file
 from chord_exp.prepare.tally import Tally, percentiles
 from chord_exp.prepare.verdict import Facts, collect_warnings
+from chord_exp.workflow_names import EVAL_TWINS
 
 RATIO_NOTE = (
     "expert_ratio is the share of the data set's verifiable training rows that become expert rows; "
@@ -42,6 +44,7 @@ class Manifest:
         prompt_bytes_max: longest prompt of any side, system prompt included, in UTF-8 bytes; an upper bound
             of its tokens under a byte-level tokenizer, the chat template's own tokens not counted.
         response_bytes_max: longest expert response of any side, in the same unit.
+        scored_by: workflows and rewards that rows of the RL and the held-out side name.
         multi_turn: the SFT side holds conversations of which every answer is to be trained.
         up_to_date: nothing was written: inputs and arguments were those of the folder found.
         rebuilt_because: why a folder that was there was rebuilt; "" for a new one or an up-to-date one.
@@ -55,6 +58,7 @@ class Manifest:
     paths: Mapping[str, Path]
     prompt_bytes_max: int
     response_bytes_max: int
+    scored_by: tuple[str, ...]
     multi_turn: bool
     up_to_date: bool
     rebuilt_because: str
@@ -79,6 +83,7 @@ def load_manifest(out: Path, *, up_to_date: bool = True, rebuilt_because: str = 
             paths={side: out.resolve() / side for side in SIDES if rows[side]},
             prompt_bytes_max=max(side["prompt_bytes"]["max"] for side in lengths.values()),
             response_bytes_max=max(side["response_bytes"]["max"] for side in lengths.values()),
+            scored_by=tuple(content["scored_by"]),
             multi_turn=content["multi_turn"],
             up_to_date=up_to_date,
             rebuilt_because=rebuilt_because,
@@ -166,7 +171,7 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
 
     options, tally, placement, columns = built.options, built.tally, built.placement, built.columns
     sides = placement.sides
-    loaded = columns.load("kind", "language", "flags", *LENGTHS)
+    loaded = columns.load("kind", "language", "flags", "scoring", *LENGTHS)
     kept = np.concatenate(list(sides.values()))
     taught = sides[SFT]
     expert = taught[placement.reason[taught] == 0]
@@ -191,6 +196,7 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
         "skipped_files": built.inputs.skipped,
         "rows": tally.rows({side: len(rows) for side, rows in sides.items()}),
         "multi_turn": placement.multi_turn,
+        "scored_by": _scored_by(loaded["scoring"], sides),
         "formats": dict(sorted(tally.formats.items())),
         "sources": _by_source(built, kept),
         "kinds": _counted(loaded["kind"][kept], KINDS),
@@ -227,6 +233,18 @@ def _counted(numbers: Any, names: tuple[str, ...]) -> dict[str, int]:
 
     counts = np.bincount(numbers, minlength=len(names)).tolist()
     return {name: count for name, count in zip(names, counts, strict=True) if count}
+
+
+def _scored_by(scoring: Any, sides: Mapping[str, Any]) -> list[str]:
+    """Workflows and rewards that the rows of the RL and the held-out side name."""
+    import numpy as np
+
+    names: set[str] = set()
+    for number in np.unique(scoring[sides[RL]]).tolist():
+        names |= {SCORINGS[number].workflow, SCORINGS[number].reward}
+    for number in np.unique(scoring[sides[EVAL]]).tolist():
+        names |= {EVAL_TWINS[SCORINGS[number].workflow], SCORINGS[number].reward}
+    return sorted(filter(None, names))
 
 
 def _by_source(built: Built, kept: Any) -> dict[str, int]:

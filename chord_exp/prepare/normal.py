@@ -10,7 +10,7 @@ import unicodedata
 
 import xxhash
 
-from chord_exp.prepare.formats import Message
+from chord_exp.prepare.conversation import Message
 
 # prompt groups take the user's seed; the others must not move with it
 _CONTENT, _SHORT = 0x636F6E74, 0x73686F72

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.scoring import FREE_TEXT_WAYS
+from chord_exp.prepare.scoring import FREE_TEXT_CHOICES
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class PrepareOptions:
             raise DataError(
                 f"near_dedup={self.near_dedup!r} is no similarity", fix="give a number above 0 up to 1, such as 0.8"
             )
-        if self.free_text not in FREE_TEXT_WAYS:
-            raise DataError(f"free_text={self.free_text!r} is not known", fix=f"use one of {', '.join(FREE_TEXT_WAYS)}")
+        if self.free_text not in FREE_TEXT_CHOICES:
+            raise DataError(f"free_text={self.free_text!r} is not known", fix=f"use one of {', '.join(FREE_TEXT_CHOICES)}")
         _check_system_prompt(self.system_prompt)
 
 

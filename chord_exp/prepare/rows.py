@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import re
+import struct
 from typing import NamedTuple
 
 import orjson
 
-from chord_exp.prepare.answers import KINDS, Answer, find_answer
+from chord_exp.prepare.answers import FREE_TEXT, KINDS, Answer, find_answer
 from chord_exp.prepare.checks import check_conversation
 from chord_exp.prepare.columns import AS_WRITTEN, LAST_ONLY, RL_ONLY, SEVERAL_TURNS
-from chord_exp.prepare.formats import ASSISTANT, SYSTEM, USER, Message, detect, mapped_format
+from chord_exp.prepare.conversation import ASSISTANT, SYSTEM, USER, Message
+from chord_exp.prepare.formats import detect, mapped_format
 from chord_exp.prepare.language import LANGUAGES, language
-from chord_exp.prepare.layout import expert_row, rollout_row
+from chord_exp.prepare.layout import REWARD_KEY, WORKFLOW_KEY
 from chord_exp.prepare.leaks import EvalPrompts
 from chord_exp.prepare.normal import content_digest, group_digest, normalise, short_hash
 from chord_exp.prepare.options import PrepareOptions
 from chord_exp.prepare.reader import RawRow, parse_row
 from chord_exp.prepare.rejects import Reject
+from chord_exp.prepare.scoring import SCORINGS, expert_row, rollout_row, scoring_of
 
-MULTI_TURN, OWN_SYSTEM, DATE = "multi_turn", "own_system_prompt", "prompt_is_a_date"
+MULTI_TURN, DATE = "multi_turn", "prompt_is_a_date"
 NOT_VERIFIABLE, ANSWER_FAILED = "not_verifiable", "answer_check_failed"
 SHARED_PROMPT, CONFLICTING = "prompt_shared_with_sft_only_row", "conflicting_answers"
-SFT_ONLY = (NOT_VERIFIABLE, MULTI_TURN, OWN_SYSTEM, DATE, ANSWER_FAILED, SHARED_PROMPT, CONFLICTING)
+SFT_ONLY = (NOT_VERIFIABLE, MULTI_TURN, DATE, ANSWER_FAILED, SHARED_PROMPT, CONFLICTING)
 """Why a row may not leave the SFT side. The last two are seen in its prompt group, the others in the row."""
 
 _REASON_NUMBER = {"": 0, **{reason: number for number, reason in enumerate(SFT_ONLY, 1)}}
 _KIND_NUMBER = {kind: number for number, kind in enumerate(KINDS)}
+_SCORING_NUMBER = {(one.workflow, one.reward): number for number, one in enumerate(SCORINGS)}
 _LANGUAGE_NUMBER = {name: number for number, name in enumerate(LANGUAGES)}
 # A column of nothing else is loaded as timestamps, not as text; the SFT side is JSON text and not at risk.
 _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[ T][0-9:.]*(?:Z|[-+][0-9:]+)?)?")
@@ -47,7 +51,8 @@ class Row(NamedTuple):
             response; chat template not counted.
         kind, reason, language: numbers into KINDS, ("", *SFT_ONLY) and LANGUAGES.
         flags: see columns.py.
-        mentions: digests of the prompt groups of later user turns.
+        scoring: a number into SCORINGS; 0 too where the row may not go to the RL side.
+        mentions: digests of the prompt groups of later user turns, packed one after the other.
         normal_prompt, normal_response: what near duplicates are compared by.
         failed: why the reward does not score its own answer; "" when it does or nobody asked.
     """
@@ -64,7 +69,8 @@ class Row(NamedTuple):
     reason: int
     language: int
     flags: int
-    mentions: list[bytes]
+    scoring: int
+    mentions: bytes
     normal_prompt: str
     normal_response: str
     failed: str
@@ -85,11 +91,6 @@ class RowBuilder:
         self._system: Message | None = (
             {"role": SYSTEM, "content": options.system_prompt} if options.system_prompt else None
         )
-        self._score = None
-        if options.answer_check:
-            from chord_exp.prepare.check import score_answer
-
-            self._score = score_answer
 
     def build(self, raw: RawRow) -> Row:
         """One raw row, ready to be placed.
@@ -97,65 +98,86 @@ class RowBuilder:
         Raises:
             Reject: the row cannot be used.
         """
+        options = self._options
         record = parse_row(raw.data) if raw.record is None else raw.record
         found = self._format or detect(record)
         conversation = found.read(record)
         messages, tools, last_only = check_conversation(conversation)
         answered = conversation.answered
-        response = messages[-1]["content"] if answered else None
-        calls = messages[-1].get("tool_calls") if answered else None
-        answer = find_answer(conversation.answer, response, choices=conversation.choices, tool_calls=calls)
-        system = messages[0]["content"] if messages[0]["role"] == SYSTEM else None
-        if system is None and self._system is not None:
+        last = messages[-1]
+        response = last["content"] if answered else None
+        answer = find_answer(
+            conversation.answer,
+            response,
+            choices=conversation.choices,
+            tool_calls=last.get("tool_calls") if answered else None,
+        )
+        if self._system is not None and messages[0]["role"] != SYSTEM:
             messages = [self._system, *messages]
-        asked = messages[:-1] if answered else messages
         normal = [normalise(message["content"]) for message in messages]
+        asked = messages[:-1] if answered else messages
         prompts = [text for text, message in zip(normal, asked, strict=False) if message["role"] == USER]
         if self._evals is not None:
             for prompt in prompts:
                 self._evals.refuse(prompt)
-        several = sum(message["role"] == ASSISTANT for message in messages) > 1
-        reason, failed = self._reason(answer, prompts, several, system, asked[-1]["content"]), ""
-        if not answered and reason:
+        several = len(messages) > 2 and sum(message["role"] == ASSISTANT for message in messages) > 1
+        reason, failed = self._reason(answer, prompts, several, asked[-1]["content"]), ""
+        if reason and not answered:
             raise Reject("no_use", f"no response, and {reason.replace('_', ' ')}")
-        if self._score is not None and answered and not reason:
-            failed = self._score(answer, response)
-            reason = ANSWER_FAILED if failed else reason
+        if options.answer_check and answered and not reason:
+            failed = self._fails(answer, last)
+            reason = ANSWER_FAILED if failed else ""
         sft_line = orjson.dumps(expert_row(messages, tools), option=orjson.OPT_APPEND_NEWLINE) if answered else b""
-        rl_line = b""
-        if not reason:
-            row = rollout_row(messages, answer, tools, self._options.free_text)
-            rl_line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
-        first, *later = (group_digest(prompt, self._options.seed) for prompt in prompts)
+        rl_line, scoring = (b"", 0) if reason else self._rl_line(messages, answer, tools)
+        seed = options.seed
+        flags = answer.as_written * AS_WRITTEN + last_only * LAST_ONLY + several * SEVERAL_TURNS
         return Row(
-            format=found.name,
-            sft_line=sft_line,
-            rl_line=rl_line,
-            digest=content_digest(messages, normal, tools),
-            rank=short_hash(sft_line + rl_line),
-            group=first,
-            value=short_hash(answer.value.encode()) if answer.truth else 0,
-            lengths=_lengths(asked, response or ""),
-            kind=_KIND_NUMBER[answer.kind],
-            reason=_REASON_NUMBER[reason],
-            language=_LANGUAGE_NUMBER[language(prompts[0])],
-            flags=answer.as_written * AS_WRITTEN + last_only * LAST_ONLY + several * SEVERAL_TURNS
-            + (not answered) * RL_ONLY,
-            mentions=[high.to_bytes(8, "little") + low.to_bytes(8, "little") for high, low in later],
-            normal_prompt=" ".join(prompts),
-            normal_response=normal[-1] if answered else "",
-            failed=failed,
+            found.name,
+            sft_line,
+            rl_line,
+            content_digest(messages, normal, tools),
+            short_hash(sft_line + rl_line),
+            group_digest(prompts[0], seed),
+            short_hash(answer.value.encode()) if answer.value else 0,
+            _lengths(asked, response or ""),
+            _KIND_NUMBER[answer.kind],
+            _REASON_NUMBER[reason],
+            _LANGUAGE_NUMBER[language(prompts[0])],
+            flags if answered else flags + RL_ONLY,
+            scoring,
+            _packed_digests(prompts[1:], seed) if len(prompts) > 1 else b"",
+            prompts[0],
+            normal[-1] if answered else "",
+            failed,
         )
 
-    def _reason(self, answer: Answer, prompts: list[str], several: bool, system: str | None, prompt: str) -> str:
+    def _rl_line(self, messages: list[Message], answer: Answer, tools: str) -> tuple[bytes, int]:
+        """The line of the RL side, and which of SCORINGS it names."""
+        options = self._options
+        row = rollout_row(
+            messages, answer, tools, system_prompt=options.system_prompt, free_text=options.free_text
+        )
+        scoring = _SCORING_NUMBER[row[WORKFLOW_KEY], row[REWARD_KEY]]
+        return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE), scoring
+
+    def _reason(self, answer: Answer, prompts: list[str], several: bool, prompt: str) -> str:
         """Why a row may not leave the SFT side; "" when it may."""
-        if not answer.verifiable and self._options.free_text == "none":
+        if not answer.verifiable and scoring_of(answer, self._options.free_text) is None:
             return NOT_VERIFIABLE
         if len(prompts) > 1 or several:
             return MULTI_TURN
-        if system not in (None, self._options.system_prompt):
-            return OWN_SYSTEM
-        return DATE if _TIMESTAMP.fullmatch(prompt) else ""
+        return DATE if prompt[:1].isdigit() and _TIMESTAMP.fullmatch(prompt) else ""
+
+    def _fails(self, answer: Answer, last: Message) -> str:
+        """What the reward of training says of the expert's own answer; "" when it is content."""
+        from chord_exp.prepare.check import fails_its_reward
+
+        return "" if answer.kind == FREE_TEXT else fails_its_reward(answer, last)
+
+
+def _packed_digests(prompts: list[str], seed: int) -> bytes:
+    halves = [half for prompt in prompts for half in group_digest(prompt, seed)]
+    return struct.pack(f"<{len(halves)}Q", *halves)
 
 
 def _lengths(asked: list[Message], response: str) -> tuple[int, int, int, int]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from chord_exp.errors import DataError
 from chord_exp.prepare.layout import FAILED_ANSWERS_FILE, REJECTS_FILE
-from chord_exp.prepare.rows import ANSWER_FAILED, CONFLICTING, NOT_VERIFIABLE, OWN_SYSTEM, SHARED_PROMPT
+from chord_exp.prepare.rows import ANSWER_FAILED, CONFLICTING, NOT_VERIFIABLE, SHARED_PROMPT
+from chord_exp.prepare.scoring import BLEU, CHRF, SIMILARITY_WARNING
 from chord_exp.prepare.split import MAX_EVAL_SHARE
 from chord_exp.prepare.tally import Tally
 
@@ -70,9 +71,7 @@ def refuse_unusable(source: Path, tally: Tally, usable: int, free: int, reasons:
             fix="add rows that end in \\boxed{…}, '#### 42' or 'the answer is 42'; CHORD needs both kinds "
             "(or choose how to score free text with --free-text)",
         )
-    if reasons.get(OWN_SYSTEM):
-        fix = "pass their system prompt as --system-prompt, or remove it from the rows"
-    elif reasons.get(ANSWER_FAILED):
+    if reasons.get(ANSWER_FAILED):
         fix = "look at some of the answers; without --answer-check such rows may be rolled out"
     else:
         fix = "add rows with one question each, prompts of their own and a verifiable answer"
@@ -101,11 +100,8 @@ def collect_warnings(facts: Facts) -> list[str]:
             f"{facts.eval_rows:,} of {facts.eval_asked:,} held-out prompts: "
             f"at most {MAX_EVAL_SHARE:.0%} of the verifiable ones"
         )
-    if facts.sft_only[OWN_SYSTEM]:
-        lines.append(
-            f"{facts.sft_only[OWN_SYSTEM]:,} verifiable rows stay on the SFT side for their own system "
-            "prompt: a run has one (--system-prompt)"
-        )
+    if facts.free_text in (CHRF, BLEU):
+        lines.append(SIMILARITY_WARNING.format(name=facts.free_text))
     if facts.sft_only[ANSWER_FAILED]:
         lines.append(
             f"{facts.sft_only[ANSWER_FAILED]:,} rows stay on the SFT side: the reward does not score their own answer, "

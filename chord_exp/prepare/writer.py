@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from chord_exp.prepare.columns import Columns
-from chord_exp.prepare.layout import EVAL, RL, SFT, eval_line, output_name
+from chord_exp.prepare.layout import EVAL, RL, SFT, output_name
+from chord_exp.prepare.scoring import eval_line
 
 if TYPE_CHECKING:
     import numpy as np
