@@ -26,6 +26,8 @@ def test_a_folder_of_every_kind_trains_with_the_workflow_and_reward_of_each_row(
         f"data.out={prepared}",
         f"model.path={model}",
         "model.max_prompt_tokens=400",
+        # hot enough that four equal responses mean greedy sampling
+        "model.temperature=1.5",
         "model.max_response_tokens=24",
         "batch_size=4",
     )
