@@ -235,6 +235,9 @@ def test_a_record_without_a_response_has_the_truth_of_its_field(field, kind, tru
         assert reward(ideal(answer), answer) == 1.0
 
 
+DEEP: list = []
+for _ in range(100_000):
+    DEEP = [DEEP]
 VALUES = st.one_of(st.integers(-9, 9), st.text(max_size=6), st.booleans(), st.none(), st.lists(st.integers(0, 3)))
 CALLS = st.lists(
     st.fixed_dictionaries(
@@ -260,6 +263,15 @@ def test_the_experts_own_tool_calls_score_and_other_calls_do_not(calls):
     assert reward("I will not call anything.", answer) == 0.0
 
 
-@pytest.mark.parametrize("calls", [[{"name": ""}], [{"name": "f", "arguments": "{"}], ["f"], [{"function": 3}]])
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [{"name": ""}],
+        [{"name": "f", "arguments": "{"}],
+        [{"name": "f", "arguments": {"a": DEEP}}],
+        ["f"],
+        [{"function": 3}],
+    ],
+)
 def test_broken_tool_calls_are_not_verifiable(calls):
     assert not find_answer(None, "", tool_calls=calls).verifiable
