@@ -15,7 +15,7 @@ from chord_exp.prepare.answers_tools import calls_in, tool_call_truth
 
 
 class ToolCallReward(RewardFn):
-    """1 when a response makes exactly the calls of the truth, in any order; arguments equal as JSON values.
+    """1 when a response makes exactly the calls of the truth, in any order; arguments equal as JSON, key order apart.
 
     Trinity's own tool call workflow scores only the last `<tool_call>`, and 0 without reasoning tags.
     """

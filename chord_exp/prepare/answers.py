@@ -29,6 +29,7 @@ VERIFIABLE = frozenset((NUMBER, FRACTION, CHOICE, EXPRESSION, TOOL_CALL))
 _MAX_BOX_CHARACTERS = 2000
 _MAX_EXPRESSION_CHARACTERS = 200
 _TAIL_CHARACTERS = 200
+_HUGE = 10**MAX_NUMBER_CHARACTERS
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _CHOICE = re.compile(r"\(?([A-H])\)?|\\text\{\(?([A-H])\)?\}")
@@ -38,7 +39,11 @@ _STATED = re.compile(r"(?:\banswer\s+is\s*:?|答案(?:(?:是|为)\s*:?|:))\s*([^
 _BOX = re.compile(r"\\boxed\s*\{")
 # what math_verify might compute for hours, in a thread that nothing can stop: towers, huge exponents and factorials
 _ENDLESS = re.compile(r"\^[^+\-=,&]*\^|\^\s*\{?-?[0-9]{4}|\*\*|[0-9]{3}\}?\)?\s*!|[0-9]{40}")
-_MATHS = re.compile(r"[0-9\\^_+=<>|(\[]|(?:[-*/]|^)[a-zA-Z](?:[-*/]|$)")
+# maths, and in a form that math_verify reads: "7/0" and ".5(" it gives 0 even to themselves
+_MATHS = re.compile(
+    r"(?=[^$]*$)(?!.*/0(?![0-9.]))(?=.*(?:[0-9\\^_+=<>|(\[]|(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z])))"
+    r"[-+]?(?:[0-9a-zA-Z(\[|]|\\[a-zA-Z{]).*"
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,9 @@ def find_answer(
     Raises:
         Reject: field and response give different values.
     """
+    if isinstance(field, int) and not -_HUGE < field < _HUGE:
+        # no reward compares it, and Python may refuse to write it out
+        field = None
     if tool_calls:
         truth = tool_call_truth(tool_calls)
         return Answer(TOOL_CALL, truth, truth) if truth else _FREE
@@ -130,9 +138,9 @@ def _from_field(field: Any, choices: tuple[str, ...]) -> Answer | None:
         return found if found.verifiable else None
     text = tidy(text)
     found = _classify(text, text)
-    if found.kind == EXPRESSION:
-        # words are no expression: only what LaTeX marks as one
-        return found if "\\" in text or "^" in text else None
+    # words are no expression: only what LaTeX marks as one
+    if not found.verifiable or (found.kind == EXPRESSION and "\\" not in text and "^" not in text):
+        return None
     return found
 
 
@@ -147,7 +155,7 @@ def _choice_of(field: Any, choices: tuple[str, ...]) -> Answer | None:
         if match is not None:
             return _letter(_LETTERS.find((match[1] or match[2]).upper()), choices)
         return _letter(int(text), choices) if text.isascii() and text.isdigit() and len(text) < 3 else None
-    return _letter(int(field), choices) if field == int(field) else None
+    return _letter(int(field), choices) if float(field).is_integer() else None
 
 
 def _letter(at: int, choices: tuple[str, ...]) -> Answer | None:
@@ -241,7 +249,7 @@ def _classify(text: str, raw: str) -> Answer:
 def _expression(raw: str) -> Answer:
     if not 0 < len(raw) <= _MAX_EXPRESSION_CHARACTERS or "\\boxed" in raw or _ENDLESS.search(raw):
         return _FREE
-    if not raw.isascii() or not _MATHS.search(raw) or "\n" in raw or raw.count("{") != raw.count("}"):
+    if not raw.isascii() or not _MATHS.fullmatch(raw) or raw.count("{") != raw.count("}"):
         return _FREE
     text = raw.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").rstrip(".")
     return Answer(EXPRESSION, f"\\boxed{{{text}}}", re.sub(r"\s+|\\[,!;]", "", text)) if text else _FREE

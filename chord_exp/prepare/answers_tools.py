@@ -10,11 +10,15 @@ _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 
 
 def tool_call_truth(calls: list[Any]) -> str:
-    """JSON text of [{"name", "arguments"}], in one order; "" when a call has no name or no arguments object."""
+    """JSON text of [{"name", "arguments"}], in one order; "" when a call has no name, no arguments object, or cannot be
+    written as JSON."""
     plain = [_plain(call) for call in calls]
     if not plain or any(call is None for call in plain):
         return ""
-    texts = sorted(json.dumps(call, sort_keys=True, ensure_ascii=False) for call in plain)
+    try:
+        texts = sorted(json.dumps(call, sort_keys=True, ensure_ascii=False) for call in plain)
+    except (TypeError, ValueError, RecursionError):
+        return ""
     return f"[{', '.join(texts)}]"
 
 

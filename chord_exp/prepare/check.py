@@ -264,6 +264,9 @@ def _expert_problem(formatter: Any, sample: dict[str, Any], limits: Any) -> tupl
         # a chat template is a program and raises what it likes
         return UNREADABLE, _first_line(error)
     tokens = len(experience.tokens)
+    if formatter.enable_concatenated_multi_turn and tokens >= formatter.processor_or_tokenizer.model_max_length:
+        # this reader, and only this one, cuts without a word
+        return TOO_LONG, f"cut at the tokenizer's model_max_length of {tokens} tokens"
     if tokens > limits.row:
         return TOO_LONG, f"{tokens} tokens, at most {limits.row}"
     if experience.prompt_length <= 0 or experience.prompt_length >= tokens or not experience.action_mask.any():
