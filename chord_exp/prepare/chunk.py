@@ -13,8 +13,8 @@ from chord_exp.prepare.columns import PACKED
 from chord_exp.prepare.leaks import EvalPrompts
 from chord_exp.prepare.near import signatures
 from chord_exp.prepare.options import PrepareOptions
-from chord_exp.prepare.reader import Chunk, read_chunk
-from chord_exp.prepare.rejects import Reject, clip_bytes, failed_answer_line, reject_line
+from chord_exp.prepare.reader import Chunk, RawRow, read_chunk
+from chord_exp.prepare.rejects import Reject, clip, clip_bytes, failed_answer_line, reject_line
 from chord_exp.prepare.rows import Row, RowBuilder
 
 _ROWS_A_SIGNATURE_BATCH = 256
@@ -106,12 +106,12 @@ class ChunkReader:
                 row = build(raw)
             except Reject as reject:
                 result.rejects[reject.reason] += 1
-                rejects.append(reject_line(chunk.file.name, raw.line, reject, clip_bytes(raw.data)))
+                rejects.append(reject_line(chunk.file.name, raw.line, reject, _shown(raw)))
                 continue
             result.formats[row.format] += 1
             if row.failed:
                 result.failed += 1
-                failed.append(failed_answer_line(chunk.file.name, raw.line, row.failed, clip_bytes(raw.data)))
+                failed.append(failed_answer_line(chunk.file.name, raw.line, row.failed, _shown(raw)))
             rows.append(_packed(row, offset, raw.line))
             write(row.sft_line)
             write(row.rl_line)
@@ -152,3 +152,10 @@ def _packed(row: Row, offset: int, line: int) -> bytes:
         row.flags,
         row.scoring,
     )
+
+
+def _shown(raw: RawRow) -> str:
+    """The start of a row, for the list of rejects."""
+    if raw.record is None:
+        return clip_bytes(raw.data)
+    return clip(" ".join(f"{name}: {value}" for name, value in raw.record.items()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import xxhash
 
@@ -65,15 +66,18 @@ def _ngrams(prompt: str) -> Iterable[int]:
         yield xxhash.xxh3_64_intdigest("\0".join(words[start : start + NGRAM]))
 
 
-def read_eval_prompts(evals: Survey) -> EvalPrompts:
+def read_eval_prompts(evals: Survey, scratch: Path) -> EvalPrompts:
     """The prompts of an evaluation set: every user turn of every row that has one, whatever its answer.
+
+    Args:
+        scratch: folder for plain copies of compressed files.
 
     Raises:
         DataError: not one row of it can be read.
     """
     prompts: list[str] = []
     for file in evals.files:
-        for chunk in chunks_of(file, _CHUNK_BYTES):
+        for chunk in chunks_of(file, _CHUNK_BYTES, scratch):
             for raw in read_chunk(chunk):
                 with suppress(Reject):
                     prompts += prompts_of(raw)

@@ -127,8 +127,8 @@ def _build(
     with tempfile.TemporaryDirectory(dir=staging, prefix=".work-") as work, tempfile.TemporaryFile(dir=work) as store:
         read = _Read(Columns(store), Tally({file.name: FileTally() for file in inputs.files}))
         with LinesWriter(staging / REJECTS_FILE) as rejects, LinesWriter(staging / FAILED_ANSWERS_FILE) as failed:
-            prompts = None if evals is None else read_eval_prompts(evals)
-            _read_all(inputs, ChunkReader(options, Path(work), prompts), read, rejects, failed, workers, tell)
+            prompts = None if evals is None else read_eval_prompts(evals, Path(work))
+            _read_all(inputs, ChunkReader(options, Path(work), prompts), Path(work), read, rejects, failed, workers, tell)
             tell(PLACING, 0, 1, len(read.columns))
             placer = Placer(read.columns, bytes(read.mentions), read.signatures, options)
             refuse_unusable(inputs.folder, read.tally, len(read.columns), placer.free, placer.reasons())
@@ -155,6 +155,7 @@ def _build(
 def _read_all(
     inputs: Survey,
     reader: ChunkReader,
+    work: Path,
     read: _Read,
     rejects: LinesWriter,
     failed: LinesWriter,
@@ -163,7 +164,7 @@ def _read_all(
 ) -> None:
     number_of = {file.name: number for number, file in enumerate(inputs.files)}
     spool_of: dict[str, int] = {}
-    chunks = (chunk for file in inputs.files for chunk in chunks_of(file, CHUNK_BYTES))
+    chunks = (chunk for file in inputs.files for chunk in chunks_of(file, CHUNK_BYTES, work))
     done, rows = 0, 0
     for result in read_chunks(chunks, reader, workers):
         if result.spool not in spool_of:

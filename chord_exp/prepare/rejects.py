@@ -7,6 +7,7 @@ import orjson
 REASONS = {
     "unreadable_file": "the file cannot be decoded",
     "invalid_json": "not valid JSON",
+    "invalid_csv": "not a row of the table",
     "not_utf8": "not UTF-8",
     "duplicate_key": "the same key twice in one object",
     "not_an_object": "a row must be an object",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.reader import InputFile, find_files
+from chord_exp.prepare.files import InputFile, find_files
 
 
 @dataclass(frozen=True)
