@@ -2,9 +2,9 @@
 
     python benchmarks/prepare_data.py [--rows 1000000] [--only prepare,near,pandas,datasets,data_juicer]
 
-Every contender reads the same JSON lines, drops exact duplicates of the normalised text, splits by prompt and writes both
-sides; prepare also detects formats, finds answers, counts, hashes and makes its card. Each runs in a process of its own;
-memory is the largest sum over all its processes of their proportional set sizes.
+Every contender reads the same JSON lines, drops exact duplicates of the normalised text, splits by prompt and writes
+both sides; prepare also detects formats, finds answers, counts, hashes and makes its card. Each runs in a process of
+its own; memory is the largest sum over all its processes of their proportional set sizes.
 """
 
 from __future__ import annotations
@@ -31,14 +31,22 @@ _ENGLISH = (
     "A farmer has {a} baskets with {b} apples in each, and sells {c} of them at the market in {town} on {day}. "
     "How many apples are left when the market closes? Explain each step of the way before the final answer."
 )
-_CHINESE = "{town}的农场有{a}筐苹果，每筐{b}个，{day}在集市上卖掉了{c}个。请问集市结束时还剩下多少个苹果？请先写出每一步的推理，再给出最后的答案。"
+_CHINESE = (
+    "{town}的农场有{a}筐苹果,每筐{b}个,{day}在集市上卖掉了{c}个。"
+    "请问集市结束时还剩下多少个苹果?请先写出每一步的推理,再给出最后的答案。"
+)
 _SOLVED = (
     "There are {a} times {b} apples, that is {ab}. On {day} {c} are sold in {town}, so {ab} minus {c} are left. "
     "We check the sum once more: {left} plus {c} is {ab}. So the final answer is \\boxed{{{left}}}."
 )
-_SOLVED_ZH = "一共有{a}乘{b}即{ab}个苹果。{day}卖掉{c}个，所以剩下{ab}减{c}个。验算：{left}加{c}等于{ab}。最后的答案是\\boxed{{{left}}}。"
+_SOLVED_ZH = (
+    "一共有{a}乘{b}即{ab}个苹果。{day}卖掉{c}个,所以剩下{ab}减{c}个。"
+    "验算:{left}加{c}等于{ab}。最后的答案是\\boxed{{{left}}}。"
+)
 _FREE = "Apples keep best in a cool and dark place near {town}; on {day} it is worth turning them, {a} at a time. " * 2
-_TOWNS = [f"{first}{second}" for first in ("North", "South", "New", "Old", "Great") for second in ("field", "ford", "ham")]
+_TOWNS = [
+    f"{first}{second}" for first in ("North", "South", "New", "Old", "Great") for second in ("field", "ford", "ham")
+]
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -67,7 +75,15 @@ def generate(folder: Path, rows: int) -> int:
 def _record(words: random.Random, number: int) -> str:
     a, b = words.randint(2, 9999), words.randint(2, 9999)
     c = words.randint(1, a * b)
-    values = {"a": a, "b": b, "c": c, "ab": a * b, "left": a * b - c, "town": words.choice(_TOWNS), "day": words.choice(_DAYS)}
+    values = {
+        "a": a,
+        "b": b,
+        "c": c,
+        "ab": a * b,
+        "left": a * b - c,
+        "town": words.choice(_TOWNS),
+        "day": words.choice(_DAYS),
+    }
     kind = words.random()
     question, answer = (_CHINESE, _SOLVED_ZH) if kind < 0.3 else (_ENGLISH, _FREE if kind > 0.8 else _SOLVED)
     row = {"prompt": question.format(**values), "response": answer.format(**values)}
@@ -124,7 +140,10 @@ def _compare(place: Path, rows: int, contenders: list[str], repeat: int) -> None
     commands = {
         "prepare": [*prepare, str(place / "out" / "exact")],
         "near": [*prepare, str(place / "out" / "near"), "--near-dedup"],
-        **{name: [sys.executable, str(PEERS), name, str(data), str(place / "out" / name)] for name in ("pandas", "datasets")},
+        **{
+            name: [sys.executable, str(PEERS), name, str(data), str(place / "out" / name)]
+            for name in ("pandas", "datasets")
+        },
         "data_juicer": [sys.executable, str(PEERS), "data_juicer", str(data), str(place / "out" / "data_juicer")],
     }
     fastest: dict[str, float] = {}
@@ -136,7 +155,9 @@ def _compare(place: Path, rows: int, contenders: list[str], repeat: int) -> None
             shutil.rmtree(place / "out", ignore_errors=True)
             seconds, peak, _ = measure(commands[name])
             fastest[name] = min(seconds, fastest.get(name, seconds))
-            print(f"{name:<12} {rows / seconds:>9,.0f} records/s  {seconds:6.1f} s  peak {peak / 1e6:6.0f} MB", flush=True)
+            print(
+                f"{name:<12} {rows / seconds:>9,.0f} records/s  {seconds:6.1f} s  peak {peak / 1e6:6.0f} MB", flush=True
+            )
     for name, seconds in fastest.items():
         if name != "prepare" and "prepare" in fastest:
             print(f"prepare takes {fastest['prepare'] / seconds:.2f} times the time of {name}")

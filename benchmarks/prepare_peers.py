@@ -1,6 +1,6 @@
 """The same preparation as people write it with pandas, with datasets.map and filter, and with Data-Juicer.
 
-    python benchmarks/prepare_peers.py pandas|datasets|data_juicer INPUT OUT
+python benchmarks/prepare_peers.py pandas|datasets|data_juicer INPUT OUT
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def with_datasets(source: Path, out: Path) -> None:
 
 
 def with_data_juicer(source: Path, out: Path) -> None:
-    from data_juicer.core import DefaultExecutor
     from data_juicer.config import init_configs
+    from data_juicer.core import DefaultExecutor
 
     merged = out / "merged.jsonl"
     with merged.open("w", encoding="utf-8") as target:

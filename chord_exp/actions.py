@@ -44,6 +44,7 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
     """
     # the import is not light, and a refused configuration needs none of it
     from chord_exp.prepare import ensure_prepared, load_manifest
+    from chord_exp.prepare.files import resolve_input
     from chord_exp.prepare.lengths import longest
 
     data = spec.data
@@ -58,10 +59,12 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
     else:
         if not required and not Path(data.input_dir).exists():
             return assumed_facts(spec)
-        manifest = ensure_prepared(data.input_dir, data.out, split_options(data), eval_dir=data.eval_dir)
+        manifest = ensure_prepared(resolve_input(data.input_dir), data.out, split_options(data), eval_dir=data.eval_dir)
         if not manifest.up_to_date:
             _warn(manifest.warnings)
     model = spec.model
+    if data.check and required:
+        _check_rows(spec, manifest)
     lengths = longest(
         Path(data.out),
         model.path,
@@ -79,6 +82,33 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
         multi_turn=manifest.multi_turn,
         scored_by=manifest.scored_by,
     )
+
+
+def _check_rows(spec: ExperimentSpec, manifest: Manifest) -> None:
+    """Read every row as Trinity will.
+
+    Raises:
+        DataError: some would break or waste the training.
+    """
+    from chord_exp.prepare.check import check_prepared
+
+    model, data = spec.model, spec.data
+    report = check_prepared(
+        Path(data.out),
+        model.path,
+        system_prompt=data.system_prompt,
+        max_prompt_tokens=model.max_prompt_tokens,
+        max_tokens=model.window,
+        multi_turn=manifest.multi_turn,
+        enable_thinking=model.enable_thinking,
+        trust_remote_code=model.trust_remote_code,
+    )
+    if not report.ok:
+        raise DataError(
+            "; ".join(line.strip() for line in report.lines()[:4]),
+            data.out,
+            "mend or leave out these rows, or give the model longer limits; data.check=false trains on them anyhow",
+        )
 
 
 def split_options(data: DataSpec) -> PrepareOptions:

@@ -20,6 +20,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import chord_exp
 from chord_exp.errors import ConfigError
+from chord_exp.prepare.files import HUB_ID
 from chord_exp.spec import DataSpec, ExperimentSpec
 
 CONFIG_PATH = "pkg://chord_exp.conf"
@@ -72,7 +73,9 @@ def _mutable_twin(name: str, sources: Sequence[type]) -> type:
             kind = hints[field.name]
             if dataclasses.is_dataclass(kind):
                 kind = _mutable_twin(cast(type, kind).__name__, [cast(type, kind)])
-            elif typing.get_origin(kind) is not None and issubclass(typing.get_origin(kind), Mapping):
+                twins.append((field.name, kind, dataclasses.field(default_factory=kind)))
+                continue
+            if typing.get_origin(kind) is not None and issubclass(typing.get_origin(kind), Mapping):
                 kind = dict[str, Any]
             if (source, field.name) in DERIVED:
                 kind = typing.Optional[kind]  # noqa: UP045 - a type held in a variable
@@ -83,10 +86,10 @@ def _mutable_twin(name: str, sources: Sequence[type]) -> type:
 def schema() -> DictConfig:
     """Keys and types of the whole configuration; every value comes from conf/."""
     root = OmegaConf.structured(_mutable_twin("the configuration", [ExperimentSpec, Command]))
-    # the user's fields and Trinity's keys are not this package's to list: both take any key without a +
-    for opened, name in ((root.data, "map"), (root, "trinity")):
-        opened[name] = {}
-        OmegaConf.set_struct(opened[name], False)
+    # Trinity's keys and a user's fields are not this package's to list: both take any key without a +
+    for owner, name in ((root, "trinity"), (root.data, "map")):
+        owner[name] = {}
+        OmegaConf.set_struct(owner[name], False)
     return cast(DictConfig, root)
 
 
@@ -145,8 +148,11 @@ def _absolute(path: str) -> str:
 
 
 def _input_dir(path: str) -> str:
-    """A folder made absolute; `sft_data` is the sample of this package where there is no such folder here."""
+    """A folder made absolute, or a hub id as it is; `sft_data` is the sample of this package where there is no such
+    folder here."""
     folder = Path(_absolute(path))
+    if HUB_ID.fullmatch(path) and not folder.parent.exists():
+        return path
     if path == SAMPLE and not folder.exists():
         package = Path(chord_exp.__file__).parent
         # inside the package of a wheel, beside it in a checkout

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from chord_exp.errors import BAD_INPUT, INTERRUPTED, SUCCEEDED, ChordExpError, DataError
+from chord_exp.prepare.files import resolve_input
 from chord_exp.prepare.layout import default_out
+from chord_exp.prepare.manifest import Manifest
 from chord_exp.prepare.options import PrepareOptions, parse_map
 from chord_exp.prepare.pipeline import ensure_prepared
 from chord_exp.prepare.progress import shown_progress
@@ -61,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--answer-check", action="store_true", help="score the experts' answers by the reward")
     add("--tokenizer", metavar="DIR", help="model folder: lengths in tokens")
     add("--check", action="store_true", help="read all rows as Trinity will (needs --tokenizer)")
+    add("--max-tokens", type=int, metavar="N", help="with --check: longest row a run can take")
     add("--workers", type=int, metavar="N", help="processes (one a core)")
     return parser
 
@@ -99,7 +102,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         free_text=arguments.free_text,
         tokenizer=arguments.tokenizer,
     )
-    source = Path(arguments.input_dir)
+    source = resolve_input(arguments.input_dir)
     out = arguments.out or default_out(source)
     with shown_progress() as progress:
         manifest = ensure_prepared(
@@ -119,16 +122,24 @@ def _prepare(arguments: argparse.Namespace) -> int:
         print(f"up to date, nothing written: {out}")
     else:
         print(f"written{f' again ({manifest.rebuilt_because})' if manifest.rebuilt_because else ''}: {out}")
-    return _check(out, arguments.tokenizer) if arguments.check else SUCCEEDED
+    return _check(out, manifest, arguments) if arguments.check else SUCCEEDED
 
 
-def _check(out: Path, tokenizer: str) -> int:
+def _check(out: Path, manifest: Manifest, arguments: argparse.Namespace) -> int:
     from chord_exp.prepare.check import check_prepared
 
-    report = check_prepared(out, tokenizer)
+    limit = arguments.max_tokens or sys.maxsize
+    report = check_prepared(
+        out,
+        arguments.tokenizer,
+        system_prompt=arguments.system_prompt,
+        max_prompt_tokens=limit,
+        max_tokens=limit,
+        multi_turn=manifest.multi_turn,
+    )
     for line in report.lines():
         print(line)
-    return SUCCEEDED if report.passed else BAD_INPUT
+    return SUCCEEDED if report.ok else BAD_INPUT
 
 
 def _dashed(word: str) -> str:

@@ -168,9 +168,7 @@ def _plot_lengths(path: Path, lengths: Mapping[str, Array]) -> None:
     longest = max(int(values.max()) for values in lengths.values())
     bins = np.geomspace(1, max(longest, 2), _BINS)
     for side, values in lengths.items():
-        axes.hist(
-            np.maximum(values, 1), bins, histtype="step", color=_COLOURS[side], label=_NAMES[side], linewidth=1.5
-        )
+        axes.hist(np.maximum(values, 1), bins, histtype="step", color=_COLOURS[side], label=_NAMES[side], linewidth=1.5)
     axes.set_xscale("log")
     axes.set_xlabel("prompt and response together, UTF-8 bytes (at most so many tokens in a byte-level tokenizer)")
     axes.set_ylabel("rows")

@@ -315,8 +315,8 @@ def _first_line(error: Exception) -> str:
 def fails_its_reward(answer: Answer, last: Mapping[str, Any]) -> str:
     """Why the reward of training does not score an expert's own answer, one line; "" when it does.
 
-    A response that states its answer without a box (`#### 42`, "the answer is 42") is scored with that answer boxed: the
-    form is a matter of style, the value is what is checked.
+    A response that states its answer without a box (`#### 42`, "the answer is 42") is scored with that answer boxed:
+    the form is a matter of style, the value is what is checked.
     """
     response = response_text(last)
     scoring = SCORING[answer.kind]

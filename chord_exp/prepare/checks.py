@@ -110,7 +110,11 @@ def _content(content: Any, role: str, calls: bool) -> str:
         # parts, as in OpenAI's API
         texts = []
         for part in content:
-            if not isinstance(part, dict) or part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
+            if (
+                not isinstance(part, dict)
+                or part.get("type", "text") != "text"
+                or not isinstance(part.get("text"), str)
+            ):
                 kind = part.get("type") if isinstance(part, dict) else type(part).__name__
                 raise Reject("field_lost", f"a part of kind {clip(str(kind), 20)} in the {role} turn")
             texts.append(part["text"])
@@ -178,7 +182,8 @@ def _trained(found: list[Any], messages: list[Message]) -> tuple[list[Message], 
 
 
 def _wanted(message: Message) -> bool:
-    """Whether a turn is to be trained: `weight` (OpenAI), `loss` (ms-swift) and `train` (Axolotl) say no by 0 or false."""
+    """Whether a turn is to be trained: `weight` (OpenAI), `loss` (ms-swift) and `train` (Axolotl) say no by 0 or
+    false."""
     return not any(message.get(field) in (0, False) for field in _WEIGHTS)
 
 

@@ -47,7 +47,8 @@ def _has_object_lines(text: mmap.mmap, first: int) -> bool:
 
 
 def elements(text: mmap.mmap, start: int, depth: int) -> Iterator[Span]:
-    """The elements of an array whose bracket lies before `start` (depth 1), or objects one after the other (depth 0)."""
+    """The elements of an array whose bracket lies before `start` (depth 1), or objects one after the other
+    (depth 0)."""
     for begin, end, fault in _elements(text, start, depth):
         if fault is None and end - begin > MAX_ROW_BYTES:
             fault = too_long(end - begin)

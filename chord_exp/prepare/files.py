@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,9 @@ _KINDS = {
 }
 COMPRESSED = (".gz", ".zst")
 TEXT_KINDS = (LINES, JSON, CSV, TSV)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""owner/name, as the hub names a data set."""
+
 _SAVED_STATE, _SAVED_SPLITS = "state.json", "dataset_dict.json"
 _TRAIN = "train"
 
@@ -121,11 +125,9 @@ def resolve_input(text: str) -> Path:
         DataError: the data set cannot be had.
     """
     path = Path(text)
-    owner, _, name = text.partition("/")
-    is_hub_id = name and "/" not in name and owner not in ("", ".", "..", "~") and not path.parent.exists()
-    if path.exists() or not is_hub_id:
+    if path.parent.exists() or not HUB_ID.fullmatch(text):
         return path
-    saved = Path("outputs", "hub", f"{owner}--{name}")
+    saved = Path("outputs", "hub", text.replace("/", "--"))
     if not saved.is_dir():
         _fetch(text, saved)
     return saved

@@ -75,14 +75,17 @@ FORMATS: tuple[Format, ...] = (
         "prompt_truth",
         lambda fields: "prompt" in fields and any(name in fields for name in TRUTH_FIELDS),
         read_prompt_and_truth,
-        lambda record: isinstance(record["prompt"], list)
-        and any(record.get(name) is not None for name in TRUTH_FIELDS),
+        lambda record: (
+            isinstance(record["prompt"], list) and any(record.get(name) is not None for name in TRUTH_FIELDS)
+        ),
     ),
     Format("openr1", _all("problem", "generations"), read_openr1),
     Format(
         "multiple_choice",
-        lambda fields: ("choices" in fields or "options" in fields)
-        and any(name in fields for name in ("question", "problem", "prompt", "query")),
+        lambda fields: (
+            ("choices" in fields or "options" in fields)
+            and any(name in fields for name in ("question", "problem", "prompt", "query"))
+        ),
         read_choice,
         _filled("choices", "options"),
     ),
@@ -95,7 +98,9 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format(
         "alpaca",
-        lambda fields: "instruction" in fields and ("output" in fields or "context" in fields and "response" in fields),
+        lambda fields: (
+            "instruction" in fields and ("output" in fields or ("context" in fields and "response" in fields))
+        ),
         read_alpaca,
     ),
     # a question in one field and its answer in another; the seed's pairs come first

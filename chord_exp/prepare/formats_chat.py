@@ -32,7 +32,9 @@ def read_conversations(record: Record) -> Conversation:
     found = turns(record["conversations"], "conversations")
     if not found or not isinstance(found[0], dict) or "from" not in found[0]:
         return Conversation(_after_system(record, found), record.get("answer"), record.get("tools"))
-    return Conversation(_after_system(record, [_said(turn) for turn in found]), record.get("answer"), record.get("tools"))
+    return Conversation(
+        _after_system(record, [_said(turn) for turn in found]), record.get("answer"), record.get("tools")
+    )
 
 
 def _said(turn: Any) -> Message:

@@ -14,7 +14,9 @@ _EXPLANATIONS = ("solution", "explanation", "rationale", "response", "output", "
 _KEYS = ("answer", "answerKey", "answer_key", "answer_idx", "correct_answer", "label", "target")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # reading a record as a pair would lose these, and with them part of what was asked or answered
-_LOST = ("image", "images", "video", "videos", "audio", "audios", "context", "choices", "options", "messages")
+_LOST = frozenset(
+    ("image", "images", "video", "videos", "audio", "audios", "context", "choices", "options", "messages")
+)
 
 
 def read_openr1(record: Record) -> Conversation:
@@ -93,22 +95,24 @@ def _letter(record: Record, labels: list[str], texts: list[str]) -> str:
 def pair_reader(query: str, reply: str) -> Callable[[Record], Conversation]:
     """A reader of records with these two fields; `answer` is a final answer where it is not the reply itself."""
     answer = None if reply == "answer" else "answer"
-    others = tuple(field for field in QUERY_FIELDS if field not in (query, reply))
+    others = frozenset(QUERY_FIELDS) - {query, reply}
 
     def read(record: Record) -> Conversation:
-        for field in others:
-            # two questions: which one was answered is anyone's guess
-            if field in record and record[field] not in (None, "", record[query]):
-                raise Reject("field_lost", f"{field!r} beside {query!r} and {reply!r}")
+        if not others.isdisjoint(record):
+            for field in sorted(others.intersection(record)):
+                # two questions: which one was answered is anyone's guess
+                if record[field] not in (None, "", record[query]):
+                    raise Reject("field_lost", f"{field!r} beside {query!r} and {reply!r}")
         return _pair(record, record[query], record[reply], record.get(answer) if answer else None)
 
     return read
 
 
 def _pair(record: Record, asked: Any, reply: Any, answer: Any, kept: tuple[str, ...] = ()) -> Conversation:
-    for field in _LOST:
-        if field in record and record[field] and field not in kept:
-            raise Reject("field_lost", f"{field!r} beside a question and its answer")
+    if not _LOST.isdisjoint(record):
+        for field in sorted(_LOST.intersection(record)):
+            if record[field] and field not in kept:
+                raise Reject("field_lost", f"{field!r} beside a question and its answer")
     return Conversation(_turns(record, asked, _text(reply)), answer, record.get("tools"))
 
 

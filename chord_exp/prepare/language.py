@@ -1,4 +1,4 @@
-"""The language of a text as far as its script tells: enough to keep both sides of a split alike, and no model needed."""
+"""The language of a text as far as its script tells: enough to keep both sides of a split alike, without a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts of an evaluation set must not be trained on: they are found by hash, and by a run of words that both share."""
+"""Prompts of an evaluation set must not be trained on: they are found by hash, and by a run of words in common."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from chord_exp.prepare.rejects import Reject, clip
 from chord_exp.prepare.survey import Survey
 
 NGRAM = 13
-"""Words in a row that count as a leak, as in the contamination check of GPT-3 (arXiv 2005.14165, appendix C). A letter of
-a script without spaces is a word of its own."""
+"""Words in a row that count as a leak, as in the contamination check of GPT-3 (arXiv 2005.14165, appendix C). A letter
+of a script without spaces is a word of its own."""
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]|[^\W_]+")
 _SEED = 0
@@ -63,7 +63,7 @@ def _ngrams(prompt: str) -> Iterable[int]:
     if len(words) < NGRAM:
         return
     for start in range(len(words) - NGRAM + 1):
-        yield xxhash.xxh3_64_intdigest("\0".join(words[start : start + NGRAM]))
+        yield xxhash.xxh3_64_intdigest("\0".join(words[start : start + NGRAM]).encode())
 
 
 def read_eval_prompts(evals: Survey, scratch: Path) -> EvalPrompts:

@@ -17,11 +17,12 @@ from chord_exp.prepare.folder import TOOL
 from chord_exp.prepare.language import LANGUAGES
 from chord_exp.prepare.layout import EVAL, LAYOUT_VERSION, MANIFEST_FILE, RL, SFT, SIDES
 from chord_exp.prepare.options import PrepareOptions
+from chord_exp.prepare.percentiles import percentiles
 from chord_exp.prepare.place import REASONS, Placement
 from chord_exp.prepare.scoring import SCORINGS
 from chord_exp.prepare.sources import source_of
 from chord_exp.prepare.survey import Survey, sha256_file
-from chord_exp.prepare.tally import Tally, percentiles
+from chord_exp.prepare.tally import Tally
 from chord_exp.prepare.verdict import Facts, collect_warnings
 from chord_exp.workflow_names import EVAL_TWINS
 

@@ -1,7 +1,8 @@
 """Near duplicates: rows whose texts share most of their character 5-grams, found by MinHash and banding.
 
-Signatures are made by rensa (Rust) while rows are read. Afterwards rows that agree in a whole band are compared by their
-signatures, band after band over sorted arrays: which row stays depends on hashes only, never on the order of files.
+Signatures are made by rensa (Rust) while rows are read. Afterwards rows that agree in a whole band are compared by
+their signatures, band after band over sorted arrays: which row stays depends on hashes only, never on the order of
+files.
 
 A problem with other numbers is another problem: rows whose prompts hold different numbers, or whose answers differ, are
 never near duplicates, however alike their wording.

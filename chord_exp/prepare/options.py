@@ -57,7 +57,9 @@ class PrepareOptions:
                 f"near_dedup={self.near_dedup!r} is no similarity", fix="give a number above 0 up to 1, such as 0.8"
             )
         if self.free_text not in FREE_TEXT_CHOICES:
-            raise DataError(f"free_text={self.free_text!r} is not known", fix=f"use one of {', '.join(FREE_TEXT_CHOICES)}")
+            raise DataError(
+                f"free_text={self.free_text!r} is not known", fix=f"use one of {', '.join(FREE_TEXT_CHOICES)}"
+            )
         _check_system_prompt(self.system_prompt)
 
 

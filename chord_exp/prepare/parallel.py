@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 
 from chord_exp.errors import RunFailed
 from chord_exp.prepare.chunk import ChunkReader, ChunkResult
@@ -69,10 +70,8 @@ def read_chunks(chunks: Iterable[Chunk], reader: ChunkReader, workers: int) -> I
 def _start(reader: ChunkReader, parent: int) -> None:
     # Ctrl-C reaches every process of the terminal: the parent alone decides what it means
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with suppress(AttributeError):  # not on Linux
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    except AttributeError:  # not Linux: the process then ends with the broken pipe to its parent
-        pass
     if os.getppid() != parent:
         os._exit(1)
     # as many processes as cores already; rensa would start threads of its own

@@ -128,7 +128,9 @@ def _build(
         read = _Read(Columns(store), Tally({file.name: FileTally() for file in inputs.files}))
         with LinesWriter(staging / REJECTS_FILE) as rejects, LinesWriter(staging / FAILED_ANSWERS_FILE) as failed:
             prompts = None if evals is None else read_eval_prompts(evals, Path(work))
-            _read_all(inputs, ChunkReader(options, Path(work), prompts), Path(work), read, rejects, failed, workers, tell)
+            _read_all(
+                inputs, ChunkReader(options, Path(work), prompts), Path(work), read, rejects, failed, workers, tell
+            )
             tell(PLACING, 0, 1, len(read.columns))
             placer = Placer(read.columns, bytes(read.mentions), read.signatures, options)
             refuse_unusable(inputs.folder, read.tally, len(read.columns), placer.free, placer.reasons())
@@ -144,7 +146,7 @@ def _build(
             outputs[FAILED_ANSWERS_FILE] = failed.facts()
         else:
             (staging / FAILED_ANSWERS_FILE).unlink()
-        tokens = token_percentiles(staging, options.tokenizer) if options.tokenizer else {}
+        tokens = _tokens(staging, options)
         built = Built(options, inputs, evals, read.columns, read.tally, placement, outputs, personal, tokens)
         content = content_of(wanted, built)
         write_card(staging, content, row_bytes(built))
@@ -173,9 +175,7 @@ def _read_all(
         before = len(read.columns)
         read.columns.append(result.packed, number_of[result.chunk.file.name], spool_of[result.spool])
         if result.signatures and len(read.columns) > before:
-            read.signatures.append(
-                Part(Path(result.signatures), result.first_signature, len(read.columns) - before)
-            )
+            read.signatures.append(Part(Path(result.signatures), result.first_signature, len(read.columns) - before))
         read.mentions += result.mentions
         read.tally.take(result)
         rejects.write(result.reject_lines, result.rejects.total())
@@ -185,6 +185,12 @@ def _read_all(
     tell(READING, inputs.bytes, inputs.bytes, rows)
 
 
+def _tokens(staging: Path, options: PrepareOptions) -> dict[str, dict[str, Any]]:
+    if options.tokenizer is None:
+        return {}
+    return token_percentiles(staging, options.tokenizer, options.system_prompt)
+
+
 def _write_late_rejects(placement: Placement, read: _Read, spooled: Spooled, rejects: LinesWriter) -> None:
     """List the rows that only the whole data set left without a place."""
     names = list(read.tally.files)
@@ -192,5 +198,3 @@ def _write_late_rejects(placement: Placement, read: _Read, spooled: Spooled, rej
     for reason, rows in placement.late:
         for row, text in zip(rows.tolist(), spooled.texts(rows), strict=True):
             rejects.write(reject_line(names[numbers[row]], int(lines[row]), Reject(reason), clip_bytes(text)), 1)
-
-

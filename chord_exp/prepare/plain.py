@@ -1,7 +1,7 @@
 """Text files as plain UTF-8: decompressed and transcoded where they are not so already, never mangled.
 
-What is neither UTF-8 nor plainly another encoding stays as it is; rows with bytes that do not decode are rejected one by
-one (reader.parse_row).
+What is neither UTF-8 nor plainly another encoding stays as it is; rows with bytes that do not decode are rejected one
+by one (reader.parse_row).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a raw row to one that can be placed: parse, detect, check, find the answer, hash. The hot path of a preparation."""
+"""From a raw row to one that can be placed: parse, detect, check, find the answer, hash. The hot path of prepare."""
 
 from __future__ import annotations
 
@@ -154,9 +154,7 @@ class RowBuilder:
     def _rl_line(self, messages: list[Message], answer: Answer, tools: str) -> tuple[bytes, int]:
         """The line of the RL side, and which of SCORINGS it names."""
         options = self._options
-        row = rollout_row(
-            messages, answer, tools, system_prompt=options.system_prompt, free_text=options.free_text
-        )
+        row = rollout_row(messages, answer, tools, system_prompt=options.system_prompt, free_text=options.free_text)
         scoring = _SCORING_NUMBER[row[WORKFLOW_KEY], row[REWARD_KEY]]
         return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE), scoring
 

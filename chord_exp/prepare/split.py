@@ -2,7 +2,7 @@
 
 A group's place depends on the rank of its seeded hash, never on file order, and a prompt never lies on two sides. Every
 stratum (source, kind of answer and language together) is divided alike. In small ones the lowest ranks are taken, which
-gives the asked share exactly, up to one group; large ones are cut at a fixed rank, so that adding rows moves no old one.
+gives the asked share exactly, up to one group; large ones are cut at a fixed rank, so that adding rows moves none.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Groups:
 
 @dataclass(frozen=True)
 class Split:
-    """Which groups go where: booleans of shape (groups,), never two for one group; and the held-out prompts asked for."""
+    """Which groups go where, booleans of shape (groups,), exactly one for each group; and the held-out prompts asked
+    for."""
 
     expert: Array
     rollout: Array

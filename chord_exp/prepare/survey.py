@@ -58,7 +58,9 @@ def survey(folder: Path) -> Survey:
         files, skipped = find_files(folder)
         facts, states = [], {}
         for file in files:
-            parts = sorted(path for path in file.path.rglob("*") if path.is_file()) if file.path.is_dir() else [file.path]
+            parts = (
+                sorted(path for path in file.path.rglob("*") if path.is_file()) if file.path.is_dir() else [file.path]
+            )
             found = {path: _state(path) for path in parts}
             states.update(found)
             facts.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,12 @@ def read_header(line_source: Iterator[str], delimiter: str) -> Header:
     if len(header) > MAX_COLUMNS:
         raise Reject("unreadable_file", f"{len(header):,} columns")
     names = tuple(name.strip() for name in header)
-    repeated = next((name for name in names if names.count(name) > 1), None)
+    counts = Counter(names)
+    repeated = next((name for name in names if counts[name] > 1), None)
     if "" in names or repeated is not None:
-        raise Reject("unreadable_file", "a column without a name" if "" in names else f"two columns {clip(repeated or '', 40)!r}")
+        raise Reject(
+            "unreadable_file", "a column without a name" if "" in names else f"two columns {clip(repeated or '', 40)!r}"
+        )
     return names
 
 

@@ -5,19 +5,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chord_exp.prepare.chunk import ChunkResult
 from chord_exp.prepare.columns import Columns
 from chord_exp.prepare.layout import SIDES
 from chord_exp.prepare.place import Placement
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, Any]
-
-_PERCENTILES = (50, 90, 99)
 
 
 @dataclass
@@ -90,12 +83,3 @@ class Tally:
             "duplicates": {"exact": exact, "near": near, "same_prompt": self.same_prompt},
             **{side: written[side] for side in SIDES},
         }
-
-
-def percentiles(values: Array) -> dict[str, int]:
-    """Nearest-rank percentiles and the maximum of a non-empty array."""
-    import numpy as np
-
-    ordered = np.sort(values)
-    ranks = {f"p{share}": int(ordered[max(0, -(-share * len(ordered) // 100) - 1)]) for share in _PERCENTILES}
-    return {**ranks, "max": int(ordered[-1])}

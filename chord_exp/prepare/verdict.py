@@ -115,9 +115,7 @@ def collect_warnings(facts: Facts) -> list[str]:
         )
     if facts.skipped:
         more = ", …" if len(facts.skipped) > 3 else ""
-        lines.append(
-            f"{len(facts.skipped)} files not read, of no known kind: {', '.join(facts.skipped[:3])}{more}"
-        )
+        lines.append(f"{len(facts.skipped)} files not read, of no known kind: {', '.join(facts.skipped[:3])}{more}")
     return lines
 
 

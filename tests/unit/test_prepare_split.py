@@ -91,13 +91,15 @@ def test_the_number_of_processes_does_not_change_the_output(tmp_path, monkeypatc
 
 
 def test_every_source_kind_and_language_is_divided_alike(tmp_path):
-    chinese = [{"prompt": f"{n}加{n}等于几？", "response": f"\\boxed{{{2 * n}}}"} for n in range(40)]
+    chinese = [{"prompt": f"{n}加{n}等于几", "response": f"\\boxed{{{2 * n}}}"} for n in range(40)]
     choices = [{"prompt": f"Which letter has number {n}?", "response": "\\boxed{B}"} for n in range(80)]
     write_lines(tmp_path / "raw" / "sums.jsonl", [pair(n) for n in range(400)] + chinese)
     write_lines(tmp_path / "raw" / "letters.jsonl", choices)
     prepare(tmp_path / "raw", tmp_path / "out", eval_rows=52)
     counts = {
-        side: Counter("zh" if "加" in p else "choice" if "letter" in p else "sum" for p in prompts(tmp_path / "out", side))
+        side: Counter(
+            "zh" if "加" in p else "choice" if "letter" in p else "sum" for p in prompts(tmp_path / "out", side)
+        )
         for side in ("sft", "rl", "eval")
     }
     for stratum, size in (("sum", 400), ("zh", 40), ("choice", 80)):
@@ -313,7 +315,7 @@ def test_prompts_without_a_response_are_always_rolled_out():
     split = split_groups(
         Groups(rows, ranks, ranks, np.zeros(count, np.int64)), expert_ratio=0.5, eval_rows=0, eval_ratio=None
     )
-    assert not split.expert[:30].any() and split.expert[30:].sum() == 9
+    assert not split.expert[:30].any() and split.expert[30:].all()
     with pytest.raises(DataError, match="no prompt with a verifiable answer and a response"):
         split_groups(
             Groups(rows * 0, ranks, ranks, np.zeros(count, np.int64)), expert_ratio=0.5, eval_rows=0, eval_ratio=None
