@@ -20,7 +20,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import chord_exp
 from chord_exp.errors import ConfigError
-from chord_exp.prepare.files import HUB_ID
+from chord_exp.hub_id import HUB_ID
 from chord_exp.spec import DataSpec, ExperimentSpec
 
 CONFIG_PATH = "pkg://chord_exp.conf"

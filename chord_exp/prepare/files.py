@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from chord_exp.errors import DataError
+from chord_exp.hub_id import HUB_ID
 
 LINES, JSON, CSV, TSV, PARQUET, ARROW, SAVED = "lines", "json", "csv", "tsv", "parquet", "arrow", "saved"
 _KINDS = {
@@ -22,9 +22,6 @@ _KINDS = {
 }
 COMPRESSED = (".gz", ".zst")
 TEXT_KINDS = (LINES, JSON, CSV, TSV)
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-"""owner/name, as the hub names a data set."""
-
 _SAVED_STATE, _SAVED_SPLITS = "state.json", "dataset_dict.json"
 _TRAIN = "train"
 
