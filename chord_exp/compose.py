@@ -21,6 +21,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 import chord_exp
 from chord_exp.errors import ConfigError
 from chord_exp.spec import DataSpec, ExperimentSpec
+from chord_exp.tracking import sweep_label
 
 CONFIG_PATH = "pkg://chord_exp.conf"
 CONFIG_NAME = "config"
@@ -114,6 +115,13 @@ def read(config: DictConfig) -> tuple[ExperimentSpec, Command]:
     data["input_dir"] = None if data["input_dir"] is None else _input_dir(data["input_dir"])
     data["out"] = _absolute(_prepared_dir(data) if data["out"] is None else data["out"])
     return _build(ExperimentSpec, plain), command
+
+
+def in_sweep(spec: ExperimentSpec, sweep_dir: Path) -> ExperimentSpec:
+    """The specification of a trial: at WandB the runs of a sweep form a group, unless the user named one."""
+    monitor = spec.monitor
+    group = monitor.group or sweep_label(sweep_dir)
+    return dataclasses.replace(spec, monitor=dataclasses.replace(monitor, group=group))
 
 
 def _build(cls: type, values: dict[str, Any]) -> Any:
