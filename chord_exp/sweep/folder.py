@@ -75,7 +75,7 @@ class SweepFolder:
             run_dir=run_dir,
             overrides=list(request.overrides),
             footprint=request.footprint,
-            planned_steps=request.planned_steps,
+            stages=dict(request.stages),
         )
         try:
             (run_dir / HYDRA).mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,8 @@ class TrialRequest:
     footprint: Footprint
     # the whole composed configuration, resolved and with absolute paths: see `requests.resolved`
     config: dict[str, Any]
-    planned_steps: int
+    # planned steps of each of its stages, by the name that metrics carry; one of an empty name where there is only one
+    stages: dict[str, int]
 
 
 @dataclass
@@ -59,7 +60,8 @@ class Trial:
     run_dir: Path
     overrides: list[str]
     footprint: Footprint
-    planned_steps: int
+    # planned steps of each of its stages
+    stages: dict[str, int]
     state: str = QUEUED
     # starts so far: 0 before the first
     attempt: int = 0
@@ -82,6 +84,11 @@ class Trial:
     def name(self) -> str:
         """Name of its folder, which is what people call it."""
         return self.run_dir.name
+
+    @property
+    def planned_steps(self) -> int:
+        """Steps of all stages together."""
+        return sum(self.stages.values())
 
     def move(self, state: str) -> None:
         """Go to another state.
