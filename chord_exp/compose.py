@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import chord_exp
@@ -30,6 +32,8 @@ ACTIONS = ("run", "plan", "export")
 TINY_MODEL = "builtin:tiny"
 SAMPLE = "sft_data"
 PREPARED_ROOT = "outputs/prepared"
+# modules of Hydra plug-ins and their classes
+PLUGINS = (("hydra_plugins.chord_exp_launcher", "ChordLauncher"),)
 # null in the configuration, derived by `read`; never null in the specification
 DERIVED = ((DataSpec, "out"),)
 
@@ -81,6 +85,18 @@ def schema() -> DictConfig:
 def register_schema() -> None:
     """Make the schema known to Hydra, under the name that conf/config.yaml starts its defaults list with."""
     ConfigStore.instance().store(SCHEMA_NAME, schema())
+
+
+def register_plugins() -> None:
+    """Make the package's own Hydra plug-ins known.
+
+    Hydra finds those of an installed wheel by itself, but not those of an editable install.
+    """
+    known = Plugins.instance()
+    for module, plugin in PLUGINS:
+        found = getattr(importlib.import_module(module), plugin)
+        if f"{module}.{plugin}" not in known.class_name_to_class:
+            known.register(found)
 
 
 def known_keys() -> list[str]:

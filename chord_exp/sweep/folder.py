@@ -32,11 +32,8 @@ class SweepInfo:
     id: str
     # ISO 8601, UTC
     created: str
-    # "local" or "ray", and the settings of that backend
-    backend: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    # the fields of scheduler.Limits
-    limits: dict[str, Any] = field(default_factory=dict)
+    # the fields of settings.Settings
+    settings: dict[str, Any]
     # "grid", or the sweeper that decides which trials come; those are resumed by their sweeper
     kind: str = "grid"
     # the command line, for people
@@ -57,6 +54,19 @@ class SweepFolder:
     def exists(self) -> bool:
         """Whether there is a sweep."""
         return (self.path / SWEEP).is_file()
+
+    def refuse_used(self) -> None:
+        """A new sweep takes no folder of another.
+
+        Raises:
+            ConfigError: it is one.
+        """
+        if self.exists():
+            raise ConfigError(
+                f"{self.path} already holds a sweep",
+                "hydra.sweep.dir",
+                f"go on with it by python -m chord_exp.sweep resume {self.path}, or give another folder",
+            )
 
     def add(self, request: TrialRequest) -> Trial:
         """Make the folder of a trial with everything that starting it takes.
