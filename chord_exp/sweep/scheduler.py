@@ -137,7 +137,7 @@ class Scheduler:
     def poll(self) -> list[Event]:
         """Look once at what runs, start what may; returns what changed since the last call. Never waits."""
         for trial, left in self.backend.ended(list(self._active.values())):
-            self._settle(trial, self._judge(trial, left))
+            self._settle(trial, self._judge(trial, left), counts=left.counts)
         self._admit()
         events, self._events = self._events, []
         return events
