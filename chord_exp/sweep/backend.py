@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from chord_exp.errors import ChordExpError
 from chord_exp.sweep.ledger import Footprint, Node
 from chord_exp.sweep.trial import Trial
 
@@ -18,6 +19,12 @@ class Exit:
     code: int | None
     # what happened to the machine or the process, where that is known; empty otherwise
     fault: str = ""
+    # whether a fault is charged to the trial's retries
+    counts: bool = True
+
+
+class ClusterLost(ChordExpError):
+    """The place itself is gone; nothing is known of the trials, and a resume must look again."""
 
 
 class Backend(Protocol):

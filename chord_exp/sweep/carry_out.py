@@ -23,6 +23,8 @@ from chord_exp.sweep.trial import Trial, TrialRequest
 from chord_exp.sweep.watch import Watch
 
 GRID = "grid"
+# states that a resume leaves as they are
+DONE = (states.SUCCEEDED, states.PRUNED, states.FAILED)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,10 @@ def resume(folder: SweepFolder, *, failed_too: bool = False) -> Finished:
                 trial.move(states.QUEUED)
                 trial.faults = 0
                 trial.save()
+        if all(trial.state in DONE for trial in trials):  # no cluster is needed to say so
+            watch = Watch(folder.path.name, trials)
+            watch.end()
+            return Finished(trials, interrupted=False)
         with make_backend(settings, folder, info.id) as backend:
             return follow(Scheduler(backend, settings.limits), folder, trials)
 

@@ -33,13 +33,14 @@ def worker_command(trial: Trial) -> list[str]:
 class LocalProcesses:
     """A `Backend` of processes below this one."""
 
-    def __init__(self, command: Callable[[Trial], list[str]] = worker_command, node: Node | None = None) -> None:
+    def __init__(self, command: Callable[[Trial], list[str]] | None = None, node: Node | None = None) -> None:
         """
         Args:
-            command: the command line of a trial; it must hold the worker's lock of the trial's folder.
+            command: the command line of a trial, `worker_command` by default; it must hold the worker's lock of the
+                trial's folder.
             node: what this machine has to give; counted by default.
         """
-        self._command = command
+        self._command = command or worker_command
         self._node = node or this_machine()
         self._gpus = visible_gpus()
         self._children: dict[int, subprocess.Popen[bytes]] = {}

@@ -61,6 +61,8 @@ class Event:
     trial: Trial
     before: str
     after: str
+    # why, where something went wrong: the trial's own error may be cleared by the next attempt
+    error: str = ""
 
 
 class Scheduler:
@@ -88,6 +90,8 @@ class Scheduler:
         self._last_active = backend.now()
         self._count(self._last_active)
         self._active: dict[int, Trial] = {}
+        # running trials taken over from a scheduler that is no more, and not stopped by this one
+        self._adopted: set[int] = set()
         self._events: list[Event] = []
 
     @property
@@ -127,6 +131,7 @@ class Scheduler:
             elif trial.state in ACTIVE and self.backend.attach(trial):
                 self.ledger.adopt(trial.number, trial.footprint)
                 self._active[trial.number] = trial
+                self._adopted.add(trial.number)
                 if trial.state == STARTING:
                     self._move(trial, RUNNING)
             elif trial.state in ACTIVE:
@@ -137,7 +142,7 @@ class Scheduler:
     def poll(self) -> list[Event]:
         """Look once at what runs, start what may; returns what changed since the last call. Never waits."""
         for trial, left in self.backend.ended(list(self._active.values())):
-            self._settle(trial, self._judge(trial, left))
+            self._settle(trial, self._judge(trial, left), counts=left.counts)
         self._admit()
         events, self._events = self._events, []
         return events
@@ -150,6 +155,7 @@ class Scheduler:
         """
         if trial.state in ENDED:
             return
+        self._adopted.discard(trial.number)
         if trial.state == QUEUED:
             self._queue.remove(trial)
             trial.ended = self.backend.now()
@@ -181,7 +187,7 @@ class Scheduler:
         before = trial.state
         trial.move(state)
         self._save(trial)
-        self._events.append(Event(trial, before, state))
+        self._events.append(Event(trial, before, state, trial.error))
 
     def _requeue(self, trial: Trial) -> None:
         self._move(trial, QUEUED)
@@ -251,5 +257,9 @@ class Scheduler:
             trial.faults += 1
         if again and trial.faults <= self.limits.retries:
             self._requeue(trial)
-        else:
-            self._move(trial, state)
+            return
+        self._move(trial, state)
+        if state == STOPPED and trial.number in self._adopted:
+            # it ended with, or because of, the process that drove it before
+            self._requeue(trial)
+        self._adopted.discard(trial.number)

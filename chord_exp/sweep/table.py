@@ -19,7 +19,7 @@ from chord_exp.sweep.trial import ACTIVE, ENDED, FAILED, PRUNED, QUEUED, RUNNING
 # trials are compared by the first of these that any of them has
 OBJECTIVES = (metrics.ACCURACY, metrics.REWARD, "actor/loss")
 STYLES = {SUCCEEDED: "green", FAILED: "red", RUNNING: "cyan", STOPPED: "yellow", PRUNED: "magenta", QUEUED: "dim"}
-# a line of a state on its own, where there is no terminal to refresh
+# the metrics in words
 WORDS = {metrics.ACCURACY: "held-out accuracy", metrics.REWARD: "rollout reward", "actor/loss": "loss"}
 # rows that a live table shows at most, so that it fits a screen
 LIVE_ROWS = 24
@@ -93,9 +93,13 @@ def render(courses: Sequence[Course], title: str, most: int | None = None) -> Re
     for name in ("step", "μ", "reward", f"best {WORDS[key]}", "GPUs", "state", "left"):
         table.add_column(name, justify="right" if name not in ("state",) else "left", no_wrap=True)
     shown = _most_telling(courses, most)
+    common = set.intersection(*(set(course.trial.overrides) for course in courses)) if len(courses) > 1 else set()
     for course in shown:
-        table.add_row(*_cells(course, key))
+        table.add_row(*_cells(course, key, common))
     parts: list[RenderableType] = [table]
+    if common:
+        of_all = " ".join(word for word in courses[0].trial.overrides if word in common)
+        parts.append(Text(f"all: {of_all}", style="dim", no_wrap=True, overflow="ellipsis"))
     if len(shown) < len(courses):
         parts.append(Text(f"and {len(courses) - len(shown)} more", style="dim"))
     return Group(*parts)
@@ -109,14 +113,14 @@ def _most_telling(courses: Sequence[Course], most: int | None) -> Sequence[Cours
     return sorted(rank[:most], key=lambda course: course.trial.number)
 
 
-def _cells(course: Course, key: str) -> list[Text]:
+def _cells(course: Course, key: str, common: set[str]) -> list[Text]:
     trial, state = course.trial, course.state
     left = course.seconds_left()
     value = course.best.get(key)
     tries = f" (attempt {trial.attempt})" if trial.attempt > 1 else ""
     return [
         Text(trial.name),
-        Text(" ".join(trial.overrides)),
+        Text(" ".join(word for word in trial.overrides if word not in common)),
         Text(f"{state.step}/{trial.planned_steps}"),
         Text("" if state.mu is None else f"{state.mu:.3f}"),
         Text("" if state.reward is None else f"{state.reward:.2f}"),

@@ -94,10 +94,10 @@ class Watch(AbstractContextManager["Watch"]):
             return
         text = event.after
         if event.after == QUEUED:
-            text = f"waits to be tried again: {trial.error}" if trial.error else "waits to go on"
+            text = f"waits to be tried again: {event.error}" if event.error else "waits to go on"
         elif event.after in ENDED:
             took = (trial.ended or 0) - (trial.started or trial.ended or 0)
-            text += f" in {clock(took)}" + (f": {trial.error}" if trial.error else "")
+            text += f" in {clock(took)}" + (f": {event.error}" if event.error else "")
         self.say(f"{trial.name}: {text}")
 
     def _tell_progress(self, now: float) -> None:
