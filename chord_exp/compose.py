@@ -33,7 +33,10 @@ TINY_MODEL = "builtin:tiny"
 SAMPLE = "sft_data"
 PREPARED_ROOT = "outputs/prepared"
 # modules of Hydra plug-ins and their classes
-PLUGINS = (("hydra_plugins.chord_exp_launcher", "ChordLauncher"),)
+PLUGINS = (
+    ("hydra_plugins.chord_exp_launcher", "ChordLauncher"),
+    ("hydra_plugins.chord_exp_sweeper", "OptunaSweeper"),
+)
 # null in the configuration, derived by `read`; never null in the specification
 DERIVED = ((DataSpec, "out"),)
 

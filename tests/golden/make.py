@@ -29,6 +29,9 @@ EXPERIMENTS: dict[str, list[str]] = {
     "stock": ["loss=stock"],
     "seed_full": ["experiment=seed_full"],
     "seed_simple": ["experiment=seed_simple"],
+    "tune_batch_lr": ["experiment=tune_batch_lr"],
+    "tune_mu": ["experiment=tune_mu"],
+    "tune_ratio": ["experiment=tune_ratio"],
     "wandb": ["monitor=wandb"],
     "multi_node": ["cluster=multi_node", "model=qwen3_4b"],
 }
