@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from chord_exp.sweep.tune_settings import TuneSettings
 from chord_exp.sweep.tune_space import Dimension, dimension, grid
 from chord_exp.sweep.tune_study import OBJECTIVES, SPACE, Journal
 from chord_exp.sweep.tuner import Tuner
+from chord_exp.sweep.watch import plain_console
 
 KIND = "optuna"
 
@@ -152,15 +153,20 @@ def _carry_out(plan: Plan, folder: SweepFolder, given: Settings, planned_steps: 
                     journal.study.enqueue_trial(point, skip_if_exists=True)
             result_of(plan, journal, Finished([], interrupted=True)).save(folder.path)
             folder.begin(info)
-        _say(plan.start.why)
+        console = plain_console()
+
+        def say(text: str) -> None:
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+        say(plan.start.why)
         scheduler, trials = Scheduler(backend, given.limits), folder.trials()
-        tuner = Tuner(journal, plan.space, plan.settings, plan.total, request, folder, scheduler, _say)
+        tuner = Tuner(journal, plan.space, plan.settings, plan.total, request, folder, scheduler, say)
         tuner.reconcile(trials)
-        finished = follow(scheduler, folder, trials, tuner.each)
+        finished = follow(scheduler, folder, trials, tuner.each, console)
         tuner.settle(finished.trials)
         result = result_of(plan, journal, finished)
         result.save(folder.path)
-    _show(result, folder)
+    _show(result, folder, say)
     return finished.exit_code or (0 if result.best else RUN_FAILED)
 
 
@@ -168,7 +174,9 @@ def go_on(folder: SweepFolder) -> int:
     """Repeat the command of a tuned sweep in its folder, and so go on with it; returns the exit code."""
     from chord_exp.cli import main
 
-    os.chdir(Result.load(folder.path).place)
+    place = Result.load(folder.path).place
+    if Path(place).is_dir():
+        os.chdir(place)
     words = [word for word in folder.info().command if not word.lstrip("+").startswith("hydra.sweep.dir=")]
     return main([*words, f"hydra.sweep.dir={folder.path}"])
 
@@ -229,16 +237,12 @@ def _label(values: Mapping[str, str]) -> str:
     return names.label(short)
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-def _show(result: Result, folder: SweepFolder) -> None:
+def _show(result: Result, folder: SweepFolder, say: Callable[[str], None]) -> None:
     tally = ", ".join(f"{number} {state}" for state, number in result.trials.items())
-    _say(f"tuned: {tally}")
+    say(f"tuned: {tally}")
     for trial in result.best:
         values = ", ".join(f"{text} {value:.4g}" for text, value in zip(result.objectives, trial.values, strict=True))
         point = " ".join(f"{key}={value}" for key, value in trial.params.items())
-        _say(f"  {trial.trial}: {values}: {point}")
+        say(f"  {trial.trial}: {values}: {point}")
     if len(result.best) == 1 and result.finished:
-        _say(f"  start another sweep from it: hydra.sweeper.start_from={folder.path}")
+        say(f"  start another sweep from it: hydra.sweeper.start_from={folder.path}")
