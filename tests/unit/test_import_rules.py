@@ -23,9 +23,10 @@ RULES: dict[str, tuple[set[str] | None, set[str]]] = {
     "hand_set": ({"errors"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "workflow_names": (set(), {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "trinity_config": (
-        {"errors", "geometry", "hand_set", "spec", "workflow_names"},
+        {"errors", "geometry", "hand_set", "spec", "tracking", "workflow_names"},
         {"hydra", "ray", "torch", "trinity"},
     ),
+    "tracking": ({"geometry", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray", "wandb"}),
     "plan": ({"geometry", "schedule", "spec", "gpus"}, {"hydra", "ray", "torch", "trinity"}),
     "engine": (None, {"hydra"}),
     "loss": (None, {"hydra"}),
