@@ -142,7 +142,7 @@ def test_ctrl_c_stops_a_tuned_sweep_and_the_same_command_goes_on_with_it(tmp_pat
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130, output
-    assert "go on with" in output
+    assert "go on with" in output and "unfinished" in output
     assert json.loads((tmp_path / "s" / "best.json").read_text())["finished"] is False
     code, output = finish(tmp_path, *words)
     assert code == 0 and states_of(tmp_path / "s") == ["COMPLETE"] * 3, output
