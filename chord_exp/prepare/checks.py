@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import orjson
@@ -26,6 +27,12 @@ _MAY_FOLLOW = {USER: (None, ASSISTANT), ASSISTANT: (USER, TOOL), TOOL: (ASSISTAN
 _PLAIN = frozenset(("role", "content"))
 # a tuple: looking up what cannot be hashed must not raise
 _SAME = (USER, ASSISTANT, SYSTEM, TOOL)
+
+
+# the escape itself, not the same letters after an escaped backslash
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# answers in fields that no chat template here renders
+_BESIDE = ("reasoning_content", "reasoning", "thinking", "images", "audio")
 
 
 class Checked(NamedTuple):
@@ -69,9 +76,14 @@ def check_conversation(conversation: Conversation) -> Checked:
         characters += len(content)
         if "\0" in content:
             raise Reject("nul_character", f"in the {message['role']} turn")
+        if len(message) > 2:
+            rest = {key: value for key, value in message.items() if key != "content"}
+            characters += len(_written(rest, "bad_tool_call"))
+    tools = _tools(conversation.tools) if conversation.tools else ""
+    characters += len(tools)
     if characters > MAX_TEXT_CHARACTERS:
         raise Reject("too_long", f"{characters:,} characters")
-    return Checked(messages, _tools(conversation.tools) if conversation.tools else "", last_only)
+    return Checked(messages, tools, last_only)
 
 
 def _plain(message: Message) -> Message:
@@ -89,6 +101,9 @@ def _full(message: Any) -> Message:
     known = _ROLES.get(role) if isinstance(role, str) else None
     if known is None:
         raise Reject("unknown_role", clip(repr(role), 40))
+    for field in _BESIDE:
+        if message.get(field):
+            raise Reject("field_lost", f"{field!r} in a turn of {known}")
     calls = message.get("tool_calls")
     if not calls and message.get("function_call"):
         calls = [message["function_call"]]
@@ -110,9 +125,9 @@ def _content(content: Any, role: str, calls: bool) -> str:
         # parts, as in OpenAI's API
         texts = []
         for part in content:
-            if not isinstance(part, dict) or part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
-                kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-                raise Reject("field_lost", f"a part of kind {clip(str(kind), 20)} in the {role} turn")
+            kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+            if kind != "text" or not isinstance(part.get("text"), str):
+                raise Reject("field_lost", f"a part of kind {clip(repr(kind), 20)} in the {role} turn")
             texts.append(part["text"])
         return "".join(texts)
     if not isinstance(content, str):
@@ -125,8 +140,10 @@ def _call(call: Any) -> Message:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
         raise Reject("bad_tool_call", "a call without a name")
-    arguments = function.get("arguments", {})
-    if isinstance(arguments, str):
+    arguments = function.get("arguments", function.get("parameters"))
+    if arguments is None:
+        arguments = {}
+    elif isinstance(arguments, str):
         arguments = _json(arguments, "bad_tool_call") if arguments.strip() else {}
     if not isinstance(arguments, dict):
         raise Reject("bad_tool_call", f"the arguments of {clip(function['name'], 40)} are no object")
@@ -159,7 +176,22 @@ def _tools(tools: Any) -> str:
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise Reject("bad_tools", "a tool without a name")
         full.append(schema if "function" in schema else {"type": "function", "function": schema})
-    return orjson.dumps(full).decode() if full else ""
+    return _written(full, "bad_tools") if full else ""
+
+
+def _written(value: Any, reason: str) -> str:
+    """As JSON text.
+
+    Raises:
+        Reject: it cannot be written (nested too deeply, bytes of a table), or holds a NUL character.
+    """
+    try:
+        text = orjson.dumps(value).decode()
+    except (TypeError, ValueError) as error:
+        raise Reject(reason, str(error)) from None
+    if "\\u0000" in text and _NUL.search(text):
+        raise Reject("nul_character", "in a tool or its call")
+    return text
 
 
 def _trained(found: list[Any], messages: list[Message]) -> tuple[list[Message], bool]:
@@ -178,7 +210,7 @@ def _trained(found: list[Any], messages: list[Message]) -> tuple[list[Message], 
 
 
 def _wanted(message: Message) -> bool:
-    """Whether a turn is to be trained: `weight` (OpenAI), `loss` (ms-swift) and `train` (Axolotl) say no by 0 or false."""
+    """Whether a turn is to be trained: `weight` (OpenAI), `loss` (ms-swift), `train` (Axolotl) say no by 0 or false."""
     return not any(message.get(field) in (0, False) for field in _WEIGHTS)
 
 
