@@ -125,7 +125,9 @@ def _content(content: Any, role: str, calls: bool) -> str:
         # parts, as in OpenAI's API
         texts = []
         for part in content:
-            kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+            if not isinstance(part, dict):
+                raise Reject("not_text", f"a part of the {role} turn is {type(part).__name__}")
+            kind = part.get("type", "text")
             if kind != "text" or not isinstance(part.get("text"), str):
                 raise Reject("field_lost", f"a part of kind {clip(repr(kind), 20)} in the {role} turn")
             texts.append(part["text"])

@@ -181,7 +181,7 @@ def mapped_format(mapping: Mapping[str, str]) -> Format:
             return _lookup(record, mapping[name]) if name in mapping else None
 
         if "messages" in mapping:
-            messages = spoken(turns(value("messages"), mapping["messages"]))
+            messages = list(spoken(turns(value("messages"), mapping["messages"])))
         else:
             prompt = _needed(value("prompt"), mapping["prompt"])
             messages = list(prompt) if isinstance(prompt, list) else [{"role": USER, "content": prompt}]
