@@ -147,6 +147,8 @@ def detect(record: Record) -> Format:
         if known.fits is None or known.fits(record):
             return known
     shown = ", ".join(clip(str(field), 30) for field in fields[:8]) or "no fields"
+    if candidates:
+        shown += f"; it looks like {candidates[0].name}, and its values are empty or of another type"
     raise Reject(_UNKNOWN, shown)
 
 

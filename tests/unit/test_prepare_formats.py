@@ -113,7 +113,7 @@ def test_a_plain_number_as_answer_is_its_own_text():
         ("nul_character", {"prompt": "a\0", "response": "b"}),
         ("empty_prompt", {"prompt": " \n\u3000", "response": "b"}),
         ("empty_answer", {"prompt": "a", "response": ""}),
-        ("empty_prompt", {"messages": []}),
+        ("unknown_format", {"messages": []}),
         ("unknown_role", {"messages": [{"role": "human", "content": "a"}, TURNS[1]]}),
         ("unknown_role", {"messages": [{"role": ["user"], "content": "a"}, TURNS[1]]}),
         ("bad_turns", {"messages": TURNS[:1]}),
@@ -266,7 +266,7 @@ def test_no_row_is_lost_or_made_up_whatever_the_input(lines, name, as_array, wit
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no .json"),
+        (None, "no data file"),
         ("", "hold no row"),
         ("{}\n[]\n", "none of the 2 rows can be used: 1 not_an_object, 1 unknown_format"),
         (json.dumps(free_text(1)), "free text"),
@@ -285,14 +285,18 @@ def test_data_that_cannot_fill_both_sides_is_refused_with_the_reason(tmp_path, c
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]
 
 
-def test_rows_with_another_system_prompt_than_the_run_stay_on_the_sft_side(tmp_path):
+def test_rows_with_a_system_prompt_of_their_own_may_go_to_either_side(tmp_path):
     source = tmp_path / "raw"
-    own = [{**pair(n), "system": "Be brief."} for n in range(5)]
-    write_lines(source / "a.jsonl", own)
-    with pytest.raises(DataError, match=r"own_system_prompt.*--system-prompt"):
-        prepare(source, tmp_path / "out")
-    assert prepare(source, tmp_path / "out", system_prompt="Be brief.").rl_rows == 4
-    write_lines(source / "b.jsonl", [pair(n) for n in range(10, 20)])
+    write_lines(source / "a.jsonl", [{**pair(n), "system": "Be brief."} for n in range(5)])
     made = prepare(source, tmp_path / "out")
-    assert not {record["prompt"] for record in own} & set(prompts(tmp_path / "out", "rl"))
-    assert any("own system prompt" in " ".join(line.split()) for line in made.warnings)
+    assert (made.expert_rows, made.rl_rows) == (1, 4)
+    assert all("Be brief." in json.dumps(row) for row in rows(tmp_path / "out", "rl"))
+
+
+def test_rows_of_several_turns_stay_on_the_sft_side(tmp_path):
+    source = tmp_path / "raw"
+    several = [{"messages": [{"role": "user", "content": f"Thing {n}?"}, TURNS[1], *TURNS]} for n in range(5)]
+    write_lines(source / "a.jsonl", several + [pair(n) for n in range(20)])
+    made = prepare(source, tmp_path / "out")
+    assert made.content["rows"]["sft"] >= 5
+    assert not any(prompt.startswith("Thing") for prompt in prompts(tmp_path / "out", "rl"))

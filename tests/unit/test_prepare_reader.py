@@ -213,7 +213,7 @@ def test_a_folder_without_data_is_refused(raw, content):
 CHINESE = {"prompt": "小明有三个苹果、又买了两个、现在一共有几个苹果。", "response": "五个。"}
 KOREAN = {"prompt": "사과가 세 개 있습니다. 두 개를 더 샀습니다. 모두 몇 개입니까?", "response": "다섯 개입니다."}
 JAPANESE = {"prompt": "りんごが三つあります。全部でいくつですか。", "response": "五つです。"}
-RUSSIAN = {"prompt": "Сколько всего яблок у мальчика?", "response": "Пять яблок."}
+RUSSIAN = {"prompt": "Сколько всего яблок было вчера?", "response": "Пять яблок."}
 FRENCH = {"prompt": "Où est le café, à gauche ?", "response": "Là, près de l'hôtel."}
 
 
