@@ -87,6 +87,8 @@ def _elements(text: mmap.mmap, start: int, depth: int) -> Iterator[Span]:
             if base == 1 and depth == 1:
                 yield skip_blank(text, begin), match.start(), None
                 begin = match.end()
+        elif base == 1 and depth == 1 and token == b"}":
+            continue  # no array ends so: it belongs to a broken element
         elif depth > 0:
             depth -= 1
             if base == 0 and depth == 0:

@@ -22,7 +22,7 @@ _SPEAKERS = {
 }
 
 
-MEDIA_FIELDS = ("image", "images", "video", "videos", "audio", "audios")
+MEDIA_FIELDS = frozenset(("image", "images", "video", "videos", "audio", "audios"))
 
 
 def read_messages(record: Record) -> Conversation:
@@ -51,8 +51,10 @@ def refuse_media(record: Record) -> None:
     Raises:
         Reject: the record has some.
     """
-    for field in MEDIA_FIELDS:
-        if record.get(field):
+    if MEDIA_FIELDS.isdisjoint(record):
+        return
+    for field in record:
+        if field in MEDIA_FIELDS and record[field]:
             raise Reject("field_lost", f"{field!r} beside the text")
 
 

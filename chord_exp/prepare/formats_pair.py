@@ -17,7 +17,7 @@ _KEYS = ("answer", "answerKey", "answer_key", "answer_idx", "correct_answer", "l
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _HUGE = 1e16  # from here on Python writes a float with an exponent; not a number is not below it either
 # reading a record as a pair would lose these, and with them part of what was asked or answered
-_LOST = (*MEDIA_FIELDS, "context", "passage", "article", "choices", "options", "messages")
+_LOST = frozenset((*MEDIA_FIELDS, "context", "passage", "article", "choices", "options", "messages"))
 
 
 def read_openr1(record: Record) -> Conversation:
@@ -104,8 +104,10 @@ def pair_reader(query: str, reply: str) -> Callable[[Record], Conversation]:
     others = tuple((field, query) for field in QUERY_FIELDS if field not in (query, reply))
     others += tuple((field, reply) for field in REPLY_FIELDS if field not in (query, reply, "answer"))
 
+    names = frozenset(field for field, _ in others)
+
     def read(record: Record) -> Conversation:
-        for field, read_field in others:
+        for field, read_field in () if names.isdisjoint(record) else others:
             # two questions, or two replies: which is the one is anyone's guess
             if field in record and record[field] not in (None, "", [], record[read_field]):
                 raise Reject("field_lost", f"{field!r} beside {query!r} and {reply!r}")
@@ -120,8 +122,10 @@ def _pair(record: Record, asked: Any, reply: Any, answer: Any, kept: tuple[str, 
 
 
 def _refuse_lost(record: Record, kept: tuple[str, ...]) -> None:
-    for field in _LOST:
-        if field in record and record[field] and field not in kept:
+    if _LOST.isdisjoint(record):
+        return
+    for field in record:
+        if field in _LOST and record[field] and field not in kept:
             raise Reject("field_lost", f"{field!r} beside a question and its answer")
 
 

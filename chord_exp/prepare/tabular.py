@@ -167,6 +167,8 @@ def _rows(batch: Any, first_row: int) -> Iterator[TableRow]:
 def _records(part: Any) -> list[dict[str, Any] | None]:
     """The rows; None for one with a value that Python has no word for, such as a date in year 20000 or broken UTF-8."""
     try:
+        # a damaged Arrow file may point outside itself, and reading it would end the process
+        part.validate(full=True)
         return part.to_pylist()
     except (ValueError, KeyError, OverflowError, ArithmeticError):
         return [None] if part.num_rows == 1 else [_records(part.slice(at, 1))[0] for at in range(part.num_rows)]
