@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def find_files(input_dir: Path) -> tuple[list[InputFile], list[str]]:
             subfolders[:] = [_TRAIN]
             names = [name for name in names if name != _SAVED_SPLITS]
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        # a linked folder is not walked: it may lead back here
+        skipped += [shown_name(here / name, input_dir) for name in subfolders if (here / name).is_symlink()]
         for name in names:
             if name.startswith(".") or name == _SAVED_SPLITS:
                 continue
@@ -133,9 +136,9 @@ def resolve_input(text: str) -> Path:
 def _fetch(hub_id: str, target: Path) -> None:
     from datasets import load_dataset
 
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         loaded = load_dataset(hub_id)
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
         loaded.save_to_disk(str(draft))
         os.replace(draft, target)
     except Exception as error:
@@ -146,3 +149,5 @@ def _fetch(hub_id: str, target: Path) -> None:
             where=hub_id,
             fix="name a folder of data files; or connect to the network (HF_ENDPOINT names a mirror, HF_TOKEN a login)",
         ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
