@@ -24,7 +24,8 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 PEERS = Path(__file__).parent / "prepare_peers.py"
-SAMPLE_SECONDS = 0.2
+# reading the sizes of processes takes time from them
+SAMPLE_SECONDS = 1.0
 EXACT_SHARE, NEAR_SHARE = 0.04, 0.005
 
 _ENGLISH = (

@@ -35,9 +35,9 @@ def group_digest(normal_prompt: str, seed: int) -> tuple[int, int]:
 
 def content_digest(messages: list[Message], normal_texts: list[str], tools: str) -> tuple[int, int]:
     """Hash of a conversation: its roles, normalised texts, tool calls and tools; equal for exact duplicates."""
-    parts = [tools]
-    for message, text in zip(messages, normal_texts, strict=True):
-        parts += (message["role"], text)
+    parts = [tools, *normal_texts]
+    for message in messages:
+        parts.append(message["role"])
         if len(message) > 2:
             parts.append(str(sorted(message.items(), key=_first)))
     return divmod(xxhash.xxh3_128_intdigest(_SEPARATOR.join(parts).encode(), _CONTENT), _HALF)

@@ -116,11 +116,14 @@ class RowBuilder:
             messages = [self._system, *messages]
         normal = [normalise(message["content"]) for message in messages]
         asked = messages[:-1] if answered else messages
-        prompts = [text for text, message in zip(normal, asked, strict=False) if message["role"] == USER]
+        if len(asked) == 1:
+            prompts = normal[:1]
+        else:
+            prompts = [text for text, message in zip(normal, asked, strict=False) if message["role"] == USER]
         if self._evals is not None:
             for prompt in prompts:
                 self._evals.refuse(prompt)
-        several = len(messages) > 2 and sum(message["role"] == ASSISTANT for message in messages) > 1
+        several = len(messages) > 3 and sum(message["role"] == ASSISTANT for message in messages) > 1
         reason, failed = self._reason(answer, prompts, several, asked[-1]["content"]), ""
         if reason and not answered:
             raise Reject("no_use", f"no response, and {reason.replace('_', ' ')}")
@@ -180,4 +183,8 @@ def _packed_digests(prompts: list[str], seed: int) -> bytes:
 
 def _lengths(asked: list[Message], response: str) -> tuple[int, int, int, int]:
     prompt = asked[0]["content"] if len(asked) == 1 else "".join([message["content"] for message in asked])
-    return len(prompt), len(prompt.encode()), len(response), len(response.encode())
+    return len(prompt), _bytes(prompt), len(response), _bytes(response)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
