@@ -5,13 +5,12 @@ Field names are the configuration's keys. Lengths are in tokens, sizes in rows, 
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from chord_exp.errors import ConfigError
+from chord_exp.field_checks import at_least, finite, one_of, refuse_unless, safe_name, wandb_label
 from chord_exp.schedule import MuSchedule
 
 VARIANTS = ("mu", "phi", "sft", "grpo", "sft_then_grpo")
@@ -20,52 +19,6 @@ ENGINES = ("local", "verl")
 FREE_TEXT = ("none", "judge", "chrf", "bleu")
 # longest labels that Weights & Biases takes, characters
 WANDB_GROUP_LENGTH, WANDB_TAG_LENGTH = 128, 64
-
-_SAFE_NAME = re.compile(r"\w[\w.+-]{0,99}")
-
-
-def _refuse_unless(condition: bool, what: str, where: str, fix: str) -> None:
-    if not condition:
-        raise ConfigError(what, where, fix)
-
-
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    _refuse_unless(value in choices, f"{key}={value} is not known", key, f"use one of {', '.join(choices)}")
-
-
-def _safe_name(key: str, value: str) -> None:
-    """Names become folders and Ray namespaces: nothing in them may leave the output folder."""
-    _refuse_unless(
-        _SAFE_NAME.fullmatch(value) is not None,
-        f"{key}={value!r} cannot be the name of a folder",
-        key,
-        "use letters, digits and _ . + - , starting with a letter or digit, at most 100 of them",
-    )
-
-
-def _wandb_label(key: str, text: str, most: int) -> None:
-    _refuse_unless(
-        0 < len(text.strip()) <= most,
-        f"{key}={text!r} is no label that WandB takes",
-        key,
-        f"give 1 to {most} characters",
-    )
-
-
-def _at_least(owner: Any, prefix: str, least: float, *names: str) -> None:
-    """Check numeric fields of a dataclass against an inclusive lower bound; None passes."""
-    for name in names:
-        value, key = getattr(owner, name), f"{prefix}{name}"
-        if value is not None:
-            _refuse_unless(value >= least, f"{key}={value} is below {least}", key, f"give {least} or more")
-
-
-def _finite(owner: Any, prefix: str) -> None:
-    for field in fields(owner):
-        value = getattr(owner, field.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            key = f"{prefix}{field.name}"
-            raise ConfigError(f"{key}={value} is not a finite number", key, "give an ordinary number")
 
 
 @dataclass(frozen=True)
@@ -100,13 +53,13 @@ class ModelSpec:
     total_steps: int | None
 
     def __post_init__(self) -> None:
-        _finite(self, "model.")
-        _safe_name("model.name", self.name)
-        _refuse_unless(bool(self.path.strip()), "model.path is empty", "model.path", "give a folder or a hub id")
-        _at_least(self, "model.", 1, "max_prompt_tokens", "max_response_tokens", "max_model_len")
-        _at_least(self, "model.", 0, "temperature", "parameters_b")
+        finite(self, "model.")
+        safe_name("model.name", self.name)
+        refuse_unless(bool(self.path.strip()), "model.path is empty", "model.path", "give a folder or a hub id")
+        at_least(self, "model.", 1, "max_prompt_tokens", "max_response_tokens", "max_model_len")
+        at_least(self, "model.", 0, "temperature", "parameters_b")
         needed = self.max_prompt_tokens + self.max_response_tokens
-        _refuse_unless(
+        refuse_unless(
             self.window >= needed,
             f"model.max_prompt_tokens={self.max_prompt_tokens} + "
             f"model.max_response_tokens={self.max_response_tokens} "
@@ -171,18 +124,24 @@ class DataSpec:
     answer_key: str
 
     def __post_init__(self) -> None:
-        _finite(self, "data.")
-        _safe_name("data.name", self.name)
-        _at_least(self, "data.", 1, "eval_interval", "epochs")
-        _at_least(self, "data.", 0, "eval_rows", "seed")
-        _refuse_unless(
+        finite(self, "data.")
+        safe_name("data.name", self.name)
+        at_least(self, "data.", 1, "eval_interval", "epochs")
+        at_least(self, "data.", 0, "eval_rows", "seed")
+        refuse_unless(
             0 < self.expert_ratio < 1,
             f"data.expert_ratio={self.expert_ratio} leaves one side of the split empty",
             "data.expert_ratio",
             "give a share between 0 and 1, such as 0.25",
         )
-        _one_of("data.free_text", self.free_text, FREE_TEXT)
-        _refuse_unless(
+        refuse_unless(
+            self.near_dedup is None or 0 < self.near_dedup <= 1,
+            f"data.near_dedup={self.near_dedup} is no similarity",
+            "data.near_dedup",
+            "give a number above 0 up to 1, such as 0.8, or null",
+        )
+        one_of("data.free_text", self.free_text, FREE_TEXT)
+        refuse_unless(
             self.free_text != "judge" or bool(self.judge_model),
             "data.free_text=judge and no model to judge with",
             "data.judge_model",
@@ -190,11 +149,11 @@ class DataSpec:
         )
         for key in ("workflow", "reward", "judge_model"):
             value = getattr(self, key)
-            _refuse_unless(
+            refuse_unless(
                 value is None or bool(value.strip()), f"data.{key} is empty", f"data.{key}", "give a name, or null"
             )
         for key in ("out", "messages_key", "prompt_key", "answer_key"):
-            _refuse_unless(bool(getattr(self, key).strip()), f"data.{key} is empty", f"data.{key}", "give a value")
+            refuse_unless(bool(getattr(self, key).strip()), f"data.{key} is empty", f"data.{key}", "give a value")
 
 
 @dataclass(frozen=True)
@@ -239,10 +198,10 @@ class ClusterSpec:
     threads: int
 
     def __post_init__(self) -> None:
-        _finite(self, "cluster.")
-        _safe_name("cluster.name", self.name)
-        _one_of("cluster.engine", self.engine, ENGINES)
-        _one_of("cluster.device", self.device, ("auto", "cpu", "cuda"))
+        finite(self, "cluster.")
+        safe_name("cluster.name", self.name)
+        one_of("cluster.engine", self.engine, ENGINES)
+        one_of("cluster.device", self.device, ("auto", "cpu", "cuda"))
         positive = (
             "node_num",
             "gpu_per_node",
@@ -251,10 +210,10 @@ class ClusterSpec:
             "save_interval",
             "threads",
         )
-        _at_least(self, "cluster.", 1, *positive)
-        _at_least(self, "cluster.", 1, "ulysses_sequence_parallel_size", "runner_per_model", "max_token_len_per_gpu")
-        _at_least(self, "cluster.", 0, "max_checkpoints_to_keep")
-        _refuse_unless(
+        at_least(self, "cluster.", 1, *positive)
+        at_least(self, "cluster.", 1, "ulysses_sequence_parallel_size", "runner_per_model", "max_token_len_per_gpu")
+        at_least(self, "cluster.", 0, "max_checkpoints_to_keep")
+        refuse_unless(
             0 < self.gpu_memory_utilization <= 1,
             f"cluster.gpu_memory_utilization={self.gpu_memory_utilization} is not a share of memory",
             "cluster.gpu_memory_utilization",
@@ -280,12 +239,12 @@ class MonitorSpec:
     tensorboard: bool
 
     def __post_init__(self) -> None:
-        _safe_name("monitor.name", self.name)
-        _one_of("monitor.wandb_mode", self.wandb_mode, ("online", "offline"))
+        safe_name("monitor.name", self.name)
+        one_of("monitor.wandb_mode", self.wandb_mode, ("online", "offline"))
         if self.group is not None:
-            _wandb_label("monitor.group", self.group, WANDB_GROUP_LENGTH)
+            wandb_label("monitor.group", self.group, WANDB_GROUP_LENGTH)
         for tag in self.tags:
-            _wandb_label("monitor.tags", tag, WANDB_TAG_LENGTH)
+            wandb_label("monitor.tags", tag, WANDB_TAG_LENGTH)
 
 
 @dataclass(frozen=True)
@@ -358,23 +317,23 @@ class ExperimentSpec:
     trinity: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        _finite(self, "")
-        _safe_name("name", self.name)
-        _safe_name("project", self.project)
-        _one_of("variant", self.variant, VARIANTS)
-        _one_of("loss", self.loss, LOSSES)
-        _at_least(self, "", 1, "total_steps", "batch_size", "repeat_times")
-        _at_least(self, "", 0, "seed")
-        _refuse_unless(self.lr > 0, f"lr={self.lr} trains nothing", "lr", "give a learning rate above 0, such as 1e-6")
+        finite(self, "")
+        safe_name("name", self.name)
+        safe_name("project", self.project)
+        one_of("variant", self.variant, VARIANTS)
+        one_of("loss", self.loss, LOSSES)
+        at_least(self, "", 1, "total_steps", "batch_size", "repeat_times")
+        at_least(self, "", 0, "seed")
+        refuse_unless(self.lr > 0, f"lr={self.lr} trains nothing", "lr", "give a learning rate above 0, such as 1e-6")
         self._check_expert_ratio()
         self._check_groups()
-        _refuse_unless(
+        refuse_unless(
             self.uses_chord or not self.enable_phi_function,
             f"enable_phi_function=true does nothing with variant={self.variant}",
             "enable_phi_function",
             "leave it out, or use variant=phi",
         )
-        _refuse_unless(
+        refuse_unless(
             self.variant != "phi" or self.enable_phi_function,
             "variant=phi and enable_phi_function=false contradict each other",
             "enable_phi_function",
@@ -416,10 +375,10 @@ class ExperimentSpec:
                 "expert_data_ratio",
                 "give a share between 0 and 1, such as 0.25; for one side alone use variant=grpo or variant=sft",
             )
-        _refuse_unless(0 <= ratio <= 1, f"expert_data_ratio={ratio} is not a share", "expert_data_ratio", "use [0, 1]")
+        refuse_unless(0 <= ratio <= 1, f"expert_data_ratio={ratio} is not a share", "expert_data_ratio", "use [0, 1]")
 
     def _check_groups(self) -> None:
-        _refuse_unless(
+        refuse_unless(
             self.repeat_times >= 2 or not self.uses_rollouts,
             f"repeat_times={self.repeat_times} gives no group to compare: GRPO's advantage needs at "
             "least 2 rollouts a prompt",

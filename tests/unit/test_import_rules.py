@@ -11,13 +11,14 @@ import pytest
 import chord_exp
 
 PACKAGE = Path(chord_exp.__file__).parent
-PURE = {"errors", "schedule", "spec", "gpus", "geometry"}
+PURE = {"errors", "field_checks", "schedule", "spec", "gpus", "geometry"}
 
 # modules or subpackages: what of chord_exp they may import (None: anything), which other packages never
 RULES: dict[str, tuple[set[str] | None, set[str]]] = {
     "errors": (set(), {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "schedule": ({"errors"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
-    "spec": ({"errors", "schedule"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
+    "field_checks": ({"errors"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
+    "spec": ({"errors", "field_checks", "schedule"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "gpus": ({"errors", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "geometry": ({"errors", "gpus", "schedule", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "hand_set": ({"errors"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),

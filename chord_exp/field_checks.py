@@ -1,0 +1,60 @@
+"""Checks of one field of a specification. Each raises ConfigError with the value, the key and what to do."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import fields
+from typing import Any
+
+from chord_exp.errors import ConfigError
+
+_SAFE_NAME = re.compile(r"\w[\w.+-]{0,99}")
+
+
+def refuse_unless(condition: bool, what: str, where: str, fix: str) -> None:
+    """Refuse with what is wrong, the key, and what to do."""
+    if not condition:
+        raise ConfigError(what, where, fix)
+
+
+def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Check a word against those that are known."""
+    refuse_unless(value in choices, f"{key}={value} is not known", key, f"use one of {', '.join(choices)}")
+
+
+def safe_name(key: str, value: str) -> None:
+    """Names become folders and Ray namespaces: nothing in them may leave the output folder."""
+    refuse_unless(
+        _SAFE_NAME.fullmatch(value) is not None,
+        f"{key}={value!r} cannot be the name of a folder",
+        key,
+        "use letters, digits and _ . + - , starting with a letter or digit, at most 100 of them",
+    )
+
+
+def wandb_label(key: str, text: str, most: int) -> None:
+    """Check a label against what WandB takes: some text of at most so many characters."""
+    refuse_unless(
+        0 < len(text.strip()) <= most,
+        f"{key}={text!r} is no label that WandB takes",
+        key,
+        f"give 1 to {most} characters",
+    )
+
+
+def at_least(owner: Any, prefix: str, least: float, *names: str) -> None:
+    """Check numeric fields of a dataclass against an inclusive lower bound; None passes."""
+    for name in names:
+        value, key = getattr(owner, name), f"{prefix}{name}"
+        if value is not None:
+            refuse_unless(value >= least, f"{key}={value} is below {least}", key, f"give {least} or more")
+
+
+def finite(owner: Any, prefix: str) -> None:
+    """Check that no number of a dataclass is NaN or infinite."""
+    for field in fields(owner):
+        value = getattr(owner, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            key = f"{prefix}{field.name}"
+            raise ConfigError(f"{key}={value} is not a finite number", key, "give an ordinary number")
