@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
 import pytest
 from command_line import ROWS
+
+from chord_exp.sweep.backend import Exit
+from chord_exp.sweep.ledger import Node
+from chord_exp.sweep.scheduler import Scheduler
+from chord_exp.sweep.simulated import Simulated, judge_by_code
 
 
 @pytest.fixture
@@ -33,3 +39,21 @@ def started(monkeypatch):
     monkeypatch.setattr("chord_exp.launch.run.run_experiment", run_experiment)
     run_experiment.calls, run_experiment.codes = calls, codes
     return run_experiment
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Replaces the machine on which the trials of a sweep run by a simulated one of one core; `codes` are the exit
+    codes of the trials in order, 0 where none is left."""
+    codes: list[int] = []
+    backend = Simulated([Node("simulated", cpus=1, memory=64)], lambda trial: 1.0, lambda trial: Exit(_next(codes)))
+    backend.codes = codes
+    monkeypatch.setattr("chord_exp.sweep.carry_out.make_backend", lambda settings, folder, sweep_id: closing(backend))
+    monkeypatch.setattr(
+        "chord_exp.sweep.carry_out.Scheduler", lambda backend, limits: Scheduler(backend, limits, judge=judge_by_code)
+    )
+    return backend
+
+
+def _next(codes: list[int]) -> int:
+    return codes.pop(0) if codes else 0

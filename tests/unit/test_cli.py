@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -75,27 +77,43 @@ def test_an_interrupted_run_says_so(place, started):
     assert main(SMALL) == INTERRUPTED
 
 
-def test_a_sweep_runs_every_job_and_tells_of_the_failed_one(place, started):
-    started.codes += [0, 1, 0]
+def trials_of(sweep: Path) -> dict[str, dict[str, Any]]:
+    """The composed configuration of each trial of a sweep, by its folder's name, in order."""
+    return {
+        path.parents[1].name: yaml.safe_load(path.read_text(encoding="utf-8"))
+        for path in sorted(sweep.glob("*/.hydra/config.yaml"))
+    }
+
+
+def test_a_sweep_runs_every_job_and_tells_of_the_failed_one(place, machine, capsys):
+    machine.codes += [0, 1, 0]
     assert main(["-m", "mu_peak=0.1,0.2,0.3", "hydra.sweep.dir=sweep", *SMALL]) == 1
-    assert [mu_peak_of(launch) for launch, _ in started.calls] == [0.1, 0.2, 0.3]
-    assert [run_dir for _, run_dir in started.calls] == [place / "sweep" / str(number) for number in range(3)]
+    trials = trials_of(place / "sweep")
+    assert list(trials) == ["0_mu_peak=0.1", "1_mu_peak=0.2", "2_mu_peak=0.3"]
+    assert [trial["mu_peak"] for trial in trials.values()] == [0.1, 0.2, 0.3]
+    assert [number for number, _, _ in machine.starts] == [0, 1, 2]
+    assert "2 succeeded" in (said := capsys.readouterr().out) and "1 failed" in said
 
 
-def test_options_may_stand_between_overrides(place, started):
+def test_options_may_stand_between_overrides(place, machine):
     assert main(["lr=1e-3", "-m", "mu_peak=0.1,0.2", "hydra.sweep.dir=sweep", *SMALL]) == 0
-    assert [mu_peak_of(launch) for launch, _ in started.calls] == [0.1, 0.2]
+    trials = trials_of(place / "sweep").values()
+    assert [(trial["mu_peak"], trial["lr"]) for trial in trials] == [(0.1, 1e-3), (0.2, 1e-3)]
 
 
-def test_a_sweep_stops_when_interrupted(place, started):
-    started.codes += [130]
+def test_a_sweep_stops_when_interrupted(place, machine, monkeypatch):
+    def press_ctrl_c(seconds):
+        os.kill(os.getpid(), signal.SIGINT)
+        machine.wait = wait
+
+    wait, machine.wait = machine.wait, press_ctrl_c
     assert main(["-m", "mu_peak=0.1,0.2", "hydra.sweep.dir=sweep", *SMALL]) == INTERRUPTED
-    assert len(started.calls) == 1
+    assert len(machine.starts) == 1
 
 
-def test_a_sweep_over_options_composes_each(place, started):
+def test_a_sweep_over_options_composes_each(place, machine):
     assert main(["-m", "variant=mu,phi,sft", "hydra.sweep.dir=sweep", *SMALL]) == 0
-    assert [launch.variant for launch, _ in started.calls] == ["mu", "phi", "sft"]
+    assert [trial["variant"] for trial in trials_of(place / "sweep").values()] == ["mu", "phi", "sft"]
 
 
 def test_the_record_of_a_run_names_the_variant_that_is_trained(place, started):

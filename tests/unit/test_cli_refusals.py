@@ -12,6 +12,7 @@ from composing import SIZES
 from chord_exp.cli import main
 from chord_exp.prepare import ensure_prepared
 from chord_exp.prepare.options import PrepareOptions
+from chord_exp.sweep.__main__ import main as sweep_main
 
 FREE_TEXT = [{"prompt": f"Tell me about {n}.", "response": f"It is the {n}th thing, and a fine one."} for n in range(9)]
 NO_ROWS = [{"nothing": "of use"}, ["a list"]]
@@ -132,8 +133,8 @@ REFUSED = [
     # nothing to go on with
     (["resume=true"], "add hydra.run.dir=FOLDER"),
     (["resume=true", "hydra.run.dir=nope"], "holds nothing to resume"),
-    (["-m", "resume=true", "mu_peak=0.1,0.2"], "add hydra.sweep.dir=FOLDER"),
-    (["-m", "resume=true", "mu_peak=0.1,0.2", "hydra.sweep.dir=nope"], "holds nothing to resume"),
+    (["-m", "resume=true", "mu_peak=0.1,0.2"], "python -m chord_exp.sweep resume"),
+    (["-m", "resume=true", "mu_peak=0.1,0.2", "hydra.sweep.dir=nope"], "python -m chord_exp.sweep resume"),
 ]
 
 
@@ -187,15 +188,16 @@ def test_a_used_run_folder_is_refused_and_left_as_it_was(place, started, capsys)
     assert started.calls[-1][0].resume
 
 
-def test_a_used_sweep_is_refused_and_left_as_it_was_and_may_be_resumed(place, started, capsys):
+def test_a_used_sweep_is_refused_and_left_as_it_was_and_may_be_resumed(place, machine, capsys):
     sweep = ["-m", "mu_peak=0.1,0.2", *SMALL, "hydra.sweep.dir=sweep"]
-    assert main(sweep) == 0
-    (place / "sweep" / "1" / "run.json").write_text("{}", encoding="utf-8")
+    machine.codes += [130, 130]
+    assert main(sweep) == 1
+    capsys.readouterr()
     before = files_in(place / "sweep")
-    assert "sweep/1 already holds a run" in refused(capsys, ["lr=1e-3", *sweep])
+    assert "already holds a sweep" in refused(capsys, ["lr=1e-3", *sweep])
     assert files_in(place / "sweep") == before
-    assert main([*sweep, "resume=true"]) == 0
-    assert [launch.resume for launch, _ in started.calls] == [False, False, True, True]
+    assert sweep_main(["resume", "sweep"]) == 0
+    assert [(number, attempt) for number, attempt, _ in machine.starts] == [(0, 1), (1, 1), (0, 2), (1, 2)]
 
 
 @pytest.mark.parametrize(
