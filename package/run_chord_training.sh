@@ -167,8 +167,9 @@ start_ray() {
     local port
     port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     ray_folder=$(mktemp -d /tmp/chord-ray-XXXXXX)
-    # 只在本机回环地址上监听；认证方式写明，否则主目录里旧的令牌文件会让连接失败
-    export RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0
+    # 只在本机回环地址上监听（没有第二个变量，Ray 会把 127.0.0.1 换成对外的地址）；
+    # 认证方式写明，否则主目录里旧的令牌文件会让连接失败
+    export RAY_AUTH_MODE=disabled RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 RAY_USAGE_STATS_ENABLED=0
     say "没有正在运行的 Ray，在本机启动一个（$gpus 张 GPU，结束时停止）"
     "$python" -m ray.scripts.scripts start --head --block --node-ip-address=127.0.0.1 --port="$port" \
         --num-gpus="$gpus" --include-dashboard=false --temp-dir="$ray_folder" >"$ray_folder/start.log" 2>&1 &
@@ -176,7 +177,8 @@ start_ray() {
     export RAY_ADDRESS=127.0.0.1:$port
     local tries
     for ((tries = 0; tries < 60; tries++)); do
-        "$python" -m ray.scripts.scripts status >/dev/null 2>&1 && return 0
+        # 头节点会先于工作节点应答：看到 GPU 才算启动完成
+        "$python" -m ray.scripts.scripts status 2>/dev/null | grep -q "/$gpus\.0 GPU" && return 0
         kill -0 "$ray_pid" 2>/dev/null || break
         sleep 1
     done
