@@ -115,6 +115,42 @@ def test_way_1_one_click(tmp_path):
     assert "mu_schedule=seed_simple" in told["overrides"]
 
 
+def test_way_1_hands_a_batch_systems_term_on_and_the_run_saves(tmp_path):
+    command = [
+        "bash",
+        str(PACKAGE / "run_chord_training.sh"),
+        "--local",
+        "--out",
+        "run",
+        "--",
+        "total_steps=2000",
+        *FEW[1:],
+    ]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        rows, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + TIMEOUT
+        while not (rows.exists() and '"actor/mu"' in rows.read_text()):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        # to the script alone, as `scancel --batch` does
+        process.terminate()
+        assert process.wait(timeout=TIMEOUT) == 130
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert told["status"] == "stopped" and told["completed_steps"] >= 1
+    assert list((tmp_path / "run").glob("checkpoints/*/*/global_step_*"))
+
+
 def test_way_1_starts_ray_where_none_runs_stops_it_and_returns_the_code_of_the_run(tmp_path, short):
     # the packages of a CPU have no vLLM: a run on GPUs fails, and the script says so by its exit code
     command = f"bash {PACKAGE}/run_chord_training.sh --config-type simple --gpus 2 --model {MODEL} -- total_steps=1"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_docs import _COMMAND, DOCUMENTS, ROOT, place  # noqa: F401 - a fixture
+from test_docs import _COMMAND, DOCUMENTS, ROOT, check_experiment, place  # noqa: F401 - a fixture
 
 from chord_exp.check.rules import findings
 from chord_exp.check.subject import ERROR
@@ -138,3 +138,11 @@ def test_an_unknown_program_would_be_noticed(place):  # noqa: F811
     if shutil.which("bash"):
         with pytest.raises(AssertionError):
             check_script(["run_chord_training.sh", "--no-such-option"])
+
+
+def test_the_plots_are_those_that_their_script_draws_from_runs_that_can_be_made(place):  # noqa: F811
+    script = runpy.run_path(str(ROOT / "docs" / "make_plots.py"), run_name="make_plots")
+    drawn = re.findall(r'draw\("(\w+)"', (ROOT / "docs" / "make_plots.py").read_text(encoding="utf-8"))
+    assert sorted(drawn) == sorted(path.stem for path in (ROOT / "docs" / "plots").glob("*.svg"))
+    for words in script["RUNS"].values():
+        assert check_experiment(list(words))
