@@ -29,11 +29,10 @@ from chord_exp import compose
 from chord_exp.errors import BAD_INPUT, INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, ConfigError
 from chord_exp.launch.order import RECORD
 from chord_exp.spec import ExperimentSpec
+from chord_exp.sweep.folder import SweepFolder
 
 VERSION_BASE = "1.3"
 PROGRAM = "chord_exp"
-# what Hydra's own sweeper writes into the folder of a sweep
-SWEEP_FILE = "multirun.yaml"
 
 
 @dataclass(frozen=True)
@@ -177,6 +176,12 @@ def _job(flags: Namespace, overrides: Sequence[str], number: int | None) -> Job:
     numbered = [] if number is None else [f"hydra.job.num={number}"]
     config = _compose(flags, [*overrides, *numbered])
     spec, command = compose.read(_without_hydra(config))
+    if number is not None and spec.resume:
+        raise ConfigError(
+            "resume=true goes on with one run, and -m asks for a sweep",
+            "resume",
+            "go on with a sweep by python -m chord_exp.sweep resume SWEEP_DIR",
+        )
     key = "hydra.run.dir" if number is None else "hydra.sweep.dir"
     chosen = any(str(override).lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
     if not chosen and command.action != "run":
@@ -184,15 +189,19 @@ def _job(flags: Namespace, overrides: Sequence[str], number: int | None) -> Job:
         return Job(spec, command, Path("outputs", spec.name, "exported").absolute())
     folder = Path(OmegaConf.select(config, key)).absolute()
     run_dir = folder if number is None else folder / str(config.hydra.sweep.subdir)
+    if number is not None:
+        spec = compose.in_sweep(spec, folder)
     if command.action == "run":
         if spec.resume:
-            _check_resumed(folder, RECORD if number is None else SWEEP_FILE, key, chosen)
+            _check_resumed(folder, key, chosen)
         elif (run_dir / RECORD).exists():
             raise ConfigError(
                 f"{run_dir} already holds a run",
                 key,
                 "add resume=true to go on with it, or give another folder",
             )
+        if number is not None:
+            SweepFolder(folder).refuse_used()
     return Job(spec, command, run_dir)
 
 
@@ -203,32 +212,34 @@ def _without_hydra(config: DictConfig) -> DictConfig:
     return job
 
 
-def _check_resumed(folder: Path, holds: str, key: str, chosen: bool) -> None:
+def _check_resumed(folder: Path, key: str, chosen: bool) -> None:
     """Refuse to resume where nothing is, before Hydra makes the folder.
 
     Args:
-        folder: of the run or the sweep.
-        holds: the file in it that says so.
+        folder: of the run.
         key: Hydra's key that names the folder.
         chosen: whether the user gave it.
     """
     if not chosen:
         raise ConfigError("resume=true does not say which run to go on with", "resume", f"add {key}=FOLDER of that run")
-    if not (folder / holds).exists():
+    if not (folder / RECORD).exists():
         raise ConfigError(
-            f"{folder} holds nothing to resume: no {holds}",
+            f"{folder} holds nothing to resume: no {RECORD}",
             key,
             "leave resume out, or name the folder of a run",
         )
 
 
 def _hand_to_hydra(arguments: list[str], debug: bool) -> int:
+    compose.register_plugins()
     codes: list[int] = []
 
     def task(config: DictConfig) -> None:
         try:
             spec, command = compose.read(config)
             settings = HydraConfig.get()
+            if settings.mode == RunMode.MULTIRUN:
+                spec = compose.in_sweep(spec, Path(settings.sweep.dir))
             job = Job(spec, command, Path(settings.runtime.output_dir))
             codes.append(_perform(job, list(settings.overrides.task)))
         except KeyboardInterrupt:

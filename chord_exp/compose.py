@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 import chord_exp
 from chord_exp.errors import ConfigError
 from chord_exp.spec import DataSpec, ExperimentSpec
+from chord_exp.tracking import sweep_label
 
 CONFIG_PATH = "pkg://chord_exp.conf"
 CONFIG_NAME = "config"
@@ -29,6 +32,11 @@ ACTIONS = ("run", "plan", "export")
 TINY_MODEL = "builtin:tiny"
 SAMPLE = "sft_data"
 PREPARED_ROOT = "outputs/prepared"
+# modules of Hydra plug-ins and their classes
+PLUGINS = (
+    ("hydra_plugins.chord_exp_launcher", "ChordLauncher"),
+    ("hydra_plugins.chord_exp_sweeper", "OptunaSweeper"),
+)
 # null in the configuration, derived by `read`; never null in the specification
 DERIVED = ((DataSpec, "out"),)
 
@@ -82,6 +90,18 @@ def register_schema() -> None:
     ConfigStore.instance().store(SCHEMA_NAME, schema())
 
 
+def register_plugins() -> None:
+    """Make the package's own Hydra plug-ins known.
+
+    Hydra finds those of an installed wheel by itself, but not those of an editable install.
+    """
+    known = Plugins.instance()
+    for module, plugin in PLUGINS:
+        found = getattr(importlib.import_module(module), plugin)
+        if f"{module}.{plugin}" not in known.class_name_to_class:
+            known.register(found)
+
+
 def known_keys() -> list[str]:
     """Every dotted key of the configuration, groups of keys included."""
 
@@ -114,6 +134,13 @@ def read(config: DictConfig) -> tuple[ExperimentSpec, Command]:
     data["input_dir"] = None if data["input_dir"] is None else _input_dir(data["input_dir"])
     data["out"] = _absolute(_prepared_dir(data) if data["out"] is None else data["out"])
     return _build(ExperimentSpec, plain), command
+
+
+def in_sweep(spec: ExperimentSpec, sweep_dir: Path) -> ExperimentSpec:
+    """The specification of a trial: at WandB the runs of a sweep form a group, unless the user named one."""
+    monitor = spec.monitor
+    group = monitor.group or sweep_label(sweep_dir)
+    return dataclasses.replace(spec, monitor=dataclasses.replace(monitor, group=group))
 
 
 def _build(cls: type, values: dict[str, Any]) -> Any:

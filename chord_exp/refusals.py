@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from importlib import resources
+from importlib.abc import Traversable
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
@@ -19,12 +20,18 @@ REFUSALS = (HydraException, OmegaConfBaseException)
 
 def groups() -> dict[str, list[str]]:
     """The configuration groups of the package and their options."""
-    root = resources.files("chord_exp.conf")
-    return {
-        folder.name: sorted(file.name[: -len(".yaml")] for file in folder.iterdir() if file.name.endswith(".yaml"))
-        for folder in root.iterdir()
-        if folder.is_dir() and not folder.name.startswith("_")
-    }
+    found: dict[str, list[str]] = {}
+
+    def walk(folder: Traversable, name: str) -> None:
+        options = sorted(file.name[: -len(".yaml")] for file in folder.iterdir() if file.name.endswith(".yaml"))
+        if name and options:
+            found[name] = options
+        for inner in folder.iterdir():
+            if inner.is_dir() and not inner.name.startswith("_"):
+                walk(inner, f"{name}/{inner.name}" if name else inner.name)
+
+    walk(resources.files("chord_exp.conf"), "")
+    return found
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

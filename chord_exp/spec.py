@@ -17,6 +17,8 @@ from chord_exp.schedule import MuSchedule
 VARIANTS = ("mu", "phi", "sft", "grpo", "sft_then_grpo")
 LOSSES = ("exact", "stock")
 ENGINES = ("local", "verl")
+# longest labels that Weights & Biases takes, characters
+WANDB_GROUP_LENGTH, WANDB_TAG_LENGTH = 128, 64
 
 _SAFE_NAME = re.compile(r"\w[\w.+-]{0,99}")
 
@@ -37,6 +39,15 @@ def _safe_name(key: str, value: str) -> None:
         f"{key}={value!r} cannot be the name of a folder",
         key,
         "use letters, digits and _ . + - , starting with a letter or digit, at most 100 of them",
+    )
+
+
+def _wandb_label(key: str, text: str, most: int) -> None:
+    _refuse_unless(
+        0 < len(text.strip()) <= most,
+        f"{key}={text!r} is no label that WandB takes",
+        key,
+        f"give 1 to {most} characters",
     )
 
 
@@ -232,14 +243,22 @@ class MonitorSpec:
     name: str
     # send metrics to Weights & Biases
     wandb: bool
-    # online, or offline: written to the run folder, uploaded by hand with `wandb sync`
+    # online where a key is configured; else, and with offline, kept in the run folder for `wandb sync`
     wandb_mode: str
+    # runs shown together at WandB; null: the sweep's folder, or the name of the run
+    group: str | None
+    # further WandB tags, beside variant, model, data and cluster
+    tags: list[str]
     # write TensorBoard files beside metrics.jsonl
     tensorboard: bool
 
     def __post_init__(self) -> None:
         _safe_name("monitor.name", self.name)
         _one_of("monitor.wandb_mode", self.wandb_mode, ("online", "offline"))
+        if self.group is not None:
+            _wandb_label("monitor.group", self.group, WANDB_GROUP_LENGTH)
+        for tag in self.tags:
+            _wandb_label("monitor.tags", tag, WANDB_TAG_LENGTH)
 
 
 @dataclass(frozen=True)

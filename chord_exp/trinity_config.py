@@ -15,6 +15,7 @@ import yaml
 from chord_exp.geometry import Geometry, Stage, derive
 from chord_exp.hand_set import merge_hand_set
 from chord_exp.spec import DataFacts, ExperimentSpec
+from chord_exp.tracking import wandb_args
 
 EXPERT_BUFFER = "expert"
 TASKSET = "prompts"
@@ -117,7 +118,7 @@ def _common(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict[
         },
         # rollouts are kept as JSON lines by the experience queue; a second copy in a database is only slower
         "data_processor": {"experience_pipeline": {"save_input": False}},
-        "monitor": _monitor(spec, folders),
+        "monitor": _monitor(spec, geometry, folders),
         "log": {"level": "INFO"},
     }
 
@@ -141,14 +142,14 @@ def _sync_method(spec: ExperimentSpec, stage: Stage) -> str:
     return "memory" if spec.cluster.engine == "local" or stage.gpus.mode == "colocate" else "nccl"
 
 
-def _monitor(spec: ExperimentSpec, folders: Folders) -> dict[str, Any]:
+def _monitor(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict[str, Any]:
     if folders.metrics_path is None:
         return {"monitor_type": "wandb" if spec.monitor.wandb else "tensorboard"}
     return {
         "monitor_type": RUN_MONITOR,
         "monitor_args": {
             "metrics_path": folders.metrics_path,
-            "wandb": {"mode": spec.monitor.wandb_mode} if spec.monitor.wandb else None,
+            "wandb": wandb_args(spec, geometry) if spec.monitor.wandb else None,
             "tensorboard_dir": f"{folders.checkpoint_root}/tensorboard" if spec.monitor.tensorboard else None,
         },
     }

@@ -60,6 +60,12 @@ KNOWN_CAUSES = (
     ),
 )
 
+# signs of a fault of the machine, not of the experiment: the same run may well succeed elsewhere or later
+MACHINE_FAULT = (
+    r"^Ray died|ActorDied|ActorUnavailable|RayActorError|RaySystemError|WorkerCrashed|NodeDied|ConnectionError"
+    r"|process died|No space left on device|Errno 28"
+)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -126,6 +132,11 @@ def explain(error: str) -> RunError:
         if re.search(sign, error):
             return RunError(error, cause, remedy)
     return RunError(error, f"see the traceback in {LOGS}/run.log")
+
+
+def is_machine_fault(error: RunError) -> bool:
+    """Whether the same run may well succeed when it is started again."""
+    return re.search(MACHINE_FAULT, error.what) is not None
 
 
 def _died(evidence: Evidence) -> RunError:

@@ -1,0 +1,146 @@
+"""`python -m chord_exp.sweep status|resume|stop|logs SWEEP_DIR`: look at a sweep, go on with it, end it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
+from chord_exp.launch.order import LOGS
+from chord_exp.sweep import ray_head, table, tune, worker
+from chord_exp.sweep.carry_out import make_backend, resume
+from chord_exp.sweep.drive import drive
+from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.scheduler import Scheduler
+from chord_exp.sweep.settings import START, Settings
+from chord_exp.sweep.trial import ACTIVE, Trial, write_atomically
+from chord_exp.sweep.watch import Watch, plain_console
+
+PROGRAM = "python -m chord_exp.sweep"
+LINES = 30
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one command; returns the exit code: 0 done, 1 a trial failed, 2 refused, 130 stopped."""
+    given = build_parser().parse_args(argv)
+    try:
+        return int(given.act(SweepFolder(given.sweep_dir.expanduser()), given))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `status ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SUCCEEDED
+    except ChordExpError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
+        print(f"chord_exp: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Look at a sweep, go on with it, end it.")
+    commands = parser.add_subparsers(required=True, metavar="status|resume|stop|logs")
+    status = commands.add_parser("status", help="print the table of a running or finished sweep")
+    status.set_defaults(act=_status)
+    again = commands.add_parser("resume", help="go on with a sweep whose process is gone")
+    again.add_argument("--failed", action="store_true", help="try failed trials again, too")
+    again.set_defaults(act=_resume)
+    stop = commands.add_parser("stop", help="end a sweep: each trial finishes its step and saves")
+    stop.set_defaults(act=_stop)
+    logs = commands.add_parser("logs", help="print the end of the logs of a trial, or of all that failed")
+    logs.set_defaults(act=_logs)
+    for command in (status, again, stop, logs):
+        command.add_argument("sweep_dir", type=Path, metavar="SWEEP_DIR", help="the folder below multirun/")
+    logs.add_argument("trial", nargs="?", help="number or folder name of a trial")
+    logs.add_argument("--lines", type=int, default=LINES, help="lines of each log (default %(default)s)")
+    return parser
+
+
+def _status(folder: SweepFolder, given: argparse.Namespace) -> int:
+    info = folder.info()
+    trials = folder.trials()
+    courses = [table.Course(trial) for trial in trials]
+    for course in courses:
+        course.read_on()
+    console = plain_console()
+    table.show_end(console, courses, f"{folder.path.name}: {table.counts(trials) or 'no trial yet'}")
+    driver = folder.driver()
+    active = [trial for trial in trials if trial.state in ACTIVE]
+    if driver is not None:
+        console.print(f"run by process {driver}, since {info.created}", highlight=False)
+    elif any(trial.state not in ("succeeded", "failed", "pruned") for trial in trials):
+        still = " (their jobs may still run)" if active and info.settings.get("place") == "ray" else ""
+        text = f"nobody runs it{still}; go on with: {PROGRAM} resume {folder.path}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return SUCCEEDED
+
+
+def _resume(folder: SweepFolder, given: argparse.Namespace) -> int:
+    if folder.info().kind == tune.KIND:
+        return tune.go_on(folder)
+    return resume(folder, failed_too=given.failed).exit_code
+
+
+def _stop(folder: SweepFolder, given: argparse.Namespace) -> int:
+    info = folder.info()
+    driver = folder.driver()
+    if driver is not None:
+        write_atomically(folder.stop_path, "")
+        print(f"asked process {driver} to stop the sweep: each trial finishes its step and saves")
+        while folder.driver() is not None:
+            time.sleep(0.2)
+        print(f"stopped; go on with: {PROGRAM} resume {folder.path}")
+        return SUCCEEDED
+    settings = Settings.read(info.settings)
+    active = [trial for trial in folder.trials() if trial.state in ACTIVE]
+    if not active or settings.place == "local" or (settings.address == START and ray_head.find(folder) is None):
+        print(f"{folder.path} is not running")
+        return SUCCEEDED
+    with folder.driven(), make_backend(settings, folder, info.id) as backend:
+        scheduler = Scheduler(backend, settings.limits)
+        scheduler.adopt(active)
+        scheduler.stop_all()
+        with Watch(folder.path.name, active) as watch:
+            drive(scheduler, folder, watch)
+    print(f"stopped; go on with: {PROGRAM} resume {folder.path}")
+    return SUCCEEDED
+
+
+def _logs(folder: SweepFolder, given: argparse.Namespace) -> int:
+    folder.info()
+    trials = folder.trials()
+    if given.trial is None:
+        chosen = [trial for trial in trials if trial.error] or [trial for trial in trials if trial.state in ACTIVE]
+        if not chosen:
+            print("no trial failed and none runs; name one to see its logs")
+    else:
+        chosen = [_named(trials, given.trial, folder)]
+    for trial in chosen:
+        print(f"== {trial.name}: {trial.state}{f', {trial.error}' if trial.error else ''}")
+        for log in (worker.LOG, "run.log"):
+            path = trial.run_dir / LOGS / log
+            if path.is_file():
+                print(f"-- {path}")
+                print("\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-given.lines :]))
+    return SUCCEEDED
+
+
+def _named(trials: Sequence[Trial], word: str, folder: SweepFolder) -> Trial:
+    for trial in trials:
+        if word in (trial.name, str(trial.number)):
+            return trial
+    raise ConfigError(
+        f"{folder.path} has no trial {word!r}",
+        "TRIAL",
+        f"it has {', '.join(trial.name for trial in trials[:8])}{' ...' if len(trials) > 8 else ''}",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

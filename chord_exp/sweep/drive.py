@@ -1,0 +1,68 @@
+"""The loop that launchers, sweepers and `resume` share: schedule, show, obey Ctrl-C and requests to stop."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.scheduler import GRACE, POLL_SECONDS, Event, Scheduler
+
+
+class View(Protocol):
+    """Shows a sweep to a person."""
+
+    def update(self, scheduler: Scheduler, events: list[Event]) -> None:
+        """Something may have changed."""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+
+
+def drive(
+    scheduler: Scheduler,
+    folder: SweepFolder,
+    view: View,
+    each: Callable[[list[Event]], bool] | None = None,
+) -> bool:
+    """Run until nothing waits and nothing runs; the caller holds `folder.driven()`.
+
+    Args:
+        each: called after every poll with what changed; may submit and stop trials; returns whether more trials may
+            still come. Not called any more once the sweep is being stopped.
+
+    Returns:
+        Whether the sweep was stopped before its end (Ctrl-C, SIGTERM, a closed terminal, `sweep stop`).
+    """
+    stopping = False
+    with _signals() as received:
+        while True:
+            events = scheduler.poll()
+            more = each(events) if each is not None and not stopping else False
+            view.update(scheduler, events)
+            if scheduler.idle and not more:
+                return stopping
+            if (received or folder.stop_path.exists()) and not stopping:
+                stopping = True
+                view.say("stopping: each trial finishes its step and saves; press Ctrl-C again to stop at once")
+                scheduler.stop_all(GRACE)
+            if len(received) > 1:
+                del received[1:]
+                scheduler.stop_all(0)
+            scheduler.backend.wait(POLL_SECONDS)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect the signals that ask to stop instead of dying of them."""
+    received: list[int] = []
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        before[number] = signal.signal(number, lambda got, _: received.append(got))
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,163 @@
+"""What a sweep leaves on disk.
+
+SWEEP_DIR/sweep.json      what it is; written last, so that a sweep that has it has all its trials
+SWEEP_DIR/sweep.lock      held by the process that drives it
+SWEEP_DIR/stop            asks that process to stop
+SWEEP_DIR/N_LABEL/        a run's folder, with trial.json and the composed experiment in .hydra/
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chord_exp.errors import ConfigError
+from chord_exp.sweep.trial import TRIAL, Trial, TrialRequest, write_atomically
+
+SWEEP, LOCK, STOP = "sweep.json", "sweep.lock", "stop"
+HYDRA = ".hydra"
+
+
+@dataclass(frozen=True)
+class SweepInfo:
+    """What `sweep.json` holds: enough to go on with the sweep in another process."""
+
+    # unique among the sweeps of a cluster
+    id: str
+    # ISO 8601, UTC
+    created: str
+    # the fields of settings.Settings
+    settings: dict[str, Any]
+    # "grid", or the sweeper that decides which trials come; those are resumed by their sweeper
+    kind: str = "grid"
+    # the command line, for people
+    command: list[str] = field(default_factory=list)
+
+
+class SweepFolder:
+    """The folder of one sweep."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @property
+    def stop_path(self) -> Path:
+        """A file that asks the driving process to stop."""
+        return self.path / STOP
+
+    def exists(self) -> bool:
+        """Whether there is a sweep."""
+        return (self.path / SWEEP).is_file()
+
+    def refuse_used(self) -> None:
+        """A new sweep takes no folder of another.
+
+        Raises:
+            ConfigError: it is one.
+        """
+        if self.exists():
+            raise ConfigError(
+                f"{self.path} already holds a sweep",
+                "hydra.sweep.dir",
+                f"go on with it by python -m chord_exp.sweep resume {self.path}, or give another folder",
+            )
+
+    def add(self, request: TrialRequest) -> Trial:
+        """Make the folder of a trial with everything that starting it takes.
+
+        Raises:
+            ConfigError: its folder holds something already, or cannot be written.
+        """
+        import yaml
+
+        run_dir = request.run_dir.absolute()
+        if run_dir.exists() and any(run_dir.iterdir()):
+            raise ConfigError(f"{run_dir} is in use", "hydra.sweep.dir", "give another folder")
+        trial = Trial(
+            number=request.number,
+            label=request.label,
+            run_dir=run_dir,
+            overrides=list(request.overrides),
+            footprint=request.footprint,
+            stages=dict(request.stages),
+        )
+        try:
+            (run_dir / HYDRA).mkdir(parents=True, exist_ok=True)
+            config = yaml.safe_dump(request.config, sort_keys=False, allow_unicode=True)
+            write_atomically(run_dir / HYDRA / "config.yaml", config)
+            write_atomically(run_dir / HYDRA / "overrides.yaml", yaml.safe_dump(list(request.overrides)))
+            trial.save()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write to {run_dir}: {error.strerror}", "hydra.sweep.dir", "give another folder"
+            ) from error
+        return trial
+
+    def begin(self, info: SweepInfo) -> None:
+        """Write `sweep.json`: from now on the sweep can be resumed. To be called when its trials are there."""
+        write_atomically(self.path / SWEEP, json.dumps(asdict(info), indent=1))
+
+    def info(self) -> SweepInfo:
+        """What the sweep is.
+
+        Raises:
+            ConfigError: no sweep is here, or its file is damaged.
+        """
+        try:
+            return SweepInfo(**json.loads((self.path / SWEEP).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            what = f"{self.path} holds no sweep: no {SWEEP}"
+            raise ConfigError(what, "SWEEP_DIR", "give the folder below multirun/ that a sweep printed") from None
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(f"{self.path / SWEEP} is damaged: {error}", "SWEEP_DIR") from error
+
+    def trials(self) -> list[Trial]:
+        """All trials, by number.
+
+        Raises:
+            ChordExpError: the file of one is damaged.
+        """
+        found = [Trial.load(path.parent) for path in self.path.glob(f"*/{TRIAL}")]
+        return sorted(found, key=lambda trial: trial.number)
+
+    def driver(self) -> int | None:
+        """Process that drives the sweep now; None if there is none."""
+        try:
+            with open(self.path / LOCK, "rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return None
+        except BlockingIOError:
+            text = (self.path / LOCK).read_text().strip()
+            return int(text) if text.isdigit() else -1
+        return None
+
+    @contextmanager
+    def driven(self) -> Iterator[None]:
+        """Be the one process that drives the sweep; the system lets go of this when the process dies.
+
+        Raises:
+            ConfigError: another process does.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / LOCK, "a+b") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"{self.path} is being run by process {self.driver()}",
+                    "SWEEP_DIR",
+                    f"look at it with python -m chord_exp.sweep status {self.path}",
+                ) from None
+            stream.truncate(0)
+            stream.write(str(os.getpid()).encode())
+            stream.flush()
+            # an old request to stop is not meant for this process
+            self.stop_path.unlink(missing_ok=True)
+            yield

@@ -1,0 +1,91 @@
+"""The settings of a sweep: where it runs and what it may take. Values live in conf/hydra/launcher/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from chord_exp.errors import ConfigError
+from chord_exp.sweep.queue import ORDERS
+from chord_exp.sweep.scheduler import Limits
+
+PLACES = ("local", "ray")
+AUTO, START = "auto", "start"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys of `hydra.launcher`.
+
+    Raises:
+        ConfigError: an unknown key, or a value out of its range.
+    """
+
+    # local: processes of this machine; ray: jobs of a Ray cluster
+    place: str
+    # trials at once; null: as many as fit
+    max_concurrent: int | None
+    # GPUs that all trials together may hold; null: all there are
+    max_gpus: int | None
+    # how often a trial is started again after a machine's fault
+    retries: int
+    # backfill or strict
+    order: str
+    # backfill: how many trials may start before the one whose turn it is
+    patience: int
+    # CPU cores a trial takes; null: estimated
+    cpus_per_trial: float | None
+    # memory a trial takes, GiB; null: estimated
+    memory_per_trial: float | None
+    # ray: address of the cluster's dashboard or head; auto: RAY_ADDRESS or one that runs here; start: a head of our own
+    address: str = ""
+    # ray, start: address that the head listens on
+    bind: str = "127.0.0.1"
+    # ray, start: GPUs that the head says it has; null: counted by Ray
+    num_gpus: int | None = None
+    # ray, start: CPU cores that the head says it has; null: counted by Ray
+    num_cpus: int | None = None
+
+    def __post_init__(self) -> None:
+        for key, choices in (("place", PLACES), ("order", ORDERS)):
+            value = getattr(self, key)
+            if value not in choices:
+                raise _refusal(key, f"{value!r} is not known", f"use one of {', '.join(choices)}")
+        least = {"max_concurrent": 1, "max_gpus": 0, "retries": 0, "patience": 0, "num_gpus": 0, "num_cpus": 1}
+        for key, lowest in least.items():
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < lowest):
+                raise _refusal(key, f"{value!r} is no whole number of {lowest} or more", "give one")
+        for key in ("cpus_per_trial", "memory_per_trial"):
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0):
+                raise _refusal(key, f"{value!r} is no number above 0", "give one, or null for an estimate")
+        for key in ("address", "bind"):
+            if not isinstance(getattr(self, key), str):
+                raise _refusal(key, f"{getattr(self, key)!r} is no address", "give a text")
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Settings:
+        """From the node `hydra.launcher`, or from `sweep.json`."""
+        known = {field.name for field in fields(cls)}
+        given = {key: value for key, value in values.items() if key != "_target_"}
+        if unknown := sorted(set(given) - known):
+            raise _refusal(unknown[0], "is not known", f"the keys are {', '.join(sorted(known))}")
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise ConfigError(f"hydra.launcher is incomplete: {error}", "hydra.launcher") from None
+
+    @property
+    def limits(self) -> Limits:
+        """What the scheduler is told."""
+        return Limits(self.max_gpus, self.max_concurrent, self.retries, self.order, self.patience)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `sweep.json`."""
+        return asdict(self)
+
+
+def _refusal(key: str, what: str, fix: str) -> ConfigError:
+    return ConfigError(f"hydra.launcher.{key}: {what}", f"hydra.launcher.{key}", fix)

@@ -1,0 +1,59 @@
+"""A sweep of stand-in trials as a process of its own, to be killed: `stand_in_sweep.py SWEEP_DIR start|resume JSON`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from chord_exp.sweep import carry_out, local, ray_jobs
+from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.ledger import Footprint
+from chord_exp.sweep.names import folder_name, label
+from chord_exp.sweep.settings import Settings
+from chord_exp.sweep.trial import Trial, TrialRequest
+
+TRIAL = str(Path(__file__).with_name("stand_in_trial.py"))
+DEFAULTS = {
+    "place": "local",
+    "max_concurrent": None,
+    "max_gpus": None,
+    "retries": 2,
+    "order": "backfill",
+    "patience": 16,
+    "cpus_per_trial": None,
+    "memory_per_trial": None,
+}
+
+
+def with_stand_in(command):
+    """The same command line with the stand-in in place of the worker's module."""
+
+    def changed(trial: Trial) -> list[str]:
+        words = command(trial)
+        at = words.index("-m")
+        return [*words[:at], TRIAL, *words[at + 2 :]]
+
+    return changed
+
+
+def main() -> int:
+    folder, action, text = SweepFolder(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
+    local.worker_command = with_stand_in(local.worker_command)
+    ray_jobs.worker_command = with_stand_in(ray_jobs.worker_command)
+    if action == "resume":
+        return carry_out.resume(folder).exit_code
+    given = json.loads(text)
+    settings = Settings.read({**DEFAULTS, **given["settings"]})
+    requests = []
+    for number, words in enumerate(given["trials"]):
+        name = label({"n": str(number)})
+        footprint = Footprint(int(words.get("gpus", 0)), float(words.pop("cpus", 0.5)), 0.0)
+        overrides = tuple(f"{key}={value}" for key, value in words.items())
+        run_dir = folder.path / folder_name(number, name)
+        requests.append(TrialRequest(number, name, run_dir, overrides, footprint, {}, {"": int(words["steps"])}))
+    return carry_out.start(folder, requests, carry_out.new_info(settings, sys.argv)).exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
