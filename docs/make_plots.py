@@ -168,9 +168,9 @@ def main(arguments: Sequence[str]) -> int:
     loss = ("actor/expert/sft_loss", "SFT loss on expert rows", 4, False)
     entropy = (ENTROPY, "entropy of rollouts", 4, False)
     draw("healthy", 4, curves(folder, HEALTHY, (reward, held_out, loss, entropy)), width=3)
-    gradient = ("actor/grad_norm", "gradient norm, before clipping", 1, True)
+    sft_loss = ("actor/expert/sft_loss", "SFT loss on expert rows", 1, True)
     spread = (SPREAD, "spread of rewards in a group", 4, False)
-    draw("sick", 4, curves(folder, SICK, (reward, spread, gradient, ("actor/loss", "loss", 4, False))), width=3)
+    draw("sick", 4, curves(folder, SICK, (reward, spread, sft_loss, ("actor/loss", "loss", 4, False))), width=3)
     draw("fixed_mu", 2, curves(folder, FIXED, (reward, held_out)))
     return 0
 
