@@ -34,7 +34,8 @@ STANDINS = {
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A copy of the package, as a user has it."""
-    return Path(shutil.copytree(PACKAGE, tmp_path / "package"))
+    made_by_use = shutil.ignore_patterns("prepared", "checkpoints", "outputs", "my_*", "__pycache__")
+    return Path(shutil.copytree(PACKAGE, tmp_path / "package", ignore=made_by_use))
 
 
 def environment(**more: str) -> dict[str, str]:
