@@ -16,6 +16,7 @@ from chord_exp.geometry import Geometry, derive
 from chord_exp.hand_set import extra_term_warnings, flatten
 from chord_exp.spec import DataFacts, ExperimentSpec
 from chord_exp.trinity_config import Folders, to_trinity, to_yaml
+from chord_exp.workflow_names import PACKAGE
 
 if TYPE_CHECKING:
     from chord_exp.launch.request import Launch
@@ -81,6 +82,8 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
         manifest.eval_rows,
         prompt_tokens_max=lengths.prompt_max if lengths else None,
         expert_tokens_max=lengths.expert_max if lengths else None,
+        multi_turn=bool(manifest.content.get("multi_turn", False)),
+        scored_by=tuple(manifest.content.get("scored_by", ())),
     )
 
 
@@ -156,6 +159,8 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
         ConfigError: the file exists with other content, or cannot be written.
     """
     facts = read_facts(spec, required=False)
+    if spec.loss == "stock":
+        _refuse_rows_that_need_the_package(spec, facts)
     # Trinity's own loss needs no chord_exp on the cluster; neither must the monitor then
     folders = run_folders(spec, run_dir, with_metrics=spec.loss == "exact")
     config = to_trinity(spec, facts, folders, verl_legacy=verl_is_legacy())
@@ -163,6 +168,17 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
     _warn(described(spec, facts).warnings)
     print(f"{target}: start it with `trinity run --config {target}` on a running Ray cluster")
     return SUCCEEDED
+
+
+def _refuse_rows_that_need_the_package(spec: ExperimentSpec, facts: DataFacts) -> None:
+    ours = sorted(name for name in facts.scored_by if name.startswith(PACKAGE))
+    if ours and not (spec.data.workflow and spec.data.reward):
+        raise ConfigError(
+            f"loss=stock is for clusters without chord_exp, and rows of this data name {', '.join(ours)}",
+            spec.data.out,
+            "install chord_exp on the cluster and export with loss=exact, or prepare the data without tool calls, rows "
+            "with their own system prompt or more turns, and scored free text",
+        )
 
 
 def write_new(target: Path, text: str) -> None:

@@ -19,6 +19,7 @@ LOSSES = ("exact", "stock")
 ENGINES = ("local", "verl")
 # longest labels that Weights & Biases takes, characters
 WANDB_GROUP_LENGTH, WANDB_TAG_LENGTH = 128, 64
+FREE_TEXT = ("none", "judge", "chrf", "bleu")
 
 _SAFE_NAME = re.compile(r"\w[\w.+-]{0,99}")
 
@@ -140,10 +141,14 @@ class DataSpec:
     seed: int
     # system prompt of expert rows, rollouts and evaluation alike; empty for none
     system_prompt: str
-    # Trinity workflow that asks the model
-    workflow: str
-    # Trinity reward function, or null for the workflow's own
+    # Trinity workflow that asks every prompt; null: each row names its own
+    workflow: str | None
+    # Trinity reward function of every prompt; null: each row names its own
     reward: str | None
+    # what becomes of free text: none (SFT only), judge, chrf or bleu
+    free_text: str
+    # model that judges free text, at the OpenAI-compatible API of OPENAI_BASE_URL; null: none
+    judge_model: str | None
     # evaluate every so many steps
     eval_interval: int
     # passes over the data that make up a run when total_steps is null
@@ -166,7 +171,19 @@ class DataSpec:
             "data.expert_ratio",
             "give a share between 0 and 1, such as 0.25",
         )
-        for key in ("out", "workflow", "messages_key", "prompt_key", "answer_key"):
+        _one_of("data.free_text", self.free_text, FREE_TEXT)
+        _refuse_unless(
+            self.free_text != "judge" or bool(self.judge_model),
+            "data.free_text=judge and no model to judge with",
+            "data.judge_model",
+            "name a model of the OpenAI-compatible API at OPENAI_BASE_URL, or use data.free_text=none",
+        )
+        for key in ("workflow", "reward", "judge_model"):
+            value = getattr(self, key)
+            _refuse_unless(
+                value is None or bool(value.strip()), f"data.{key} is empty", f"data.{key}", "give a name, or null"
+            )
+        for key in ("out", "messages_key", "prompt_key", "answer_key"):
             _refuse_unless(bool(getattr(self, key).strip()), f"data.{key} is empty", f"data.{key}", "give a value")
 
 
@@ -271,6 +288,10 @@ class DataFacts:
     # longest prompt, and longest expert row (prompt and response), in tokens; None when nobody has counted
     prompt_tokens_max: int | None = None
     expert_tokens_max: int | None = None
+    # some expert row teaches more than its last turn
+    multi_turn: bool = False
+    # workflows and rewards that the rows name
+    scored_by: tuple[str, ...] = ()
     # the data is not there: sizes are a guess, fit for a plan only
     assumed: bool = False
 

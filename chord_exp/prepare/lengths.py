@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from chord_exp.errors import ConfigError
-from chord_exp.prepare.layout import EVAL, MESSAGES_KEY, PROMPT_KEY, RL, ROWS_FILE, SFT
+from chord_exp.prepare.layout import CONVERSATION_KEY, EVAL, MESSAGES_KEY, PROMPT_KEY, RL, ROWS_FILE, SFT, TOOLS_KEY
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,26 @@ def longest(
         return None
     tokenizer = _tokenizer(model, trust_remote_code)
 
-    def tokens(messages: list[dict[str, Any]], **options: Any) -> int:
+    def tokens(messages: list[dict[str, Any]], tools: str, **options: Any) -> int:
+        schemas = json.loads(tools) if tools else None
         try:
-            return len(tokenizer.apply_chat_template(messages, return_dict=False, **options))
+            return len(tokenizer.apply_chat_template(messages, tools=schemas, return_dict=False, **options))
         except Exception as error:
             # a template is a program and raises what it likes
             raise _bad_template(model, tokenizer, messages, error) from error
 
-    def prompt_tokens(messages: list[dict[str, Any]]) -> int:
-        return tokens(messages, add_generation_prompt=True)
-
-    def row_tokens(messages: list[dict[str, Any]]) -> int:
-        return tokens(messages)
+    def prompt_tokens(messages: list[dict[str, Any]], tools: str) -> int:
+        return tokens(messages, tools, add_generation_prompt=True)
 
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    asked = [
-        [*system, {"role": "user", "content": row[PROMPT_KEY]}] for side in (RL, EVAL) for row in _rows(prepared / side)
-    ]
-    taught = [json.loads(row[MESSAGES_KEY]) for row in _rows(prepared / SFT)]
-    return Lengths(_longest(asked, prompt_tokens, prompt_limit), _longest(taught, row_tokens, row_limit))
+
+    def asked(row: dict[str, Any]) -> list[dict[str, Any]]:
+        own = row.get(CONVERSATION_KEY)
+        return json.loads(own) if own else [*system, {"role": "user", "content": row[PROMPT_KEY]}]
+
+    prompts = ((asked(row), row.get(TOOLS_KEY, "")) for side in (RL, EVAL) for row in _rows(prepared / side))
+    taught = ((json.loads(row[MESSAGES_KEY]), row.get(TOOLS_KEY, "")) for row in _rows(prepared / SFT))
+    return Lengths(_longest(prompts, prompt_tokens, prompt_limit), _longest(taught, tokens, row_limit))
 
 
 def _tokenizer(model: str, trust_remote_code: bool) -> Any:
@@ -109,17 +110,21 @@ def _rows(side: Path) -> Iterator[dict[str, Any]]:
 
 
 def _longest(
-    conversations: list[list[dict[str, Any]]], count: Callable[[list[dict[str, Any]]], int], limit: int
+    conversations: Iterable[tuple[list[dict[str, Any]], str]],
+    count: Callable[[list[dict[str, Any]], str], int],
+    limit: int,
 ) -> int:
-    if not conversations:
-        return 0
     # the template's own tokens: those of the same conversation with nothing said
     overhead: dict[tuple[str, ...], int] = {}
     longest = 0
-    for messages in conversations:
+    for messages, tools in conversations:
+        if tools or any(message.get("tool_calls") for message in messages):
+            # a template writes schemas and calls in a form of its own: no bound by their bytes
+            longest = max(longest, count(messages, tools))
+            continue
         roles = tuple(message["role"] for message in messages)
         if roles not in overhead:
-            overhead[roles] = count([{**message, "content": ""} for message in messages])
+            overhead[roles] = count([{**message, "content": ""} for message in messages], "")
         bound = overhead[roles] + sum(len(str(message["content"]).encode()) for message in messages)
-        longest = max(longest, bound if bound <= limit else count(messages))
+        longest = max(longest, bound if bound <= limit else count(messages, ""))
     return longest

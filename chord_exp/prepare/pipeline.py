@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from chord_exp.errors import DataError, RunFailed
-from chord_exp.prepare.answers import KINDS
+from chord_exp.prepare.answers import KINDS, Answer
 from chord_exp.prepare.folder import locked, recover, refuse_foreign, refuse_overlap, replacing
 from chord_exp.prepare.layout import EVAL, MANIFEST_FILE, REJECTS_FILE, RL, SFT, SIDES
 from chord_exp.prepare.manifest import (
@@ -30,11 +30,12 @@ from chord_exp.prepare.options import PrepareOptions
 from chord_exp.prepare.reader import find_files, read_rows, shown_name
 from chord_exp.prepare.rejects import Reject, clip_bytes
 from chord_exp.prepare.rows import build_row
+from chord_exp.prepare.scoring import expert_row, rollout_row
 from chord_exp.prepare.split import split_groups
 from chord_exp.prepare.table import RowTable
 from chord_exp.prepare.tally import FileTally, Tally, percentiles
 from chord_exp.prepare.verdict import Facts, collect_warnings, refuse_unusable
-from chord_exp.prepare.writer import LinesWriter, expert_row, rollout_row
+from chord_exp.prepare.writer import LinesWriter
 
 Progress = Callable[[int, int, int], None]
 """Told now and then: bytes read, bytes in all, rows read."""
@@ -140,7 +141,7 @@ def _build(
             eval_ratio=options.eval_ratio,
         )
         placed = _place(table, split.rollout, split.held_out, tally)
-        outputs = _write(staging, table, placed)
+        outputs = _write(staging, table, placed, options.system_prompt)
     outputs[REJECTS_FILE] = rejects.facts()
     expert = [at for at in placed[SFT] if not table.sft_only(at)]
     facts = Facts(
@@ -244,15 +245,21 @@ def _place(table: RowTable, rollout: list[int], held_out: list[int], tally: Tall
     return placed
 
 
-def _write(staging: Path, table: RowTable, placed: dict[str, list[int]]) -> dict[str, Any]:
+def _write(staging: Path, table: RowTable, placed: dict[str, list[int]], system_prompt: str) -> dict[str, Any]:
     outputs = {}
     for side, rows in placed.items():
         if not rows:
             continue
         with LinesWriter(staging / output_name(side)) as writer:
             for at in rows:
-                messages, truth = orjson.loads(table.payload(at))
-                writer.write(expert_row(messages) if side == SFT else rollout_row(messages, truth))
+                messages, kind, truth = orjson.loads(table.payload(at))
+                writer.write(
+                    expert_row(messages)
+                    if side == SFT
+                    else rollout_row(
+                        messages, Answer(kind, truth), system_prompt=system_prompt, evaluation=side == EVAL
+                    )
+                )
         outputs[output_name(side)] = writer.facts()
     return outputs
 

@@ -44,7 +44,7 @@ class Row(NamedTuple):
         sft_only: why it cannot be a rollout prompt; "" when it can.
         value: hash of the answer's value; 0 when not verifiable.
         as_written: the response scores 1 under the reward as it stands.
-        payload: JSON of [messages, truth].
+        payload: JSON of [messages, kind of answer, truth].
         digest: identity for exact duplicates.
         rank: hash of the payload; decides between duplicates, and the order inside a group.
         group: digest of the prompt group.
@@ -91,7 +91,7 @@ def build_row(data: bytes, options: PrepareOptions) -> Row:
         sft_only = OWN_SYSTEM
     else:
         sft_only = DATE if _TIMESTAMP.fullmatch(messages[-2]["content"]) else ""
-    payload = orjson.dumps([messages, answer.truth])
+    payload = orjson.dumps([messages, answer.kind, answer.truth])
     return Row(
         format=found.name,
         kind=answer.kind,

@@ -10,20 +10,6 @@ from typing import Any
 
 import orjson
 
-from chord_exp.prepare.formats import Message
-from chord_exp.prepare.layout import ANSWER_KEY, MESSAGES_KEY, PROMPT_KEY
-
-
-def expert_row(messages: list[Message]) -> dict[str, str]:
-    """A row of the SFT side: the whole conversation as JSON text."""
-    return {MESSAGES_KEY: orjson.dumps(messages).decode()}
-
-
-def rollout_row(messages: list[Message], truth: str) -> dict[str, str]:
-    """A row of the RL or the held-out side: the user's text and the truth. The system prompt comes from the
-    run's configuration."""
-    return {PROMPT_KEY: messages[-2]["content"], ANSWER_KEY: truth}
-
 
 class LinesWriter:
     """A file of one JSON object a line, hashed while it is written.

@@ -136,7 +136,7 @@ def test_the_old_folder_survives_a_failure_while_writing(source, out, monkeypatc
     prepare(source, out)
     before = tree(out)
 
-    def full(*args):
+    def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "rl/train.jsonl")
 
     monkeypatch.setattr("chord_exp.prepare.pipeline.rollout_row", full)

@@ -40,7 +40,8 @@ def test_rl_rows_hold_the_prompt_and_the_truth_as_strings_and_sft_rows_the_full_
     prepare(tmp_path / "raw", tmp_path / "out", expert_ratio=0.5)
     for row in rows(tmp_path / "out", "rl"):
         number = int(row["prompt"].split()[2])
-        assert row == {"prompt": pair(number)["prompt"], "answer": str(2 * number)}
+        assert (row["prompt"], row["answer"]) == (pair(number)["prompt"], str(2 * number))
+        assert all(isinstance(value, str) for value in row.values())
     for row in rows(tmp_path / "out", "sft"):
         user, assistant = json.loads(row["messages"])
         number = int(user["content"].split()[2])
