@@ -141,6 +141,16 @@ class DataSpec:
     seed: int
     # system prompt of expert rows, rollouts and evaluation alike; empty for none
     system_prompt: str
+    # folder of evaluation data whose prompts must not be trained on; null for none
+    eval_dir: str | None
+    # fields of the raw rows named by hand, such as {prompt: question, response: reply}; empty to detect formats
+    map: Mapping[str, Any]
+    # similarity from which two rows are near duplicates, in (0, 1]; null to keep them
+    near_dedup: float | None
+    # score each expert's answer with the reward; what fails stays on the SFT side
+    answer_check: bool
+    # read every prepared row as Trinity will before training
+    check: bool
     # Trinity workflow that asks every prompt; null: each row names its own
     workflow: str | None
     # Trinity reward function of every prompt; null: each row names its own

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from chord_exp.errors import DataError
+from chord_exp.prepare.answers import TOOL_CALL, Answer, find_answer
 from chord_exp.prepare.layout import (
     ANSWER_KEY,
     EVAL,
@@ -32,7 +33,7 @@ from chord_exp.prepare.layout import (
     WORKFLOW_KEY,
 )
 from chord_exp.prepare.rejects import clip
-from chord_exp.prepare.scoring import Scoring
+from chord_exp.prepare.scoring import SCORING, Scoring, response_text
 from chord_exp.workflow_names import ACCURACY_REWARD, BOXED_REWARD, BOXED_WORKFLOW, TOOL_CALL_REWARD
 
 UNREADABLE, TOO_LONG, NOTHING_TAUGHT = "does_not_format", "too_long", "nothing_to_train_on"
@@ -309,3 +310,21 @@ def _ideal_response(truth: str, reward: str) -> str | None:
 
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def fails_its_reward(answer: Answer, last: Mapping[str, Any]) -> str:
+    """Why the reward of training does not score an expert's own answer, one line; "" when it does.
+
+    A response that states its answer without a box (`#### 42`, "the answer is 42") is scored with that answer boxed:
+    the form is a matter of style, the value is what is checked.
+    """
+    response = response_text(last)
+    scoring = SCORING[answer.kind]
+    stated = response
+    if answer.kind != TOOL_CALL and "\\boxed" not in response:
+        own = find_answer(None, response)
+        if not own.verifiable:
+            return f"the response states no final answer, the record says {clip(answer.truth, 60)}"
+        stated = own.truth if "\\boxed" in own.truth else f"\\boxed{{{own.truth}}}"
+    (score,) = score_experts([(answer.truth, stated, scoring)])
+    return "" if score >= 1 else f"{scoring.reward} gives {score:g} for the truth {clip(answer.truth, 60)}"

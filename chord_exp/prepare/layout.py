@@ -45,6 +45,10 @@ SIDES = (SFT, RL, EVAL)
 ROWS_FILE = "train.jsonl"
 MANIFEST_FILE = "manifest.json"
 REJECTS_FILE = "rejects.jsonl"
+FAILED_ANSWERS_FILE = "failed_answers.jsonl"
+CARD_FILE, ROWS_PLOT, LENGTHS_PLOT = "card.md", "card_rows.svg", "card_lengths.svg"
+FILES = (MANIFEST_FILE, REJECTS_FILE, FAILED_ANSWERS_FILE, CARD_FILE, ROWS_PLOT, LENGTHS_PLOT)
+"""What lies beside the sides."""
 
 MESSAGES_KEY = "messages"
 PROMPT_KEY = "prompt"
@@ -62,3 +66,8 @@ SPLIT = "train"
 def default_out(input_dir: Path) -> Path:
     """Where the rows of `input_dir` go when the user names no folder."""
     return Path("outputs", "prepared", input_dir.resolve().name or "data")
+
+
+def output_name(side: str) -> str:
+    """A side's file as named in the manifest."""
+    return f"{side}/{ROWS_FILE}"

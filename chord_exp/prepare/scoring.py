@@ -91,6 +91,16 @@ FREE_TEXT_SCORING: Mapping[str, Scoring] = {
 """By what the user picked for free text."""
 
 
+SCORINGS: tuple[Scoring, ...] = tuple(
+    dict.fromkeys(
+        Scoring(workflow, scoring.reward)
+        for scoring in (*SCORING.values(), *FREE_TEXT_SCORING.values())
+        for workflow in (scoring.workflow, CONVERSATION_WORKFLOW)
+    )
+)
+"""Every scoring that a row of the RL side may name."""
+
+
 def scoring_of(answer: Answer, free_text: str = NONE) -> Scoring | None:
     """How an answer is scored; None when nothing can score it and its row belongs on the SFT side."""
     if answer.kind in VERIFIABLE:
@@ -145,6 +155,13 @@ def rollout_row(
         TOOLS_KEY: tools,
         RUBRIC_KEY: rubric_of(reference) if workflow == JUDGE_WORKFLOW else "",
     }
+
+
+def eval_line(line: bytes) -> bytes:
+    """A line of the RL side as a line of the held-out side: asked by the workflow's twin."""
+    row = orjson.loads(line)
+    row[WORKFLOW_KEY] = EVAL_TWINS[row[WORKFLOW_KEY]]
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def needs_package(names: Any) -> bool:

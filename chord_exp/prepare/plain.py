@@ -1,0 +1,156 @@
+"""Text files as plain UTF-8: decompressed and transcoded where they are not so already, never mangled.
+
+What is neither UTF-8 nor plainly another encoding stays as it is; rows with bytes that do not decode are rejected one
+by one (reader.parse_row).
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from chord_exp.prepare.files import InputFile
+
+UTF8, GB = "utf-8", "gb18030"
+_BOMS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (codecs.BOM_UTF8, UTF8),
+)
+_BLOCK = 1 << 20
+_SAMPLE = 4 << 20
+_LETTERS_LOOKED_AT = 20_000
+# of Chinese text nearly all characters lie in these rows of GB 2312: signs, and the 3,755 common characters; accented
+# Latin letters read as GB 18030 give rare ones
+_COMMON = (range(0xA1, 0xA4), range(0xB0, 0xD8))
+_COMMON_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A text file to be read as UTF-8.
+
+    Args:
+        path: the file itself, or a copy of it.
+        start: where its text begins, bytes.
+        fault: why the text ends before the file does; "" when it does not.
+    """
+
+    path: Path
+    start: int = 0
+    fault: str = ""
+
+
+def make_plain(file: InputFile, scratch: Path) -> Plain:
+    """The file as UTF-8, in `scratch` when it has to be copied. Memory: one block.
+
+    Raises:
+        OSError: it cannot be read, or the copy not written.
+    """
+    encoding, mark = _encoding(file)
+    if encoding == UTF8 and not file.compression:
+        return Plain(file.path, mark)
+    copy = scratch / f"plain-{len(list(scratch.glob('plain-*')))}"
+    fault = ""
+    with copy.open("wb") as target:
+        decoder = codecs.getincrementaldecoder(encoding)() if encoding != UTF8 else None
+        try:
+            for block in _skipping(_blocks(file), mark):
+                target.write(decoder.decode(block).encode("utf-8", "surrogatepass") if decoder else block)
+            if decoder:
+                target.write(decoder.decode(b"", True).encode())
+        except _Damaged as error:
+            fault = str(error)
+        except UnicodeDecodeError as error:
+            fault = f"not {encoding}: {error.reason}"
+    return Plain(copy, 0, fault)
+
+
+class _Damaged(Exception):
+    """A compressed file that is cut off or broken."""
+
+
+def _blocks(file: InputFile) -> Iterator[bytes]:
+    """The file's bytes, decompressed."""
+    with file.path.open("rb") as raw:
+        try:
+            stream = _decompressed(raw, file.compression)
+            while block := stream.read(_BLOCK):
+                yield block
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise _Damaged(f"{file.compression}: {error}") from None
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] != "zstandard":
+                raise
+            raise _Damaged(f"{file.compression}: {error}") from None
+
+
+def _decompressed(raw: BinaryIO, compression: str) -> BinaryIO:
+    if compression == ".gz":
+        return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
+    if compression == ".zst":
+        import zstandard
+
+        return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+    return raw
+
+
+def _skipping(blocks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    for block in blocks:
+        yield block[count:]
+        count = max(0, count - len(block))
+
+
+def _encoding(file: InputFile) -> tuple[str, int]:
+    """The encoding of a file by its evidence, and the length of its mark."""
+    sample = bytearray()
+    try:
+        for block in _blocks(file):
+            sample += block
+            if len(sample) >= _SAMPLE:
+                break
+    except _Damaged:
+        pass
+    for mark, encoding in _BOMS:
+        if sample.startswith(mark):
+            return encoding, len(mark)
+    # the sample may end inside a character
+    if _decodes([bytes(sample)], UTF8) is not None:
+        return UTF8, 0
+    text = _decodes([bytes(sample)], GB)
+    if text is not None and _is_chinese(text) and _all_decodes(file):
+        return GB, 0
+    return UTF8, 0
+
+
+def _decodes(blocks: list[bytes], encoding: str) -> str | None:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        return "".join(map(decoder.decode, blocks))
+    except UnicodeDecodeError:
+        return None
+
+
+def _all_decodes(file: InputFile) -> bool:
+    decoder = codecs.getincrementaldecoder(GB)()
+    try:
+        for block in _blocks(file):
+            decoder.decode(block)
+        decoder.decode(b"", True)
+    except (UnicodeDecodeError, _Damaged):
+        return False
+    return True
+
+
+def _is_chinese(text: str) -> bool:
+    letters = [letter for letter in text if not letter.isascii()][:_LETTERS_LOOKED_AT]
+    leads = [letter.encode(GB)[0] for letter in letters]
+    common = sum(any(lead in rows for rows in _COMMON) for lead in leads)
+    return bool(leads) and common >= _COMMON_SHARE * len(leads)
