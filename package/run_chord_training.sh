@@ -82,7 +82,9 @@ done
 [[ $config_type == full || $config_type == simple ]] || refuse "--config-type $config_type 应为 full 或 simple"
 [[ -z $gpus || $gpus =~ ^[0-9]+$ ]] || refuse "--gpus $gpus 不是个数"
 [[ $resume == false || -n $out ]] || refuse "--resume 要用 --out 指明接着哪个运行文件夹"
-[[ $input_dir == sft_data || -d $input_dir ]] || refuse "没有数据文件夹 $input_dir；用 --input-dir 指明"
+# owner/name 可能是 hub 上的数据集
+[[ $input_dir == sft_data || -d $input_dir || $input_dir =~ ^[[:alnum:]][^/]*/[^/]+$ ]] ||
+    refuse "没有数据文件夹 $input_dir；用 --input-dir 指明"
 
 # Python：正在用的环境优先，其次是仓库里 make 建好的
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
