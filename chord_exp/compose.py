@@ -22,7 +22,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import chord_exp
 from chord_exp.errors import ConfigError
-from chord_exp.prepare.files import HUB_ID
+from chord_exp.hub_id import HUB_ID
 from chord_exp.spec import DataSpec, ExperimentSpec
 from chord_exp.tracking import sweep_label
 
@@ -33,11 +33,6 @@ ACTIONS = ("run", "plan", "export")
 TINY_MODEL = "builtin:tiny"
 SAMPLE = "sft_data"
 PREPARED_ROOT = "outputs/prepared"
-# modules of Hydra plug-ins and their classes
-PLUGINS = (
-    ("hydra_plugins.chord_exp_launcher", "ChordLauncher"),
-    ("hydra_plugins.chord_exp_sweeper", "OptunaSweeper"),
-)
 # keys of `data` that decide which row goes where
 SPLIT_KEYS = (
     "expert_ratio",
@@ -49,6 +44,11 @@ SPLIT_KEYS = (
     "near_dedup",
     "answer_check",
     "free_text",
+)
+# modules of Hydra plug-ins and their classes
+PLUGINS = (
+    ("hydra_plugins.chord_exp_launcher", "ChordLauncher"),
+    ("hydra_plugins.chord_exp_sweeper", "OptunaSweeper"),
 )
 # null in the configuration, derived by `read`; never null in the specification
 DERIVED = ((DataSpec, "out"),)

@@ -17,9 +17,9 @@ from chord_exp.schedule import MuSchedule
 VARIANTS = ("mu", "phi", "sft", "grpo", "sft_then_grpo")
 LOSSES = ("exact", "stock")
 ENGINES = ("local", "verl")
+FREE_TEXT = ("none", "judge", "chrf", "bleu")
 # longest labels that Weights & Biases takes, characters
 WANDB_GROUP_LENGTH, WANDB_TAG_LENGTH = 128, 64
-FREE_TEXT = ("none", "judge", "chrf", "bleu")
 
 _SAFE_NAME = re.compile(r"\w[\w.+-]{0,99}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import orjson
@@ -23,9 +24,13 @@ _ROLES = {
 }
 # who may speak after whom; the start is None
 _MAY_FOLLOW = {USER: (None, ASSISTANT), ASSISTANT: (USER, TOOL), TOOL: (ASSISTANT, TOOL)}
-_PLAIN = frozenset(("role", "content"))
-# a tuple: looking up what cannot be hashed must not raise
-_SAME = (USER, ASSISTANT, SYSTEM, TOOL)
+_PAIR = (USER, ASSISTANT)
+
+
+# the escape itself, not the same letters after an escaped backslash
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# answers in fields that no chat template here renders
+_BESIDE = ("reasoning_content", "reasoning", "thinking", "images", "audio")
 
 
 class Checked(NamedTuple):
@@ -49,12 +54,9 @@ def check_conversation(conversation: Conversation) -> Checked:
     Raises:
         Reject: with the first fault found.
     """
-    messages, last_only = [], False
-    for found in conversation.messages:
-        if found.__class__ is dict and found.keys() == _PLAIN and found["role"] in _SAME:
-            messages.append(_plain(found))
-        else:
-            messages.append(_full(found))
+    if _is_plain_pair(conversation):
+        return Checked(conversation.messages, "", False)
+    messages, last_only = [_full(found) for found in conversation.messages], False
     if messages and messages[0]["role"] == SYSTEM and not messages[0]["content"].strip():
         del messages[0]
     if conversation.answered:
@@ -69,13 +71,30 @@ def check_conversation(conversation: Conversation) -> Checked:
         characters += len(content)
         if "\0" in content:
             raise Reject("nul_character", f"in the {message['role']} turn")
+        if len(message) > 2:
+            rest = {key: value for key, value in message.items() if key != "content"}
+            characters += len(_written(rest, "bad_tool_call"))
+    tools = _tools(conversation.tools) if conversation.tools else ""
+    characters += len(tools)
     if characters > MAX_TEXT_CHARACTERS:
         raise Reject("too_long", f"{characters:,} characters")
-    return Checked(messages, _tools(conversation.tools) if conversation.tools else "", last_only)
+    return Checked(messages, tools, last_only)
 
 
-def _plain(message: Message) -> Message:
-    return message if message["content"].__class__ is str else _full(message)
+def _is_plain_pair(conversation: Conversation) -> bool:
+    """Whether it is a question and an answer that pass every check as they are: most are, and this is the hot path."""
+    messages = conversation.messages
+    if len(messages) != 2 or conversation.tools or not conversation.answered:
+        return False
+    characters = 0
+    for message, role in zip(messages, _PAIR, strict=True):
+        if message.__class__ is not dict or len(message) != 2 or message.get("role") != role:
+            return False
+        content = message.get("content")
+        if content.__class__ is not str or not content or content.isspace() or "\0" in content:
+            return False
+        characters += len(content)
+    return characters <= MAX_TEXT_CHARACTERS
 
 
 def _full(message: Any) -> Message:
@@ -89,6 +108,9 @@ def _full(message: Any) -> Message:
     known = _ROLES.get(role) if isinstance(role, str) else None
     if known is None:
         raise Reject("unknown_role", clip(repr(role), 40))
+    for field in _BESIDE:
+        if message.get(field):
+            raise Reject("field_lost", f"{field!r} in a turn of {known}")
     calls = message.get("tool_calls")
     if not calls and message.get("function_call"):
         calls = [message["function_call"]]
@@ -110,13 +132,11 @@ def _content(content: Any, role: str, calls: bool) -> str:
         # parts, as in OpenAI's API
         texts = []
         for part in content:
-            if (
-                not isinstance(part, dict)
-                or part.get("type", "text") != "text"
-                or not isinstance(part.get("text"), str)
-            ):
-                kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-                raise Reject("field_lost", f"a part of kind {clip(str(kind), 20)} in the {role} turn")
+            if not isinstance(part, dict):
+                raise Reject("not_text", f"a part of the {role} turn is {type(part).__name__}")
+            kind = part.get("type", "text")
+            if kind != "text" or not isinstance(part.get("text"), str):
+                raise Reject("field_lost", f"a part of kind {clip(repr(kind), 20)} in the {role} turn")
             texts.append(part["text"])
         return "".join(texts)
     if not isinstance(content, str):
@@ -129,8 +149,10 @@ def _call(call: Any) -> Message:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
         raise Reject("bad_tool_call", "a call without a name")
-    arguments = function.get("arguments", {})
-    if isinstance(arguments, str):
+    arguments = function.get("arguments", function.get("parameters"))
+    if arguments is None:
+        arguments = {}
+    elif isinstance(arguments, str):
         arguments = _json(arguments, "bad_tool_call") if arguments.strip() else {}
     if not isinstance(arguments, dict):
         raise Reject("bad_tool_call", f"the arguments of {clip(function['name'], 40)} are no object")
@@ -163,7 +185,22 @@ def _tools(tools: Any) -> str:
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise Reject("bad_tools", "a tool without a name")
         full.append(schema if "function" in schema else {"type": "function", "function": schema})
-    return orjson.dumps(full).decode() if full else ""
+    return _written(full, "bad_tools") if full else ""
+
+
+def _written(value: Any, reason: str) -> str:
+    """As JSON text.
+
+    Raises:
+        Reject: it cannot be written (nested too deeply, bytes of a table), or holds a NUL character.
+    """
+    try:
+        text = orjson.dumps(value).decode()
+    except (TypeError, ValueError) as error:
+        raise Reject(reason, str(error)) from None
+    if "\\u0000" in text and _NUL.search(text):
+        raise Reject("nul_character", "in a tool or its call")
+    return text
 
 
 def _trained(found: list[Any], messages: list[Message]) -> tuple[list[Message], bool]:
@@ -182,8 +219,7 @@ def _trained(found: list[Any], messages: list[Message]) -> tuple[list[Message], 
 
 
 def _wanted(message: Message) -> bool:
-    """Whether a turn is to be trained: `weight` (OpenAI), `loss` (ms-swift) and `train` (Axolotl) say no by 0 or
-    false."""
+    """Whether a turn is to be trained: `weight` (OpenAI), `loss` (ms-swift), `train` (Axolotl) say no by 0 or false."""
     return not any(message.get(field) in (0, False) for field in _WEIGHTS)
 
 

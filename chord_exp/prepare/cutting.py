@@ -9,6 +9,8 @@ import mmap
 import re
 from collections.abc import Iterator
 
+import orjson
+
 from chord_exp.prepare.rejects import Reject
 
 MAX_ROW_BYTES = 32 << 20
@@ -16,6 +18,7 @@ MAX_ROW_BYTES = 32 << 20
 # a whole string, or one structural character; a lone quote is a string that never ends
 _STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|([\[\]{},"])', re.DOTALL)
 _BLANK = re.compile(rb"[ \t\r\n]*")
+_NEXT_OBJECT = re.compile(rb"\}\s*\{")
 _HEAD_BYTES, _HEAD_LINES = 1 << 20, 20
 
 Span = tuple[int, int, "Reject | None"]
@@ -42,13 +45,22 @@ def elements_start(text: mmap.mmap, start: int) -> tuple[int, int] | None:
 def _has_object_lines(text: mmap.mmap, first: int) -> bool:
     head = [line.strip() for line in text[first : first + _HEAD_BYTES].split(b"\n", _HEAD_LINES)[:_HEAD_LINES]]
     head = [line for line in head if line]
-    whole = sum(line.startswith(b"{") and line.endswith(b"}") for line in head)
+    whole = sum(line.startswith(b"{") and line.endswith(b"}") and not _holds_several(line) for line in head)
     return 2 * whole >= len(head)
 
 
+def _holds_several(line: bytes) -> bool:
+    if not _NEXT_OBJECT.search(line):
+        return False
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return True
+    return False
+
+
 def elements(text: mmap.mmap, start: int, depth: int) -> Iterator[Span]:
-    """The elements of an array whose bracket lies before `start` (depth 1), or objects one after the other
-    (depth 0)."""
+    """Elements of an array whose bracket lies before `start` (depth 1), or objects one after the other (depth 0)."""
     for begin, end, fault in _elements(text, start, depth):
         if fault is None and end - begin > MAX_ROW_BYTES:
             fault = too_long(end - begin)
@@ -75,6 +87,8 @@ def _elements(text: mmap.mmap, start: int, depth: int) -> Iterator[Span]:
             if base == 1 and depth == 1:
                 yield skip_blank(text, begin), match.start(), None
                 begin = match.end()
+        elif base == 1 and depth == 1 and token == b"}":
+            continue  # no array ends so: it belongs to a broken element
         elif depth > 0:
             depth -= 1
             if base == 0 and depth == 0:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from chord_exp.errors import DataError
+from chord_exp.hub_id import HUB_ID
 
 LINES, JSON, CSV, TSV, PARQUET, ARROW, SAVED = "lines", "json", "csv", "tsv", "parquet", "arrow", "saved"
 _KINDS = {
@@ -22,9 +23,6 @@ _KINDS = {
 }
 COMPRESSED = (".gz", ".zst")
 TEXT_KINDS = (LINES, JSON, CSV, TSV)
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-"""owner/name, as the hub names a data set."""
-
 _SAVED_STATE, _SAVED_SPLITS = "state.json", "dataset_dict.json"
 _TRAIN = "train"
 
@@ -76,6 +74,8 @@ def find_files(input_dir: Path) -> tuple[list[InputFile], list[str]]:
             subfolders[:] = [_TRAIN]
             names = [name for name in names if name != _SAVED_SPLITS]
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        # a linked folder is not walked: it may lead back here
+        skipped += [shown_name(here / name, input_dir) for name in subfolders if (here / name).is_symlink()]
         for name in names:
             if name.startswith(".") or name == _SAVED_SPLITS:
                 continue
@@ -136,9 +136,9 @@ def resolve_input(text: str) -> Path:
 def _fetch(hub_id: str, target: Path) -> None:
     from datasets import load_dataset
 
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         loaded = load_dataset(hub_id)
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
         loaded.save_to_disk(str(draft))
         os.replace(draft, target)
     except Exception as error:
@@ -149,3 +149,5 @@ def _fetch(hub_id: str, target: Path) -> None:
             where=hub_id,
             fix="name a folder of data files; or connect to the network (HF_ENDPOINT names a mirror, HF_TOKEN a login)",
         ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -18,6 +18,7 @@ from chord_exp.prepare.formats_chat import (
     read_prompt_and_truth,
     read_prompt_completion,
     read_verl,
+    spoken,
     turns,
 )
 from chord_exp.prepare.formats_pair import (
@@ -28,6 +29,7 @@ from chord_exp.prepare.formats_pair import (
     read_choice,
     read_math,
     read_openr1,
+    reply_text,
 )
 from chord_exp.prepare.rejects import Reject, clip
 
@@ -64,7 +66,17 @@ FORMATS: tuple[Format, ...] = (
     Format("messages", _all("messages"), read_messages, _filled("messages")),
     Format("sharegpt", _all("conversations"), read_conversations, _filled("conversations")),
     Format("swift_sharegpt", _all("conversation"), read_pairs_of_turns, _filled("conversation")),
-    Format("prompt_completion", _all("prompt", "completion"), read_prompt_completion),
+    Format(
+        "prompt_completion",
+        _all("prompt", "completion"),
+        read_prompt_completion,
+        # two texts are a pair like any other
+        lambda record: (
+            isinstance(record["prompt"], list)
+            or isinstance(record["completion"], list)
+            or isinstance(record.get("label"), bool)
+        ),
+    ),
     Format(
         "verl",
         _all("prompt", "reward_model"),
@@ -76,7 +88,9 @@ FORMATS: tuple[Format, ...] = (
         lambda fields: "prompt" in fields and any(name in fields for name in TRUTH_FIELDS),
         read_prompt_and_truth,
         lambda record: (
-            isinstance(record["prompt"], list) and any(record.get(name) is not None for name in TRUTH_FIELDS)
+            isinstance(record["prompt"], list)
+            and not any(record.get(name) for name in ("response", "output"))
+            and any(record.get(name) is not None for name in TRUTH_FIELDS)
         ),
     ),
     Format("openr1", _all("problem", "generations"), read_openr1),
@@ -99,7 +113,8 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "alpaca",
         lambda fields: (
-            "instruction" in fields and ("output" in fields or ("context" in fields and "response" in fields))
+            "instruction" in fields
+            and ("output" in fields or ("response" in fields and ("context" in fields or "input" in fields)))
         ),
         read_alpaca,
     ),
@@ -132,6 +147,8 @@ def detect(record: Record) -> Format:
         if known.fits is None or known.fits(record):
             return known
     shown = ", ".join(clip(str(field), 30) for field in fields[:8]) or "no fields"
+    if candidates:
+        shown += f"; it looks like {candidates[0].name}, and its values are empty or of another type"
     raise Reject(_UNKNOWN, shown)
 
 
@@ -155,20 +172,27 @@ def mapped_format(mapping: Mapping[str, str]) -> Format:
             fix="map prompt and response, or messages (prompt and answer alone: rows for RL only)",
         )
 
+    if "messages" in mapping and ("prompt" in mapping or "response" in mapping):
+        raise DataError(
+            "the field map names messages and prompt or response: both say what is asked",
+            fix="map messages alone (with system, answer, tools), or prompt and response",
+        )
+
     def read(record: Record) -> Conversation:
         def value(name: str) -> Any:
             return _lookup(record, mapping[name]) if name in mapping else None
 
         if "messages" in mapping:
-            return Conversation(turns(value("messages"), mapping["messages"]), value("answer"), value("tools"))
-        messages = [{"role": USER, "content": _needed(value("prompt"), mapping["prompt"])}]
+            messages = list(spoken(turns(value("messages"), mapping["messages"])))
+        else:
+            prompt = _needed(value("prompt"), mapping["prompt"])
+            messages = list(prompt) if isinstance(prompt, list) else [{"role": USER, "content": prompt}]
         if value("system") is not None:
             messages.insert(0, {"role": SYSTEM, "content": value("system")})
-        answered = "response" in mapping
-        if answered:
-            reply = _needed(value("response"), mapping["response"])
-            is_number = isinstance(reply, (int, float)) and not isinstance(reply, bool)
-            messages.append({"role": ASSISTANT, "content": str(reply) if is_number else reply})
+        if "response" in mapping:
+            reply = reply_text(_needed(value("response"), mapping["response"]))
+            messages.append({"role": ASSISTANT, "content": reply})
+        answered = "messages" in mapping or "response" in mapping
         return Conversation(messages, value("answer"), value("tools"), answered=answered)
 
     return Format("mapped", lambda fields: True, read)

@@ -22,19 +22,40 @@ _SPEAKERS = {
 }
 
 
+MEDIA_FIELDS = frozenset(("image", "images", "video", "videos", "audio", "audios"))
+
+
 def read_messages(record: Record) -> Conversation:
     """OpenAI, TRL, Axolotl, ms-swift: `messages`, with `tools` and a final `answer` beside them."""
+    refuse_media(record)
     return Conversation(turns(record["messages"], "messages"), record.get("answer"), record.get("tools"))
 
 
 def read_conversations(record: Record) -> Conversation:
     """ShareGPT: `conversations` of {from, value}, `system` and `tools` beside them; {role, content} is taken too."""
-    found = turns(record["conversations"], "conversations")
+    refuse_media(record)
+    messages = spoken(turns(record["conversations"], "conversations"))
+    return Conversation(_after_system(record, messages), record.get("answer"), record.get("tools"))
+
+
+def spoken(found: list[Any]) -> list[Any]:
+    """ShareGPT's turns {from, value} as messages; turns of another kind as they are."""
     if not found or not isinstance(found[0], dict) or "from" not in found[0]:
-        return Conversation(_after_system(record, found), record.get("answer"), record.get("tools"))
-    return Conversation(
-        _after_system(record, [_said(turn) for turn in found]), record.get("answer"), record.get("tools")
-    )
+        return found
+    return [_said(turn) for turn in found]
+
+
+def refuse_media(record: Record) -> None:
+    """Turns only point at images and sounds that lie beside them.
+
+    Raises:
+        Reject: the record has some.
+    """
+    if MEDIA_FIELDS.isdisjoint(record):
+        return
+    for field in record:
+        if field in MEDIA_FIELDS and record[field]:
+            raise Reject("field_lost", f"{field!r} beside the text")
 
 
 def _said(turn: Any) -> Message:
@@ -61,6 +82,7 @@ def _calls(text: Any) -> list[Any]:
 
 def read_pairs_of_turns(record: Record) -> Conversation:
     """ms-swift: `conversation` of {human, assistant} pairs, `system` beside them; {role, content} is taken too."""
+    refuse_media(record)
     messages: list[Any] = []
     for turn in turns(record["conversation"], "conversation"):
         if isinstance(turn, dict) and "human" in turn and "assistant" in turn:
@@ -72,7 +94,8 @@ def read_pairs_of_turns(record: Record) -> Conversation:
 
 
 def read_prompt_completion(record: Record) -> Conversation:
-    """TRL: `prompt` and `completion`, two texts or two lists of messages."""
+    """TRL: `prompt` and `completion`, lists of messages (one of them may be a text); KTO's `label` is refused."""
+    refuse_media(record)
     prompt, completion = record["prompt"], record["completion"]
     if isinstance(record.get("label"), bool):
         raise Reject("preference", "label says whether the completion is liked")
@@ -83,6 +106,7 @@ def read_prompt_completion(record: Record) -> Conversation:
 
 def read_verl(record: Record) -> Conversation:
     """verl, DAPO: a list of messages as `prompt`, and the truth in `reward_model.ground_truth`; for RL only."""
+    refuse_media(record)
     truth = record["reward_model"].get("ground_truth")
     if truth is None:
         raise Reject("no_truth", "reward_model has no ground_truth")
@@ -91,6 +115,7 @@ def read_verl(record: Record) -> Conversation:
 
 def read_prompt_and_truth(record: Record) -> Conversation:
     """TRL's data for GRPO: a list of messages as `prompt`, the truth beside it; for RL only."""
+    refuse_media(record)
     truth = next(record[name] for name in TRUTH_FIELDS if record.get(name) is not None)
     return Conversation(record["prompt"], truth, record.get("tools"), answered=False)
 

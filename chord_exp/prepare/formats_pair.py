@@ -6,17 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from chord_exp.prepare.conversation import ASSISTANT, SYSTEM, USER, Conversation, Message, Record
+from chord_exp.prepare.formats_chat import MEDIA_FIELDS
 from chord_exp.prepare.rejects import Reject, clip
 
 QUERY_FIELDS = ("prompt", "question", "input", "query", "instruction", "problem")
-REPLY_FIELDS = ("response", "answer", "output", "completion", "solution", "target", "targets")
+# `answer` last: beside one of the others it is the final answer
+REPLY_FIELDS = ("response", "output", "completion", "solution", "target", "targets", "answer")
 _EXPLANATIONS = ("solution", "explanation", "rationale", "response", "output", "completion")
 _KEYS = ("answer", "answerKey", "answer_key", "answer_idx", "correct_answer", "label", "target")
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_HUGE = 1e16  # from here on Python writes a float with an exponent; not a number is not below it either
 # reading a record as a pair would lose these, and with them part of what was asked or answered
-_LOST = frozenset(
-    ("image", "images", "video", "videos", "audio", "audios", "context", "choices", "options", "messages")
-)
+_LOST = frozenset((*MEDIA_FIELDS, "context", "passage", "article", "choices", "options", "messages"))
 
 
 def read_openr1(record: Record) -> Conversation:
@@ -38,6 +39,8 @@ def read_math(record: Record) -> Conversation:
 def read_alpaca(record: Record) -> Conversation:
     """Alpaca: `instruction` with an `input` (Dolly: `context`) below it, `history` of earlier pairs before it."""
     asked, more = record["instruction"], record.get("input") or record.get("context")
+    if record.get("input") and record.get("context"):
+        raise Reject("field_lost", "'context' beside instruction and input")
     if more is not None and more != "":
         if not isinstance(asked, str) or not isinstance(more, str):
             raise Reject("not_text", "instruction or input")
@@ -48,6 +51,7 @@ def read_alpaca(record: Record) -> Conversation:
 
 def read_choice(record: Record) -> Conversation:
     """Multiple choice: the options are written below the question; the answer becomes a letter."""
+    _refuse_lost(record, kept=("choices", "options"))
     labels, texts = _options(record["choices"] if "choices" in record else record["options"])
     letter = _letter(record, labels, texts)
     question = next((record[name] for name in ("question", "problem", "prompt", "query") if name in record), None)
@@ -63,6 +67,8 @@ def _options(value: Any) -> tuple[list[str], list[str]]:
     if isinstance(value, dict) and isinstance(value.get("text"), list) and isinstance(value.get("label"), list):
         labels, texts = value["label"], value["text"]
     elif isinstance(value, dict):
+        # a table's column of options has all letters in every row
+        value = {label: text for label, text in value.items() if text is not None}
         labels, texts = list(value), list(value.values())
     else:
         texts = value if isinstance(value, list) else []
@@ -95,25 +101,32 @@ def _letter(record: Record, labels: list[str], texts: list[str]) -> str:
 def pair_reader(query: str, reply: str) -> Callable[[Record], Conversation]:
     """A reader of records with these two fields; `answer` is a final answer where it is not the reply itself."""
     answer = None if reply == "answer" else "answer"
-    others = frozenset(QUERY_FIELDS) - {query, reply}
+    others = tuple((field, query) for field in QUERY_FIELDS if field not in (query, reply))
+    others += tuple((field, reply) for field in REPLY_FIELDS if field not in (query, reply, "answer"))
+
+    names = frozenset(field for field, _ in others)
 
     def read(record: Record) -> Conversation:
-        if not others.isdisjoint(record):
-            for field in sorted(others.intersection(record)):
-                # two questions: which one was answered is anyone's guess
-                if record[field] not in (None, "", record[query]):
-                    raise Reject("field_lost", f"{field!r} beside {query!r} and {reply!r}")
+        for field, read_field in () if names.isdisjoint(record) else others:
+            # two questions, or two replies: which is the one is anyone's guess
+            if field in record and record[field] not in (None, "", [], record[read_field]):
+                raise Reject("field_lost", f"{field!r} beside {query!r} and {reply!r}")
         return _pair(record, record[query], record[reply], record.get(answer) if answer else None)
 
     return read
 
 
 def _pair(record: Record, asked: Any, reply: Any, answer: Any, kept: tuple[str, ...] = ()) -> Conversation:
-    if not _LOST.isdisjoint(record):
-        for field in sorted(_LOST.intersection(record)):
-            if record[field] and field not in kept:
-                raise Reject("field_lost", f"{field!r} beside a question and its answer")
-    return Conversation(_turns(record, asked, _text(reply)), answer, record.get("tools"))
+    _refuse_lost(record, kept)
+    return Conversation(_turns(record, asked, reply_text(reply)), answer, record.get("tools"))
+
+
+def _refuse_lost(record: Record, kept: tuple[str, ...]) -> None:
+    if _LOST.isdisjoint(record):
+        return
+    for field in record:
+        if field in _LOST and record[field] and field not in kept:
+            raise Reject("field_lost", f"{field!r} beside a question and its answer")
 
 
 def _turns(record: Record, asked: Any, reply: Any) -> list[Message]:
@@ -136,11 +149,12 @@ def _history(history: Any) -> list[Message]:
     return earlier
 
 
-def _text(value: Any) -> Any:
+def reply_text(value: Any) -> Any:
     """A reply that is a plain number, as many answer fields are, is its own text; not a huge one. Of a list with one
     text (`targets`), that text."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and "e" not in str(value):
-        return str(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and -_HUGE < value < _HUGE:
+        text = str(value)
+        return value if "e" in text else text
     return value

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PATTERNS = {
     "e-mail address": r"[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[A-Za-z]{2,24}\b",
     # mainland China's mobile numbers, and international ones with their plus sign
-    "phone number": r"(?<![\w.])(?:1[3-9][0-9]{9}|\+[0-9]{1,3}[-. ]?(?:[0-9][-. ]?){7,12}[0-9])(?![\w.])",
+    "phone number": r"(?<![0-9A-Za-z.])(?:1[3-9][0-9]{9}|\+[0-9]{1,3}[-. ]?(?:[0-9][-. ]?){7,12}[0-9])(?![0-9A-Za-z])",
     # the prefixes that their makers document: OpenAI and Anthropic, AWS, GitHub, Hugging Face, Google, Slack
     "key or token": r"\b(?:sk-[\w-]{20,}|AKIA[0-9A-Z]{16}|gh[pousr]_\w{36,}|hf_\w{30,}|AIza[\w-]{35}"
     r"|xox[abprs]-[\w-]{10,})"

@@ -131,14 +131,15 @@ def _build(
             _read_all(
                 inputs, ChunkReader(options, Path(work), prompts), Path(work), read, rejects, failed, workers, tell
             )
-            tell(PLACING, 0, 1, len(read.columns))
+            rows = read.tally.total("read")
+            tell(PLACING, 0, 1, rows)
             placer = Placer(read.columns, bytes(read.mentions), read.signatures, options)
             refuse_unusable(inputs.folder, read.tally, len(read.columns), placer.free, placer.reasons())
             placement = placer.place(number_sources([file.name for file in inputs.files]))
             read.tally.settle(placement, read.columns)
             with Spooled(read.columns, read.spools) as spooled:
                 _write_late_rejects(placement, read, spooled, rejects)
-                tell(WRITING, 0, 1, len(read.columns))
+                tell(WRITING, 0, 1, rows)
                 outputs = write_sides(staging, spooled, placement.sides)
                 personal = look_at_sides(spooled, placement.sides)
         outputs[REJECTS_FILE] = rejects.facts()

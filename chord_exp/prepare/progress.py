@@ -34,8 +34,9 @@ def shown_progress() -> Iterator[Progress]:
 
         def show(what: str, done: int, total: int, rows: int) -> None:
             rate = rows / max(time.monotonic() - began, 1e-6)
-            shown = f"{rows:,} rows, {rate:,.0f}/s" if done else f"{rows:,} rows"
-            bar.update(task, description=what, completed=done, total=total or None, rate=shown)
+            bar.update(
+                task, description=what, completed=done, total=total or None, rate=f"{rows:,} rows, {rate:,.0f}/s"
+            )
 
         yield show
 

@@ -218,11 +218,11 @@ def read_chunk(chunk: Chunk) -> Iterator[RawRow]:
     elif chunk.file.kind in _DELIMITERS:
         yield from _read_csv(chunk)
     elif chunk.file.kind == PARQUET:
-        first = chunk.line
+        following = chunk.line
         for group in range(chunk.start, chunk.end):
-            for row, record, fault in tabular.read_row_group(chunk.path, group, first):
+            for row, record, fault in tabular.read_row_group(chunk.path, group, following):
                 yield RawRow(row, b"", fault, record)
-                first = row + 1
+                following = row + 1
     elif chunk.file.kind in (ARROW, SAVED):
         for row, record, fault in tabular.read_batches(chunk.path, chunk.start, chunk.end - chunk.start, chunk.line):
             yield RawRow(row, b"", fault, record)
@@ -267,18 +267,10 @@ def _read_csv(chunk: Chunk) -> Iterator[RawRow]:
     lines = (_decoded(line) for line in io.BytesIO(_bytes_of(chunk)))
     rows = tabular.read_table_text(lines, chunk.header, _DELIMITERS[chunk.file.kind], chunk.line)
     for line, record, fault in rows:
-        if record is not None and not all(text.isascii() or _is_text(text) for text in record.values()):
+        if record is not None and not all(text.isascii() or tabular.is_text(text) for text in record.values()):
             yield RawRow(line, b"", Reject("not_utf8"), None)
         else:
             yield RawRow(line, b"", fault, record)
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _bytes_of(chunk: Chunk) -> bytes:

@@ -26,20 +26,30 @@ def read_header(line_source: Iterator[str], delimiter: str) -> Header:
         Reject: the file cannot be read as a table.
     """
     csv.field_size_limit(MAX_CELL_CHARACTERS)
+    reader = csv.reader(line_source, delimiter=delimiter, strict=True)
     try:
-        header = next(csv.reader(line_source, delimiter=delimiter, strict=True), [])
+        header = next((cells for cells in reader if cells), [])
     except csv.Error as error:
         raise Reject("unreadable_file", f"its header: {error}") from None
     if len(header) > MAX_COLUMNS:
         raise Reject("unreadable_file", f"{len(header):,} columns")
     names = tuple(name.strip() for name in header)
-    counts = Counter(names)
-    repeated = next((name for name in names if counts[name] > 1), None)
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if not all(is_text(name) for name in names):
+        raise Reject("unreadable_file", "its header is not UTF-8")
     if "" in names or repeated is not None:
-        raise Reject(
-            "unreadable_file", "a column without a name" if "" in names else f"two columns {clip(repeated or '', 40)!r}"
-        )
+        detail = f"two columns {clip(repeated, 40)!r}" if repeated else "a column without a name"
+        raise Reject("unreadable_file", detail)
     return names
+
+
+def is_text(text: str) -> bool:
+    """Whether it holds no half of a surrogate pair, which stands for a byte that does not decode."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_table_text(lines: Iterator[str], header: Header, delimiter: str, first_line: int) -> Iterator[TableRow]:
@@ -50,7 +60,8 @@ def read_table_text(lines: Iterator[str], header: Header, delimiter: str, first_
         first_line: number of the first of them.
     """
     csv.field_size_limit(MAX_CELL_CHARACTERS)
-    reader = csv.reader(lines, delimiter=delimiter)
+    # strict: a quote that is never closed, or closed too early, is a fault and not text
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         line = first_line + reader.line_num
         try:
@@ -144,16 +155,23 @@ def _batches(path: Path) -> Iterator[Any]:
 def _rows(batch: Any, first_row: int) -> Iterator[TableRow]:
     for start in range(0, batch.num_rows, ROWS_A_BATCH):
         part = batch.slice(start, ROWS_A_BATCH)
-        try:
-            records = part.to_pylist()
-        except (ValueError, OverflowError, ArithmeticError):
-            records = [None] * part.num_rows  # a value that Python has no word for, such as a date in year 20000
+        records = _records(part)
         for at, record in enumerate(records):
             number = first_row + start + at
             if record is None:
                 yield number, None, Reject("not_text", "a value that cannot be read")
             else:
                 yield number, {name: value for name, value in record.items() if value is not None}, None
+
+
+def _records(part: Any) -> list[dict[str, Any] | None]:
+    """The rows; None for one with a value that Python has no word for, such as a date in year 20000 or broken UTF-8."""
+    try:
+        # a damaged Arrow file may point outside itself, and reading it would end the process
+        part.validate(full=True)
+        return part.to_pylist()
+    except (ValueError, KeyError, OverflowError, ArithmeticError):
+        return [None] if part.num_rows == 1 else [_records(part.slice(at, 1))[0] for at in range(part.num_rows)]
 
 
 def _unreadable(error: Exception) -> Reject:

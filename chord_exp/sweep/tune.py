@@ -190,7 +190,8 @@ def result_of(plan: Plan, journal: Journal, finished: Finished) -> Result:
     if len(plan.settings.targets) == 1:
         # of equals the first
         done = sorted(done, key=lambda frozen: frozen.number)[:1]
-    states = [frozen.state.name.lower() for frozen in journal.trials()]
+    # after the sweep nothing runs: what the study calls running was stopped, and a resume goes on with it
+    states = [frozen.state.name.lower().replace("running", "unfinished") for frozen in journal.trials()]
     return Result(
         finished=not finished.interrupted,
         objectives=[str(target) for target in plan.settings.targets],

@@ -5,22 +5,22 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
-from argparse import Namespace
 from pathlib import Path
 
 import hydra
 import pytest
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from chord_exp import actions, cli, compose
 from chord_exp.check.__main__ import build_parser as check_parser
 from chord_exp.prepare.__main__ import _dashed, build_parser
 from chord_exp.refusals import groups
-from chord_exp.sweep import tune
-from chord_exp.sweep.__main__ import build_parser as sweep_parser
+from chord_exp.sweep.__main__ import build_parser as build_sweep_parser
 from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.tune import Plan, make_plan
 from chord_exp.sweep.tune_settings import TuneSettings
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +30,8 @@ OTHERS = (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "
 DOCUMENTS = (*READMES, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "package").glob("*.md")), *OTHERS)
 
 # what a reader is expected to have under the names that the documents use
-PLACEHOLDER_FOLDERS = ("my_data", "my_model", "my_prepared", "my_run")
+PLACEHOLDER_FOLDERS = ("my_data", "my_benchmark", "my_model", "my_prepared", "my_run")
 PLACEHOLDER_FILE = "my_config.yaml"
-PLACEHOLDER_SWEEP = "my_sweep"
 PLACEHOLDER_EXPERIMENT = "# @package _global_\ndefaults:\n  - override /mu_schedule: paper_mu\nlr: 5e-4\n"
 
 # talked about, not shown for use
@@ -84,20 +83,20 @@ def check_experiment(arguments: list[str]) -> list[cli.Job]:
     flags = get_args_parser().parse_args(arguments)
     with hydra.initialize_config_module("chord_exp.conf", version_base=cli.VERSION_BASE, job_name=cli.PROGRAM):
         jobs = [cli._job(flags, overrides, number) for overrides, number in cli._expand(flags)]
-        jobs = jobs or [cli._job(flags, a_point_of_the_tuning(flags), 0)]
         for job in jobs:
             actions.check(job.spec, job.run_dir)
     return jobs
 
 
-def a_point_of_the_tuning(flags: Namespace) -> list[str]:
-    """The overrides of one trial of a tuned sweep: its space and its settings are sound."""
-    config = cli._compose(flags, flags.overrides)
-    settings = TuneSettings.read(OmegaConf.to_container(config.hydra.sweeper))
-    loader = GlobalHydra.instance().config_loader()
-    plan = tune.make_plan(config, loader, settings, flags.overrides, SweepFolder(Path("my_new_sweep")))
-    assert plan.space and plan.total
-    return [*plan.fixed, *(f"{key}={value}" for key, value in tune._probe(plan.space).items())]
+def check_tuned(arguments: list[str], place) -> Plan:
+    """The same of a tuned sweep, whose trials are not known beforehand."""
+    flags = get_args_parser().parse_args(arguments)
+    with hydra.initialize_config_module("chord_exp.conf", version_base=cli.VERSION_BASE, job_name=cli.PROGRAM):
+        loader = GlobalHydra.instance().config_loader()
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(flags.overrides)
+        config = cli._compose(flags, [str(word.input_line) for word in parsed if not word.is_sweep_override()])
+        settings = TuneSettings.read(OmegaConf.to_container(config.hydra.sweeper))
+        return make_plan(config, loader, settings, flags.overrides, SweepFolder(place / "sweep"))
 
 
 def check_make(words: list[str]) -> None:
@@ -125,11 +124,11 @@ def test_a_shown_command_is_accepted(command, place):
     if module == "chord_exp":
         if "resume=true" in arguments:
             (place / "my_run" / "run.json").touch()
-        assert check_experiment(arguments)
+        assert check_experiment(arguments) or check_tuned(arguments, place).total
+    elif module == "chord_exp.sweep":
+        build_sweep_parser().parse_args(arguments)
     elif module == "chord_exp.prepare":
         build_parser().parse_args([_dashed(word) for word in arguments])
-    elif module == "chord_exp.sweep":
-        assert sweep_parser().parse_args(arguments).sweep_dir == Path(PLACEHOLDER_SWEEP)
     elif module == "chord_exp.check":
         assert check_parser().parse_args(arguments).config == [Path(PLACEHOLDER_FILE)]
     elif arguments and arguments[0] in ("--help", "-sc"):

@@ -21,12 +21,12 @@ RULES: dict[str, tuple[set[str] | None, set[str]]] = {
     "gpus": ({"errors", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "geometry": ({"errors", "gpus", "schedule", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "hand_set": ({"errors"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
-    "tracking": ({"geometry", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray", "wandb"}),
     "workflow_names": (set(), {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "trinity_config": (
         {"errors", "geometry", "hand_set", "spec", "tracking", "workflow_names"},
         {"hydra", "ray", "torch", "trinity"},
     ),
+    "tracking": ({"geometry", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray", "wandb"}),
     "plan": ({"geometry", "schedule", "spec", "gpus"}, {"hydra", "ray", "torch", "trinity"}),
     "check": (None, {"hydra", "ray", "torch", "trinity"}),
     "engine": (None, {"hydra"}),
