@@ -62,12 +62,20 @@ prepare: $(READY)  ## look at a split of sft_data; make run makes its own (ARGS=
 	@$(PY) -m chord_exp.prepare $(if $(ARGS),$(ARGS),--input-dir sft_data)
 
 .PHONY: sweep
-sweep: $(READY)  ## run several experiments one after another (ARGS="mu_peak=0.2,0.4,0.6")
+sweep: $(READY)  ## run several experiments, as many at once as fit (ARGS="mu_peak=0.2,0.4,0.6")
 	@$(PY) -m chord_exp -m $(if $(ARGS),$(ARGS),mu_peak=0.2,0.4,0.6)
 
 .PHONY: report
 report:  ## (not yet) compare runs in tables and plots
 	@echo "make report: not yet. Until then: run.json and metrics.jsonl in each run's folder" && exit 1
+
+.PHONY: package
+package: $(READY)  ## write the generated files of package/ from conf/ and docs/
+	@$(PY) tools/make_package $(ARGS)
+
+.PHONY: check
+check: $(READY)  ## explain what does not fit in a hand-written configuration (ARGS=my_config.yaml)
+	@$(PY) -m chord_exp.check $(if $(ARGS),$(ARGS),package/qwen3_chord_config.yaml package/qwen3_chord_simple.yaml)
 
 .PHONY: doctor
 doctor: $(READY)  ## check this machine: Python, packages, Ray, GPUs, disk

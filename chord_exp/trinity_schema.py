@@ -35,6 +35,13 @@ def check_schema(config: dict[str, Any]) -> None:
         ) from error
 
 
+def trinity_keys() -> list[str]:
+    """Dotted keys of Trinity's configuration; members of lists and of auxiliary buffers stand without a name."""
+    from trinity.common.config import Config
+
+    return _keys(Config)
+
+
 def _keys(cls: type, prefix: str = "", depth: int = 6) -> list[str]:
     """Dotted keys of a dataclass and the dataclasses below it, optional ones included."""
     found = []

@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from chord_exp import actions, cli, compose
+from chord_exp.check.__main__ import build_parser as check_parser
 from chord_exp.prepare.__main__ import _dashed, build_parser
 from chord_exp.refusals import groups
 from chord_exp.sweep.__main__ import build_parser as build_sweep_parser
@@ -24,17 +25,21 @@ from chord_exp.sweep.tune_settings import TuneSettings
 
 ROOT = Path(__file__).parents[2]
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
-DOCUMENTS = (*READMES, *sorted((ROOT / "docs").glob("*.md")))
+GUIDES = (ROOT / "docs" / "guide.md", ROOT / "docs" / "guide.zh-CN.md")
+OTHERS = (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md")
+DOCUMENTS = (*READMES, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "package").glob("*.md")), *OTHERS)
 
 # what a reader is expected to have under the names that the documents use
 PLACEHOLDER_FOLDERS = ("my_data", "my_benchmark", "my_model", "my_prepared", "my_run")
+PLACEHOLDER_FILE = "my_config.yaml"
 PLACEHOLDER_EXPERIMENT = "# @package _global_\ndefaults:\n  - override /mu_schedule: paper_mu\nlr: 5e-4\n"
 
 # talked about, not shown for use
-_NAMED_ONLY = ("python -m chord_exp", "make")
+_NAMED_ONLY = ("python -m chord_exp", "python -m chord_exp.check", "make")
 _COMMAND = re.compile(r"(make|python -m chord_exp[\w.]*)( |$)")
 # make targets that hand ARGS to a command line of this package, and what they put before it
 _TAKES_OVERRIDES = {"run": [], "plan": ["action=plan"], "export": ["action=export"], "sweep": ["-m"]}
+_TAKES_FILES = ("check", "package")
 
 
 def blocks_and_prose(text: str) -> tuple[list[str], str]:
@@ -99,6 +104,9 @@ def check_make(words: list[str]) -> None:
     variables = dict(assignment.split("=", 1) for assignment in assignments)
     assert target in make_targets()
     assert set(variables) <= {"ARGS", "PYTHON"}
+    if target in _TAKES_FILES and variables.get("ARGS"):
+        assert set(shlex.split(variables["ARGS"])) <= {PLACEHOLDER_FILE, "--check"}
+        return
     arguments = shlex.split(variables.get("ARGS", ""))
     if arguments and target in _TAKES_OVERRIDES:
         check_experiment([*_TAKES_OVERRIDES[target], *arguments])
@@ -121,6 +129,10 @@ def test_a_shown_command_is_accepted(command, place):
         build_sweep_parser().parse_args(arguments)
     elif module == "chord_exp.prepare":
         build_parser().parse_args([_dashed(word) for word in arguments])
+    elif module == "chord_exp.check":
+        assert check_parser().parse_args(arguments).config == [Path(PLACEHOLDER_FILE)]
+    elif arguments and arguments[0] in ("--help", "-sc"):
+        pass  # run by test_habits
     else:
         assert importlib.util.find_spec(module) and not arguments
 
@@ -132,9 +144,18 @@ def test_a_wrong_command_would_be_noticed(place):
         check_make(["no-such-target"])
 
 
-def test_both_readmes_show_the_same_commands_in_the_same_order():
-    english, chinese = map(commands_of, READMES)
+@pytest.mark.parametrize("pair", [READMES, GUIDES], ids=["READMEs", "guides"])
+def test_both_languages_show_the_same_commands_in_the_same_order(pair):
+    english, chinese = map(commands_of, pair)
     assert english == chinese and len(english) > 30
+
+
+def test_both_guides_have_the_same_parts_plots_and_blocks():
+    english, chinese = (guide.read_text(encoding="utf-8") for guide in GUIDES)
+    for pattern in (r"^#+ ", r"^\|", r"^!\[.*\]\((.*)\)", r"^```(\w*)$", r"^- "):
+        assert re.findall(pattern, english, re.MULTILINE) == re.findall(pattern, chinese, re.MULTILINE), pattern
+    yaml_blocks = [re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL) for text in (english, chinese)]
+    assert yaml_blocks[0] == yaml_blocks[1] != []
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
@@ -148,5 +169,14 @@ def test_a_readme_lists_every_option_of_every_group(readme):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_to_files_lead_somewhere(document):
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", document.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
         assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_links_inside_a_guide_lead_to_its_headings(guide):
+    text = guide.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    targets = re.findall(r"\]\(#([^)]+)\)", text)
+    assert targets and set(targets) <= anchors

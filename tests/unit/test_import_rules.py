@@ -29,6 +29,7 @@ RULES: dict[str, tuple[set[str] | None, set[str]]] = {
     ),
     "tracking": ({"geometry", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray", "wandb"}),
     "plan": ({"geometry", "schedule", "spec", "gpus"}, {"hydra", "ray", "torch", "trinity"}),
+    "check": (None, {"hydra", "ray", "torch", "trinity"}),
     "engine": (None, {"hydra"}),
     "loss": (None, {"hydra"}),
     "launch": (None, {"torch"}),
@@ -41,6 +42,7 @@ RULES: dict[str, tuple[set[str] | None, set[str]]] = {
     "sweep": (None, {"torch"}),
 }
 FORBIDDEN_INSIDE = {
+    "check": {"launch", "engine", "cli", "compose"},
     "engine": {"spec", "launch"},
     "loss": {"spec"},
     "launch": {"conf", "compose"},
@@ -109,6 +111,15 @@ def test_the_rules_cover_the_modules_that_they_are_about():
 def test_the_pure_core_needs_nothing_but_the_standard_library(module):
     outside = {name.split(".")[0] for name in imports_of(PACKAGE / f"{module}.py")} - {"chord_exp"}
     assert outside <= set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("rules", ["batch", "buffers", "mu", "names", "rules", "subject", "weights"])
+def test_the_rules_of_the_check_are_pure(rules):
+    file = PACKAGE / "check" / f"{rules}.py"
+    outside = {name.split(".")[0] for name in imports_of(file)} - {"chord_exp"}
+    assert outside <= set(sys.stdlib_module_names)
+    called = {ast.unparse(node.func) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)}
+    assert not {name for name in called if name == "open" or name.rpartition(".")[2] in ("read_text", "exists")}
 
 
 @pytest.mark.parametrize("module", ["trinity_config", "plan", "geometry", "hand_set"])

@@ -1,0 +1,97 @@
+"""`python -m chord_exp.check my_config.yaml`: what a hand-written mix_chord configuration would do.
+
+Exit codes: 0 nothing wrong (warnings at most), 2 errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from chord_exp.actions import verl_is_legacy
+from chord_exp.check.document import Document, look_at_data, read
+from chord_exp.check.rules import findings, summary
+from chord_exp.check.subject import ERROR, Finding
+from chord_exp.errors import BAD_INPUT, INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
+
+PROGRAM = "chord_exp.check"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {PROGRAM}",
+        description="Explain, with numbers, what does not fit in a mix_chord configuration for `trinity run`.",
+        epilog="Exit code 0: no errors; 2: errors, each with its line, its numbers and what to write instead.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", type=Path, nargs="+", metavar="FILE", help="YAML file for trinity run --config")
+    parser.add_argument(
+        "--verl",
+        choices=("installed", "old", "new"),
+        default="installed",
+        help="check for verl before 0.8 (old), or 0.8 and later (new)",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check files; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    legacy = verl_is_legacy() if arguments.verl == "installed" else arguments.verl == "old"
+    try:
+        return max([check(path, legacy) for path in arguments.config])
+    except ChordExpError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def check(path: Path, verl_legacy: bool) -> int:
+    """Check one file and print what was found; returns the exit code.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    # slow to import, and reading a file that is none needs nothing of it
+    document = read(path)
+    from chord_exp.trinity_schema import trinity_keys
+
+    known = frozenset(trinity_keys())
+    rows = look_at_data(document.values)
+    found = findings(document.values, verl_legacy=verl_legacy, rows=rows, known=known)
+    if all(one.severity != ERROR for one in found):
+        found = [*_of_wrong_type(document), *found]
+    for one in found:
+        print(_line(path, document, one))
+    errors = sum(one.severity == ERROR for one in found)
+    state = f"{_counted(errors, 'error')}, {_counted(len(found) - errors, 'warning')}" if found else "no mismatch"
+    print(f"{path}: {state} ({summary(document.values)})")
+    return BAD_INPUT if errors else SUCCEEDED
+
+
+def _of_wrong_type(document: Document) -> list[Finding]:
+    from chord_exp.trinity_schema import check_schema
+
+    try:
+        check_schema(document.values)
+    except ConfigError as error:
+        return [Finding(ERROR, error.where.removeprefix("trinity."), error.what, error.fix)]
+    return []
+
+
+def _line(path: Path, document: Document, finding: Finding) -> str:
+    number = document.line_of(finding.key)
+    place = f"{path}:{number}" if number else str(path)
+    return f"{place}: {finding.severity}: {finding.key}: {finding.what} -> {finding.fix}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
