@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import closing
 
 import pytest
@@ -12,6 +13,14 @@ from chord_exp.sweep.backend import Exit
 from chord_exp.sweep.ledger import Node
 from chord_exp.sweep.scheduler import Scheduler
 from chord_exp.sweep.simulated import Simulated, judge_by_code
+
+
+@pytest.fixture(autouse=True)
+def _log_level_as_before():
+    """Hydra, run in this process, raises the level of the root logger for good: later tests would miss warnings."""
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
 
 
 @pytest.fixture
