@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import psutil
@@ -26,6 +27,7 @@ from chord_exp.sweep.trial import write_atomically
 # two sweeps never let in two trials that would each hold half
 WHOLE_TRIALS = "chord_gpu"
 FILE, LOG = "ray_head.json", "ray_head.log"
+MOST_NODES = 1000
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
@@ -63,6 +65,14 @@ class Head:
         if process is not None:
             psutil.wait_procs([process, *below], timeout=STOP_SECONDS)
         shutil.rmtree(self.temp_dir, ignore_errors=True)
+
+
+def machines(address: str) -> dict[str, dict[str, float]]:
+    """The resources of a cluster's living machines, by the http address of its dashboard."""
+    from ray.util.state import list_nodes
+
+    found = list_nodes(address=address, limit=MOST_NODES, filters=[("state", "=", "ALIVE")])
+    return {node.node_id: node.resources_total or {} for node in found if node.resources_total}
 
 
 def is_loopback(host: str) -> bool:
@@ -128,8 +138,8 @@ def _wait_until_it_answers(head: Head, process: subprocess.Popen[bytes], folder:
     host, _, port = head.address.removeprefix("http://").rpartition(":")
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex((host, int(port))) == 0:
+        with suppress(Exception), socket.socket() as probe:  # Ray raises many kinds before it is up
+            if probe.connect_ex((host, int(port))) == 0 and machines(head.address):
                 return
         time.sleep(0.2)
     raise RunFailed(
