@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 from chord_exp.errors import SUCCEEDED, ConfigError, DataError
 from chord_exp.geometry import Geometry, derive
 from chord_exp.hand_set import extra_term_warnings, flatten
-from chord_exp.spec import DataFacts, ExperimentSpec
+from chord_exp.spec import DataFacts, DataSpec, ExperimentSpec
 from chord_exp.trinity_config import Folders, to_trinity, to_yaml
+from chord_exp.workflow_names import PACKAGE
 
 if TYPE_CHECKING:
     from chord_exp.launch.request import Launch
     from chord_exp.prepare import Manifest
+    from chord_exp.prepare.options import PrepareOptions
 
 # for a plan without data: the sizes of the paper's mathematics run (arXiv 2508.11408)
 ASSUMED_EXPERT_ROWS = 5_000
@@ -42,6 +44,7 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
     """
     # the import is not light, and a refused configuration needs none of it
     from chord_exp.prepare import ensure_prepared, load_manifest
+    from chord_exp.prepare.files import resolve_input
     from chord_exp.prepare.lengths import longest
 
     data = spec.data
@@ -56,17 +59,12 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
     else:
         if not required and not Path(data.input_dir).exists():
             return assumed_facts(spec)
-        manifest = ensure_prepared(
-            data.input_dir,
-            data.out,
-            expert_ratio=data.expert_ratio,
-            eval_rows=data.eval_rows,
-            seed=data.seed,
-            system_prompt=data.system_prompt,
-        )
+        manifest = ensure_prepared(resolve_input(data.input_dir), data.out, split_options(data), eval_dir=data.eval_dir)
         if not manifest.up_to_date:
             _warn(manifest.warnings)
     model = spec.model
+    if data.check and required:
+        _check_rows(spec, manifest)
     lengths = longest(
         Path(data.out),
         model.path,
@@ -81,6 +79,52 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
         manifest.eval_rows,
         prompt_tokens_max=lengths.prompt_max if lengths else None,
         expert_tokens_max=lengths.expert_max if lengths else None,
+        multi_turn=manifest.multi_turn,
+        scored_by=manifest.scored_by,
+    )
+
+
+def _check_rows(spec: ExperimentSpec, manifest: Manifest) -> None:
+    """Read every row as Trinity will.
+
+    Raises:
+        DataError: some would break or waste the training.
+    """
+    from chord_exp.prepare.check import check_prepared
+
+    model, data = spec.model, spec.data
+    report = check_prepared(
+        Path(data.out),
+        model.path,
+        system_prompt=data.system_prompt,
+        max_prompt_tokens=model.max_prompt_tokens,
+        max_tokens=model.window,
+        multi_turn=manifest.multi_turn,
+        enable_thinking=model.enable_thinking,
+        trust_remote_code=model.trust_remote_code,
+    )
+    if not report.ok:
+        raise DataError(
+            "; ".join(line.strip() for line in report.lines()[:4]),
+            data.out,
+            "mend or leave out these rows, or give the model longer limits; data.check=false trains on them anyhow",
+        )
+
+
+def split_options(data: DataSpec) -> PrepareOptions:
+    """What of the data's settings decides which row goes where."""
+    from chord_exp.prepare.options import PrepareOptions
+
+    return PrepareOptions(
+        expert_ratio=data.expert_ratio,
+        eval_rows=data.eval_rows,
+        eval_ratio=None,
+        seed=data.seed,
+        system_prompt=data.system_prompt,
+        map=data.map,
+        near_dedup=data.near_dedup,
+        answer_check=data.answer_check,
+        free_text=data.free_text,
     )
 
 
@@ -156,6 +200,8 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
         ConfigError: the file exists with other content, or cannot be written.
     """
     facts = read_facts(spec, required=False)
+    if spec.loss == "stock":
+        _refuse_rows_that_need_the_package(spec, facts)
     # Trinity's own loss needs no chord_exp on the cluster; neither must the monitor then
     folders = run_folders(spec, run_dir, with_metrics=spec.loss == "exact")
     config = to_trinity(spec, facts, folders, verl_legacy=verl_is_legacy())
@@ -163,6 +209,17 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
     _warn(described(spec, facts).warnings)
     print(f"{target}: start it with `trinity run --config {target}` on a running Ray cluster")
     return SUCCEEDED
+
+
+def _refuse_rows_that_need_the_package(spec: ExperimentSpec, facts: DataFacts) -> None:
+    ours = sorted(name for name in facts.scored_by if name.startswith(PACKAGE))
+    if ours and not (spec.data.workflow and spec.data.reward):
+        raise ConfigError(
+            f"loss=stock is for clusters without chord_exp, and rows of this data name {', '.join(ours)}",
+            spec.data.out,
+            "install chord_exp on the cluster and export with loss=exact, or prepare the data without tool calls, rows "
+            "with their own system prompt or more turns, and scored free text",
+        )
 
 
 def write_new(target: Path, text: str) -> None:

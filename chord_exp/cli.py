@@ -189,6 +189,8 @@ def _job(flags: Namespace, overrides: Sequence[str], number: int | None) -> Job:
         return Job(spec, command, Path("outputs", spec.name, "exported").absolute())
     folder = Path(OmegaConf.select(config, key)).absolute()
     run_dir = folder if number is None else folder / str(config.hydra.sweep.subdir)
+    if number is not None:
+        spec = compose.in_sweep(spec, folder)
     if command.action == "run":
         if spec.resume:
             _check_resumed(folder, key, chosen)
@@ -236,6 +238,8 @@ def _hand_to_hydra(arguments: list[str], debug: bool) -> int:
         try:
             spec, command = compose.read(config)
             settings = HydraConfig.get()
+            if settings.mode == RunMode.MULTIRUN:
+                spec = compose.in_sweep(spec, Path(settings.sweep.dir))
             job = Job(spec, command, Path(settings.runtime.output_dir))
             codes.append(_perform(job, list(settings.overrides.task)))
         except KeyboardInterrupt:

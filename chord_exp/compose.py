@@ -22,7 +22,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import chord_exp
 from chord_exp.errors import ConfigError
+from chord_exp.hub_id import HUB_ID
 from chord_exp.spec import DataSpec, ExperimentSpec
+from chord_exp.tracking import sweep_label
 
 CONFIG_PATH = "pkg://chord_exp.conf"
 CONFIG_NAME = "config"
@@ -31,8 +33,23 @@ ACTIONS = ("run", "plan", "export")
 TINY_MODEL = "builtin:tiny"
 SAMPLE = "sft_data"
 PREPARED_ROOT = "outputs/prepared"
+# keys of `data` that decide which row goes where
+SPLIT_KEYS = (
+    "expert_ratio",
+    "eval_rows",
+    "seed",
+    "system_prompt",
+    "eval_dir",
+    "map",
+    "near_dedup",
+    "answer_check",
+    "free_text",
+)
 # modules of Hydra plug-ins and their classes
-PLUGINS = (("hydra_plugins.chord_exp_launcher", "ChordLauncher"),)
+PLUGINS = (
+    ("hydra_plugins.chord_exp_launcher", "ChordLauncher"),
+    ("hydra_plugins.chord_exp_sweeper", "OptunaSweeper"),
+)
 # null in the configuration, derived by `read`; never null in the specification
 DERIVED = ((DataSpec, "out"),)
 
@@ -64,7 +81,9 @@ def _mutable_twin(name: str, sources: Sequence[type]) -> type:
             kind = hints[field.name]
             if dataclasses.is_dataclass(kind):
                 kind = _mutable_twin(cast(type, kind).__name__, [cast(type, kind)])
-            elif typing.get_origin(kind) is not None and issubclass(typing.get_origin(kind), Mapping):
+                twins.append((field.name, kind, dataclasses.field(default_factory=kind)))
+                continue
+            if typing.get_origin(kind) is not None and issubclass(typing.get_origin(kind), Mapping):
                 kind = dict[str, Any]
             if (source, field.name) in DERIVED:
                 kind = typing.Optional[kind]  # noqa: UP045 - a type held in a variable
@@ -75,9 +94,10 @@ def _mutable_twin(name: str, sources: Sequence[type]) -> type:
 def schema() -> DictConfig:
     """Keys and types of the whole configuration; every value comes from conf/."""
     root = OmegaConf.structured(_mutable_twin("the configuration", [ExperimentSpec, Command]))
-    # Trinity's keys are not this package's to list: `trinity.` takes any key without a +
-    root.trinity = {}
-    OmegaConf.set_struct(root.trinity, False)
+    # Trinity's keys and a user's fields are not this package's to list: both take any key without a +
+    for owner, name in ((root, "trinity"), (root.data, "map")):
+        owner[name] = {}
+        OmegaConf.set_struct(owner[name], False)
     return cast(DictConfig, root)
 
 
@@ -128,8 +148,16 @@ def read(config: DictConfig) -> tuple[ExperimentSpec, Command]:
     plain["model"]["path"] = _model_path(plain["model"]["path"])
     data = plain["data"]
     data["input_dir"] = None if data["input_dir"] is None else _input_dir(data["input_dir"])
+    data["eval_dir"] = None if data["eval_dir"] is None else _absolute(data["eval_dir"])
     data["out"] = _absolute(_prepared_dir(data) if data["out"] is None else data["out"])
     return _build(ExperimentSpec, plain), command
+
+
+def in_sweep(spec: ExperimentSpec, sweep_dir: Path) -> ExperimentSpec:
+    """The specification of a trial: at WandB the runs of a sweep form a group, unless the user named one."""
+    monitor = spec.monitor
+    group = monitor.group or sweep_label(sweep_dir)
+    return dataclasses.replace(spec, monitor=dataclasses.replace(monitor, group=group))
 
 
 def _build(cls: type, values: dict[str, Any]) -> Any:
@@ -147,8 +175,11 @@ def _absolute(path: str) -> str:
 
 
 def _input_dir(path: str) -> str:
-    """A folder made absolute; `sft_data` is the sample of this package where there is no such folder here."""
+    """A folder made absolute, or a hub id as it is; `sft_data` is the sample of this package where there is no such
+    folder here."""
     folder = Path(_absolute(path))
+    if HUB_ID.fullmatch(path) and not folder.parent.exists():
+        return path
     if path == SAMPLE and not folder.exists():
         package = Path(chord_exp.__file__).parent
         # inside the package of a wheel, beside it in a checkout
@@ -167,7 +198,7 @@ def _prepared_dir(data: Mapping[str, Any]) -> str:
             "give data.out=FOLDER of prepared data, or data.input_dir=FOLDER of raw data",
         )
     source = Path(data["input_dir"]).resolve()
-    decides = [data[key] for key in ("expert_ratio", "eval_rows", "seed", "system_prompt")]
+    decides = [data[key] for key in SPLIT_KEYS]
     digest = hashlib.sha256(json.dumps([str(source), *decides]).encode()).hexdigest()
     return f"{PREPARED_ROOT}/{source.name or 'data'}-{digest[:8]}"
 

@@ -7,7 +7,6 @@ one; both append to one file, a whole line in one write.
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import math
 import os
@@ -17,6 +16,8 @@ from typing import Any
 import orjson
 from trinity.common.config import Config
 from trinity.utils.monitor import Monitor
+
+from chord_exp.wandb_writer import WandbWriter
 
 log = logging.getLogger(__name__)
 
@@ -42,23 +43,28 @@ def metric_line(step: int, source: str, metrics: dict[str, Any], stage: str = ""
 class RunMonitor(Monitor):
     """Writes metrics to the places named in `monitor.monitor_args`.
 
+    The JSON lines are the record, and a run that cannot write them fails. WandB and TensorBoard are copies: a fault of
+    theirs is a warning in the logs.
+
     Args of `monitor_args`:
         metrics_path: the JSON-lines file.
-        wandb: keyword arguments of `wandb.init`, or null for no WandB. A fault of WandB is logged once and never stops
-            training. The mode is the caller's choice; no key is read from here. Files go beside `metrics_path`, and the
-            run's id follows from that path, so that a resumed run goes on in the same place.
+        wandb: what `chord_exp.tracking.wandb_args` made, or null for no WandB. Its files go beside `metrics_path`.
         tensorboard_dir: a folder, or null.
     """
 
     def __init__(self, project: str, group: str, name: str, role: str, config: Config) -> None:
         super().__init__(project, name, role, config)
         # Trinity names the stages of a run NAME/STAGE
-        self._stage = name.partition("/")[2]
+        run_name, _, self._stage = name.partition("/")
         args = dict(config.monitor.monitor_args or {})
         path = Path(args["metrics_path"])
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        self._wandb = _start_wandb(args.get("wandb"), path, project, group, name, role, config)
+        self._wandb: WandbWriter | None = None
+        if args.get("wandb"):
+            # the folder says which run of that name, and in a sweep which trial
+            shown = f"{run_name}-{path.parent.name}"
+            self._wandb = WandbWriter(path.parent, project, shown, self._stage, role, args["wandb"])
         self._tensorboard = _start_tensorboard(args.get("tensorboard_dir"), role)
 
     def log(self, data: dict, step: int, commit: bool = False) -> None:
@@ -74,14 +80,14 @@ class RunMonitor(Monitor):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
         numbers = {key: value for key, value in orjson.loads(line).items() if isinstance(value, (int, float))}
         if self._wandb is not None:
-            try:
-                self._wandb.log(numbers, step=step)
-            except Exception as error:  # WandB raises many kinds; training is worth more than any of them
-                log.warning("WandB stopped recording %s: %s", self.role, error)
-                self._wandb = None
+            self._wandb.log(numbers, step)
         if self._tensorboard is not None:
-            for key, value in numbers.items():
-                self._tensorboard.add_scalar(key, value, step)
+            try:
+                for key, value in numbers.items():
+                    self._tensorboard.add_scalar(key, value, step)
+            except Exception as error:  # its writer thread hands on whatever the disk said
+                log.warning("TensorBoard stopped recording %s: %s", self.role, error)
+                self._tensorboard = None
 
     def close(self) -> None:
         """Close everything; safe to call again."""
@@ -89,44 +95,23 @@ class RunMonitor(Monitor):
         file, self._file = getattr(self, "_file", None), None
         if file is not None:
             os.close(file)
-        for name, end in (("_wandb", "finish"), ("_tensorboard", "close")):
+        for name in ("_wandb", "_tensorboard"):
             writer = getattr(self, name, None)
             setattr(self, name, None)
             if writer is not None:
                 try:
-                    getattr(writer, end)()
+                    writer.close()
                 except Exception as error:
                     log.warning("closing %s failed: %s", name.strip("_"), error)
-
-
-def _start_wandb(given: dict | None, path: Path, project: str, group: str, name: str, role: str, config: Config) -> Any:
-    if not given:
-        return None
-    import wandb
-
-    place = hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()
-    try:
-        return wandb.init(
-            **{
-                "project": project,
-                "group": group or name.partition("/")[0],
-                "name": f"{name.replace('/', '_')}_{role}",
-                "job_type": role,
-                "id": f"{place}-{name.replace('/', '_')}-{role}",
-                "resume": "allow",
-                "dir": str(path.parent),
-                "config": config.flatten(),
-                **given,
-            }
-        )
-    except Exception as error:
-        log.warning("WandB did not start for %s, metrics.jsonl still records everything: %s", role, error)
-        return None
 
 
 def _start_tensorboard(folder: str | None, role: str) -> Any:
     if not folder:
         return None
-    from torch.utils.tensorboard import SummaryWriter
+    try:
+        from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(os.path.join(folder, role))
+        return SummaryWriter(os.path.join(folder, role))
+    except Exception as error:
+        log.warning("TensorBoard did not start for %s, metrics.jsonl still records everything: %s", role, error)
+        return None

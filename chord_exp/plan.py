@@ -83,7 +83,7 @@ def _overview(spec: ExperimentSpec, facts: DataFacts) -> Table:
             ("expert rows", str(facts.expert_rows), rows),
             ("RL prompts", str(facts.rl_rows), rows),
             ("evaluation prompts", str(facts.eval_rows), rows),
-            ("workflow", data.workflow, f"reward: {data.reward or 'of the workflow'}"),
+            ("workflow", data.workflow or "of each row", f"reward: {data.reward or 'of each row'}"),
             ("learning rate", f"{spec.lr:g}", "AdamW, constant"),
             (
                 "cluster",

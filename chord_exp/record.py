@@ -101,10 +101,10 @@ def utc_now() -> str:
 def config_hash(config: dict[str, Any], run_dir: Path) -> str:
     """A hash that is equal for equal configurations.
 
-    The run's own folder, the address of Ray and whether the run is resumed do not count; where the data and the
-    model lie does, as their content is not looked at.
+    The run's own folder, the address of Ray, where metrics go and whether the run is resumed do not count; where the
+    data and the model lie does, as their content is not looked at.
     """
-    counted = {key: value for key, value in config.items() if key != "continue_from_checkpoint"}
+    counted = {key: value for key, value in config.items() if key not in ("continue_from_checkpoint", "monitor")}
     if "cluster" in counted:
         counted["cluster"] = {key: value for key, value in counted["cluster"].items() if key != "ray_address"}
     folder = json.dumps(str(run_dir.absolute()))[1:-1]

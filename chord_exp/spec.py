@@ -17,6 +17,9 @@ from chord_exp.schedule import MuSchedule
 VARIANTS = ("mu", "phi", "sft", "grpo", "sft_then_grpo")
 LOSSES = ("exact", "stock")
 ENGINES = ("local", "verl")
+FREE_TEXT = ("none", "judge", "chrf", "bleu")
+# longest labels that Weights & Biases takes, characters
+WANDB_GROUP_LENGTH, WANDB_TAG_LENGTH = 128, 64
 
 _SAFE_NAME = re.compile(r"\w[\w.+-]{0,99}")
 
@@ -37,6 +40,15 @@ def _safe_name(key: str, value: str) -> None:
         f"{key}={value!r} cannot be the name of a folder",
         key,
         "use letters, digits and _ . + - , starting with a letter or digit, at most 100 of them",
+    )
+
+
+def _wandb_label(key: str, text: str, most: int) -> None:
+    _refuse_unless(
+        0 < len(text.strip()) <= most,
+        f"{key}={text!r} is no label that WandB takes",
+        key,
+        f"give 1 to {most} characters",
     )
 
 
@@ -129,10 +141,24 @@ class DataSpec:
     seed: int
     # system prompt of expert rows, rollouts and evaluation alike; empty for none
     system_prompt: str
-    # Trinity workflow that asks the model
-    workflow: str
-    # Trinity reward function, or null for the workflow's own
+    # folder of evaluation data whose prompts must not be trained on; null for none
+    eval_dir: str | None
+    # fields of the raw rows named by hand, such as {prompt: question, response: reply}; empty to detect formats
+    map: Mapping[str, Any]
+    # similarity from which two rows are near duplicates, in (0, 1]; null to keep them
+    near_dedup: float | None
+    # score each expert's answer with the reward; what fails stays on the SFT side
+    answer_check: bool
+    # read every prepared row as Trinity will before training
+    check: bool
+    # Trinity workflow that asks every prompt; null: each row names its own
+    workflow: str | None
+    # Trinity reward function of every prompt; null: each row names its own
     reward: str | None
+    # what becomes of free text: none (SFT only), judge, chrf or bleu
+    free_text: str
+    # model that judges free text, at the OpenAI-compatible API of OPENAI_BASE_URL; null: none
+    judge_model: str | None
     # evaluate every so many steps
     eval_interval: int
     # passes over the data that make up a run when total_steps is null
@@ -155,7 +181,19 @@ class DataSpec:
             "data.expert_ratio",
             "give a share between 0 and 1, such as 0.25",
         )
-        for key in ("out", "workflow", "messages_key", "prompt_key", "answer_key"):
+        _one_of("data.free_text", self.free_text, FREE_TEXT)
+        _refuse_unless(
+            self.free_text != "judge" or bool(self.judge_model),
+            "data.free_text=judge and no model to judge with",
+            "data.judge_model",
+            "name a model of the OpenAI-compatible API at OPENAI_BASE_URL, or use data.free_text=none",
+        )
+        for key in ("workflow", "reward", "judge_model"):
+            value = getattr(self, key)
+            _refuse_unless(
+                value is None or bool(value.strip()), f"data.{key} is empty", f"data.{key}", "give a name, or null"
+            )
+        for key in ("out", "messages_key", "prompt_key", "answer_key"):
             _refuse_unless(bool(getattr(self, key).strip()), f"data.{key} is empty", f"data.{key}", "give a value")
 
 
@@ -232,14 +270,22 @@ class MonitorSpec:
     name: str
     # send metrics to Weights & Biases
     wandb: bool
-    # online, or offline: written to the run folder, uploaded by hand with `wandb sync`
+    # online where a key is configured; else, and with offline, kept in the run folder for `wandb sync`
     wandb_mode: str
+    # runs shown together at WandB; null: the sweep's folder, or the name of the run
+    group: str | None
+    # further WandB tags, beside variant, model, data and cluster
+    tags: list[str]
     # write TensorBoard files beside metrics.jsonl
     tensorboard: bool
 
     def __post_init__(self) -> None:
         _safe_name("monitor.name", self.name)
         _one_of("monitor.wandb_mode", self.wandb_mode, ("online", "offline"))
+        if self.group is not None:
+            _wandb_label("monitor.group", self.group, WANDB_GROUP_LENGTH)
+        for tag in self.tags:
+            _wandb_label("monitor.tags", tag, WANDB_TAG_LENGTH)
 
 
 @dataclass(frozen=True)
@@ -252,6 +298,10 @@ class DataFacts:
     # longest prompt, and longest expert row (prompt and response), in tokens; None when nobody has counted
     prompt_tokens_max: int | None = None
     expert_tokens_max: int | None = None
+    # some expert row teaches more than its last turn
+    multi_turn: bool = False
+    # workflows and rewards that the rows name
+    scored_by: tuple[str, ...] = ()
     # the data is not there: sizes are a guess, fit for a plan only
     assumed: bool = False
 

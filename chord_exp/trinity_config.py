@@ -12,9 +12,12 @@ from typing import Any
 
 import yaml
 
+from chord_exp.errors import ConfigError
 from chord_exp.geometry import Geometry, Stage, derive
 from chord_exp.hand_set import merge_hand_set
 from chord_exp.spec import DataFacts, ExperimentSpec
+from chord_exp.tracking import wandb_args
+from chord_exp.workflow_names import BOXED_WORKFLOW, EVAL_TWINS, JUDGE_WORKFLOW
 
 EXPERT_BUFFER = "expert"
 TASKSET = "prompts"
@@ -23,6 +26,8 @@ EVAL_TASKSET = "eval"
 # at a time and can weigh rows exactly, but not tokens
 LOSS_MEAN = {"exact": "token-mean", "stock": "seq-mean-token-mean"}
 RUN_MONITOR = "chord_exp.monitor.RunMonitor"
+# columns by which a row names its workflow and reward, and holds its tools (chord_exp.prepare.layout)
+WORKFLOW_KEY, REWARD_KEY, TOOLS_KEY = "workflow", "reward", "tools"
 
 # PPO's clipping range, as in the upstream mix_chord example
 CLIP_RANGE = 0.2
@@ -32,11 +37,6 @@ WEIGHT_DECAY = 0.01
 CLIP_GRAD = 1.0
 # rows wait in memory between explorer and trainer; one step's worth is far below it
 QUEUE_CAPACITY = 10000
-# Trinity 0.6 reuses a runner's workflow for the next task of the same class, but with the sampling arguments of its
-# first task: after a greedy evaluation, rollouts would be greedy too, all of a group alike, and GRPO would learn
-# nothing. An evaluation by the workflow's twin of another class has arguments of its own; a test pins this.
-_TWINS = {name: f"async_{name}" for name in ("simple_workflow", "math_workflow", "math_boxed_workflow")}
-EVAL_TWINS = {**_TWINS, **{twin: name for name, twin in _TWINS.items()}}
 # a step that takes longer than this has hung, seconds
 STEP_TIMEOUT = 3600
 
@@ -117,7 +117,7 @@ def _common(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict[
         },
         # rollouts are kept as JSON lines by the experience queue; a second copy in a database is only slower
         "data_processor": {"experience_pipeline": {"save_input": False}},
-        "monitor": _monitor(spec, folders),
+        "monitor": _monitor(spec, geometry, folders),
         "log": {"level": "INFO"},
     }
 
@@ -141,14 +141,14 @@ def _sync_method(spec: ExperimentSpec, stage: Stage) -> str:
     return "memory" if spec.cluster.engine == "local" or stage.gpus.mode == "colocate" else "nccl"
 
 
-def _monitor(spec: ExperimentSpec, folders: Folders) -> dict[str, Any]:
+def _monitor(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict[str, Any]:
     if folders.metrics_path is None:
         return {"monitor_type": "wandb" if spec.monitor.wandb else "tensorboard"}
     return {
         "monitor_type": RUN_MONITOR,
         "monitor_args": {
             "metrics_path": folders.metrics_path,
-            "wandb": {"mode": spec.monitor.wandb_mode} if spec.monitor.wandb else None,
+            "wandb": wandb_args(spec, geometry) if spec.monitor.wandb else None,
             "tensorboard_dir": f"{folders.checkpoint_root}/tensorboard" if spec.monitor.tensorboard else None,
         },
     }
@@ -251,10 +251,13 @@ def _side(folders: Folders, side: str) -> dict[str, Any]:
     return {"storage_type": "file", "path": f"{folders.prepared}/{side}", "split": "train"}
 
 
-def _expert_format(spec: ExperimentSpec) -> dict[str, Any]:
+def _expert_format(spec: ExperimentSpec, facts: DataFacts) -> dict[str, Any]:
     return {
         "prompt_type": "messages",
         "messages_key": spec.data.messages_key,
+        "tools_key": TOOLS_KEY,
+        # without it, only the last assistant turn of a conversation is trained
+        "enable_concatenated_multi_turn": facts.multi_turn,
         "enable_thinking": spec.model.enable_thinking,
     }
 
@@ -265,7 +268,7 @@ def _expert_rows(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: 
         "name": EXPERT_BUFFER,
         **_side(folders, "sft"),
         "schema_type": "sft",
-        "format": _expert_format(spec),
+        "format": _expert_format(spec, facts),
         "data_selector": {"selector_type": "shuffle", "seed": spec.data.seed},
         "total_epochs": stage.expert_epochs,
     }
@@ -276,32 +279,52 @@ def _expert_rows(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: 
 
 
 def _taskset(
-    spec: ExperimentSpec, folders: Folders, name: str, side: str, workflow: str, temperature: float
+    spec: ExperimentSpec, facts: DataFacts, folders: Folders, name: str, side: str, workflow: str, temperature: float
 ) -> dict[str, Any]:
+    """A reader of prompts. A row's own workflow and reward win unless the user has set one for all; `workflow` is for
+    rows without."""
     data = spec.data
-    return {
+    taskset: dict[str, Any] = {
         "name": name,
         **_side(folders, side),
         "format": {
             "prompt_key": data.prompt_key,
             "response_key": data.answer_key,
             "system_prompt": data.system_prompt,
+            "workflow_key": "" if data.workflow else WORKFLOW_KEY,
+            "reward_fn_key": "" if data.reward else REWARD_KEY,
         },
         "rollout_args": {"temperature": temperature, "logprobs": 0},
         "default_workflow_type": workflow,
         "default_reward_fn_type": data.reward,
     }
+    if not data.workflow and not {JUDGE_WORKFLOW, EVAL_TWINS[JUDGE_WORKFLOW]}.isdisjoint(facts.scored_by):
+        if not data.judge_model:
+            raise ConfigError(
+                "the data has free text for a judge model and data.judge_model is not set",
+                "data.judge_model",
+                "name a model of the OpenAI-compatible API at OPENAI_BASE_URL, or prepare with data.free_text=none",
+            )
+        taskset["workflow_args"] = {
+            "judge_model_name": data.judge_model,
+            "judge_api_base_url_env": "OPENAI_BASE_URL",
+            "judge_api_key_env": "OPENAI_API_KEY",
+        }
+    return taskset
 
 
-def _rollout_taskset(spec: ExperimentSpec, folders: Folders) -> dict[str, Any]:
-    return _taskset(spec, folders, TASKSET, "rl", spec.data.workflow, spec.model.temperature)
+def _rollout_taskset(spec: ExperimentSpec, facts: DataFacts, folders: Folders) -> dict[str, Any]:
+    workflow = spec.data.workflow or BOXED_WORKFLOW
+    return _taskset(spec, facts, folders, TASKSET, "rl", workflow, spec.model.temperature)
 
 
-def _eval_taskset(spec: ExperimentSpec, folders: Folders) -> dict[str, Any]:
-    """Greedy, so that two evaluations of one model agree; sampled like the rollouts where the workflow has no twin."""
-    twin = EVAL_TWINS.get(spec.data.workflow)
-    workflow, temperature = (twin, 0.0) if twin else (spec.data.workflow, spec.model.temperature)
-    return {**_taskset(spec, folders, EVAL_TASKSET, "eval", workflow, temperature), "repeat_times": 1}
+def _eval_taskset(spec: ExperimentSpec, facts: DataFacts, folders: Folders) -> dict[str, Any]:
+    """Greedy, so that two evaluations of one model agree; sampled like the rollouts where the workflow has no twin.
+    Rows of eval/ name twins."""
+    chosen = spec.data.workflow or BOXED_WORKFLOW
+    twin = EVAL_TWINS.get(chosen)
+    workflow, temperature = (twin, 0.0) if twin else (chosen, spec.model.temperature)
+    return {**_taskset(spec, facts, folders, EVAL_TASKSET, "eval", workflow, temperature), "repeat_times": 1}
 
 
 def _buffer(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folders) -> dict[str, Any]:
@@ -326,9 +349,9 @@ def _buffer(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folde
     }
     explorer_input: dict[str, Any] = {}
     if stage.batch.usual_rows:
-        explorer_input["taskset"] = _rollout_taskset(spec, folders)
+        explorer_input["taskset"] = _rollout_taskset(spec, facts, folders)
     if facts.eval_rows:
-        explorer_input["eval_tasksets"] = [_eval_taskset(spec, folders)]
+        explorer_input["eval_tasksets"] = [_eval_taskset(spec, facts, folders)]
     if explorer_input:
         buffer["explorer_input"] = explorer_input
     return buffer

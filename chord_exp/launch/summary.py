@@ -11,6 +11,7 @@ from chord_exp import metrics
 from chord_exp.launch.order import CHECKPOINTS, LOGS, METRICS, RECORD, TRINITY_CONFIG
 from chord_exp.launch.progress import clock
 from chord_exp.record import STOPPED, SUCCEEDED, RunRecord
+from chord_exp.wandb_files import sync_command
 
 PLOT_SIZE = (64, 10)
 
@@ -94,6 +95,8 @@ def _show_paths(console: Console, record: RunRecord, run_dir: Path) -> None:
     for label, path in where.items():
         if path.exists():
             console.print(f"  {label:<12}{path}", highlight=False, markup=False, soft_wrap=True)
+    if command := sync_command(run_dir):
+        console.print(f"  {'upload':<12}{command}", highlight=False, markup=False, soft_wrap=True)
     if record.error and record.status != STOPPED:
         console.print(f"error: {record.error.what}", style="red", highlight=False, markup=False, soft_wrap=True)
         for part in (record.error.cause, record.error.remedy):

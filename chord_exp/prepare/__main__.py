@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, DataError
+from chord_exp.errors import BAD_INPUT, INTERRUPTED, SUCCEEDED, ChordExpError, DataError
+from chord_exp.prepare.files import resolve_input
 from chord_exp.prepare.layout import default_out
-from chord_exp.prepare.pipeline import Progress, ensure_prepared
+from chord_exp.prepare.manifest import Manifest
+from chord_exp.prepare.options import PrepareOptions, parse_map
+from chord_exp.prepare.pipeline import ensure_prepared
+from chord_exp.prepare.progress import shown_progress
+from chord_exp.prepare.scoring import FREE_TEXT_CHOICES
 from chord_exp.prepare.summary import summary_lines
 
 PROGRAM = "chord_exp.prepare"
@@ -20,7 +22,7 @@ DEFAULT_EXPERT_RATIO = 0.25
 DEFAULT_EVAL_RATIO = 0.05
 # that of conf/data: the same folder and the same numbers give the same split by either command
 DEFAULT_SEED = 42
-_SECONDS_BETWEEN_LINES = 5.0
+DEFAULT_SIMILARITY = 0.8
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,37 +34,37 @@ def build_parser() -> argparse.ArgumentParser:
     """The options; every one may be spelled with underscores too."""
     parser = _Parser(
         prog=f"python -m {PROGRAM}",
-        description="Split a folder of SFT data (.json, .jsonl) into sft/, rl/ and eval/ for a CHORD run.",
-        epilog="expert-ratio divides the data set; a run's expert_data_ratio divides each batch.",
+        usage=f"python -m {PROGRAM} --input-dir DIR [options]",
+        description="Split a folder of SFT data into sft/, rl/ and eval/ for a CHORD run.",
+        epilog="expert-ratio divides the data set, a run's expert_data_ratio each batch.",
         allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=26),
     )
-    parser.add_argument("--input-dir", type=Path, required=True, metavar="DIR", help="folder of raw data")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (outputs/prepared/<name of input>)")
-    parser.add_argument(
-        "--expert-ratio",
-        type=float,
-        default=DEFAULT_EXPERT_RATIO,
-        metavar="R",
-        help="share of verifiable rows for SFT (%(default)s)",
-    )
+    add = parser.add_argument
+    add("--input-dir", required=True, metavar="DIR", help="folder of raw data, or the hub id of a data set")
+    add("--out", type=Path, metavar="DIR", help="folder to write (outputs/prepared/NAME)")
+    add("--expert-ratio", type=float, metavar="R", default=DEFAULT_EXPERT_RATIO, help="share that goes to SFT (0.25)")
     held_out = parser.add_mutually_exclusive_group()
     held_out.add_argument("--eval-rows", type=int, metavar="N", help="held-out prompts, as a number")
-    held_out.add_argument(
-        "--eval-ratio", type=float, metavar="R", help=f"held-out prompts, as a share ({DEFAULT_EVAL_RATIO})"
+    held_out.add_argument("--eval-ratio", type=float, metavar="R", help="held-out prompts, as a share (0.05)")
+    add("--eval-dir", type=Path, metavar="DIR", help="evaluation data that must not be trained on")
+    add("--system-prompt", default="", metavar="TEXT", help="the run's system prompt, put into SFT rows")
+    add("--map", default="", metavar="FIELDS", help="prompt=my_field,response=my_other_field")
+    add("--seed", type=int, default=DEFAULT_SEED, metavar="N", help="another seed, another split (42)")
+    add("--free-text", choices=FREE_TEXT_CHOICES, default="none", metavar="HOW", help="|".join(FREE_TEXT_CHOICES))
+    add(
+        "--near-dedup",
+        type=float,
+        nargs="?",
+        const=DEFAULT_SIMILARITY,
+        metavar="S",
+        help=f"drop rows alike from similarity S ({DEFAULT_SIMILARITY})",
     )
-    parser.add_argument(
-        "--system-prompt",
-        default="",
-        metavar="TEXT",
-        help="the run's system prompt, put into SFT rows (none)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=DEFAULT_SEED,
-        metavar="N",
-        help="another seed, another split (%(default)s)",
-    )
+    add("--answer-check", action="store_true", help="score the experts' answers by the reward")
+    add("--tokenizer", metavar="DIR", help="model folder: lengths in tokens")
+    add("--check", action="store_true", help="read all rows as Trinity will (needs --tokenizer)")
+    add("--max-tokens", type=int, metavar="N", help="with --check: longest row a run can take")
+    add("--workers", type=int, metavar="N", help="processes (one a core)")
     return parser
 
 
@@ -71,28 +73,47 @@ def main(argv: list[str] | None = None) -> int:
     interrupted."""
     try:
         arguments = build_parser().parse_args([_dashed(word) for word in (sys.argv[1:] if argv is None else argv)])
-        out = arguments.out or default_out(arguments.input_dir)
-        eval_ratio = arguments.eval_ratio
-        if eval_ratio is None and arguments.eval_rows is None:
-            eval_ratio = DEFAULT_EVAL_RATIO
-        with _shown_progress() as progress:
-            manifest = ensure_prepared(
-                arguments.input_dir,
-                out,
-                expert_ratio=arguments.expert_ratio,
-                eval_rows=arguments.eval_rows,
-                eval_ratio=eval_ratio,
-                seed=arguments.seed,
-                system_prompt=arguments.system_prompt,
-                progress=progress,
-                on_wait=lambda: print("waiting for another preparation in the same folder", file=sys.stderr),
-            )
+        return _prepare(arguments)
     except ChordExpError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted: the output is as it was", file=sys.stderr)
         return INTERRUPTED
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    if arguments.check and not arguments.tokenizer:
+        raise DataError("--check needs the model's tokenizer", fix="add --tokenizer FOLDER_OF_THE_MODEL")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise DataError(f"--workers {arguments.workers} cannot read anything", fix="give 1 or more")
+    eval_ratio = arguments.eval_ratio
+    if eval_ratio is None and arguments.eval_rows is None:
+        eval_ratio = DEFAULT_EVAL_RATIO
+    options = PrepareOptions(
+        expert_ratio=arguments.expert_ratio,
+        eval_rows=arguments.eval_rows,
+        eval_ratio=eval_ratio,
+        seed=arguments.seed,
+        system_prompt=arguments.system_prompt,
+        map=parse_map(arguments.map),
+        near_dedup=arguments.near_dedup,
+        answer_check=arguments.answer_check,
+        free_text=arguments.free_text,
+        tokenizer=arguments.tokenizer,
+    )
+    source = resolve_input(arguments.input_dir)
+    out = arguments.out or default_out(source)
+    with shown_progress() as progress:
+        manifest = ensure_prepared(
+            source,
+            out,
+            options,
+            eval_dir=arguments.eval_dir,
+            workers=arguments.workers,
+            progress=progress,
+            on_wait=lambda: print("waiting for another preparation in the same folder", file=sys.stderr),
+        )
     for line in summary_lines(manifest):
         print(line)
     for warning in manifest.warnings:
@@ -101,7 +122,24 @@ def main(argv: list[str] | None = None) -> int:
         print(f"up to date, nothing written: {out}")
     else:
         print(f"written{f' again ({manifest.rebuilt_because})' if manifest.rebuilt_because else ''}: {out}")
-    return SUCCEEDED
+    return _check(out, manifest, arguments) if arguments.check else SUCCEEDED
+
+
+def _check(out: Path, manifest: Manifest, arguments: argparse.Namespace) -> int:
+    from chord_exp.prepare.check import check_prepared
+
+    limit = arguments.max_tokens or sys.maxsize
+    report = check_prepared(
+        out,
+        arguments.tokenizer,
+        system_prompt=arguments.system_prompt,
+        max_prompt_tokens=limit,
+        max_tokens=limit,
+        multi_turn=manifest.multi_turn,
+    )
+    for line in report.lines():
+        print(line)
+    return SUCCEEDED if report.ok else BAD_INPUT
 
 
 def _dashed(word: str) -> str:
@@ -110,45 +148,6 @@ def _dashed(word: str) -> str:
         return word
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value
-
-
-@contextmanager
-def _shown_progress() -> Iterator[Progress]:
-    """A bar on a terminal; else a line every few seconds, none for a short preparation."""
-    if not sys.stderr.isatty():
-        yield _plain_progress()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("reading"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    began = time.monotonic()
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=None, rate="")
-
-        def show(done: int, total: int, rows: int) -> None:
-            rate = rows / max(time.monotonic() - began, 1e-6)
-            bar.update(task, completed=done, total=total, rate=f"{rows:,} rows, {rate:,.0f}/s")
-
-        yield show
-
-
-def _plain_progress() -> Progress:
-    began = last = time.monotonic()
-
-    def show(done: int, total: int, rows: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_LINES:
-            last = now
-            print(
-                f"read {done / max(total, 1):.0%}, {rows:,} rows, {rows / (now - began):,.0f}/s",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    return show
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Which rows a rule can score, and by which truth.
+"""The final answer of a row: its kind, and the truth that the reward of that kind compares with (scoring.py).
 
-The RL side is scored by Trinity's `math_boxed_workflow`: the last `\\boxed{…}` of a rollout against the
-truth, as strings, after a light clean-up (`trinity.common.rewards.eval_utils.compute_score_v0`). So a truth
-must be a clean string: "1000", never 1000 or "1,000". Everything that is not plainly a number, a fraction of
-integers or a choice letter counts as free text and stays on the SFT side.
+A truth is a clean string, whatever the record held: "1000", never 1000 or "1,000", because Trinity compares numbers
+and choices as strings after a light clean-up (`trinity.common.rewards.eval_utils.compute_score_v0`). Fractions and
+expressions are compared by math_verify, which wants LaTeX: their truth stands in `\\boxed{…}`. Everything that no rule
+can compare is free text.
+
+This runs once for every row of a preparation: the common cases are told apart by substring tests before any pattern
+is tried.
 """
 
 from __future__ import annotations
@@ -11,27 +14,36 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
+from chord_exp.prepare.answers_numbers import MAX_NUMBER_CHARACTERS, fraction_value, number_text, tidy
+from chord_exp.prepare.answers_tools import tool_call_truth
 from chord_exp.prepare.rejects import Reject
 
-NUMBER, FRACTION, CHOICE = "number", "fraction", "choice"
-EXPRESSION, SEVERAL, FREE_TEXT = "expression", "several_answers", "free_text"
-KINDS = (NUMBER, FRACTION, CHOICE, EXPRESSION, SEVERAL, FREE_TEXT)
+NUMBER, FRACTION, CHOICE, EXPRESSION, TOOL_CALL = "number", "fraction", "choice", "expression", "tool_call"
+SEVERAL, FREE_TEXT = "several_answers", "free_text"
+KINDS = (NUMBER, FRACTION, CHOICE, EXPRESSION, TOOL_CALL, SEVERAL, FREE_TEXT)
+VERIFIABLE = frozenset((NUMBER, FRACTION, CHOICE, EXPRESSION, TOOL_CALL))
+"""The kinds that a rule can score."""
 
-MAX_NUMBER_CHARACTERS = 24
 _MAX_BOX_CHARACTERS = 2000
-
-_DIGITS = r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?"
-_NUMBER = re.compile(_DIGITS)
-_FRACTION = re.compile(r"(-?)(?:\\[dt]?frac\{(-?[0-9]+)\}\{([0-9]+)\}|(-?[0-9]+)/([0-9]+))")
-_CHOICE = re.compile(r"\(?([A-H])\)?|\\text\{\(?([A-H])\)?\}")
-_MONEY_NUMBER = rf"\\?\$?\s*({_DIGITS})\s*\\?%?\s*\$?"
-_GSM8K = re.compile(rf"####\s*{_MONEY_NUMBER}\s*\.?\s*$")
-_STATED = re.compile(rf"(?:\banswer\s+is\s*:?|答案(?:(?:是|为)\s*:?|:))\s*{_MONEY_NUMBER}\s*[.。]?\s*$", re.IGNORECASE)
-_BOX = re.compile(r"\\boxed\s*\{")
+_MAX_EXPRESSION_CHARACTERS = 200
 _TAIL_CHARACTERS = 200
+_HUGE = 10**MAX_NUMBER_CHARACTERS
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+_CHOICE = re.compile(r"\(?([A-H])\)?|\\text\{\(?([A-H])\)?\}")
+_ANY_CHOICE = re.compile(r"\(?([A-Za-z])[).]?|\\text\{\(?([A-Za-z])\)?\}")
+_GSM8K = re.compile(r"####\s*([^\n#]{1,48})\s*$")
+_STATED = re.compile(r"(?:\banswer\s+is\s*:?|答案(?:(?:是|为)\s*:?|:))\s*([^\n]{1,48})$", re.IGNORECASE)
+_BOX = re.compile(r"\\boxed\s*\{")
+# what math_verify might compute for hours, in a thread that nothing can stop: towers, huge exponents and factorials
+_ENDLESS = re.compile(r"\^[^+\-=,&]*\^|\^\s*\{?-?[0-9]{4}|\*\*|[0-9]{3}\}?\)?\s*!|[0-9]{40}")
+# maths, and in a form that math_verify reads: "7/0" and ".5(" it gives 0 even to themselves
+_MATHS = re.compile(
+    r"(?=[^$]*$)(?!.*/0(?![0-9.]))(?=.*(?:[0-9\\^_+=<>|(\[]|(?<![a-zA-Z])[a-zA-Z](?![a-zA-Z])))"
+    r"[-+]?(?:[0-9a-zA-Z(\[|]|\\[a-zA-Z{]).*"
+)
 
 
 @dataclass(frozen=True)
@@ -39,11 +51,10 @@ class Answer:
     """The final answer of one row.
 
     Args:
-        kind: one of KINDS; the first three are verifiable.
-        truth: what the reward compares with; "" when not verifiable.
+        kind: one of KINDS.
+        truth: what the reward compares with; "" when not verifiable. Of free text without a response, the reference.
         value: equal for equal answers however written ("1.50", "3/2"); "" when not verifiable.
-        as_written: the response itself scores 1 under the reward, so expert rows and rollouts are taught one
-            form.
+        as_written: the response itself scores 1 under the reward of its kind. Errs to False.
     """
 
     kind: str
@@ -53,68 +64,162 @@ class Answer:
 
     @property
     def verifiable(self) -> bool:
-        return bool(self.truth)
+        return self.kind in VERIFIABLE
 
 
-def find_answer(field: Any, response: str) -> Answer:
-    """The final answer of a response, taken from `\\boxed{…}`, else `#### 42`, "the answer is 42", a response
-    that is only a number, else from the record's own answer field.
+_FREE = Answer(FREE_TEXT)
+
+
+def find_answer(
+    field: Any,
+    response: str | None,
+    *,
+    choices: tuple[str, ...] = (),
+    tool_calls: list[Any] | None = None,
+) -> Answer:
+    """The final answer of a response, taken from its tool calls, else from `\\boxed{…}`, `#### 42`, "the answer is
+    42", a response that is only a number, else from the record's own answer field.
 
     Args:
-        field: the record's answer field beside the response: text, int, float or None; used only when it is a
-            number.
-        response: the expert's whole reply.
+        field: the record's answer field: text, int, float or None.
+        response: the expert's whole reply; None for a record that has only a prompt and a truth.
+        choices: the texts of a multiple-choice record, in order; the truth is then a letter.
+        tool_calls: those of the last assistant turn.
 
     Raises:
         Reject: field and response give different values.
     """
-    found = _from_response(response)
-    given = _from_field(field)
+    if isinstance(field, int) and not -_HUGE < field < _HUGE:
+        # no reward compares it, and Python may refuse to write it out
+        field = None
+    if tool_calls:
+        truth = tool_call_truth(tool_calls)
+        return Answer(TOOL_CALL, truth, truth) if truth else _FREE
+    if response is None:
+        given = _from_field(field, choices)
+        if given is not None:
+            return given
+        return Answer(FREE_TEXT, str(field).strip()) if isinstance(field, (str, int, float)) else _FREE
+    found = _from_response(response, choices)
+    if field is None:
+        return found
+    given = _from_field(field, choices)
     if given is None:
         return found
     if not found.verifiable:
         return given
     if found.value != given.value:
+        if EXPRESSION in (found.kind, given.kind):
+            # only the reward itself can tell whether they are equal: --answer-check asks it
+            return given
         raise Reject("answer_mismatch", f"the field says {given.truth}, the response {found.truth}")
     return found
 
 
-def _from_field(field: Any) -> Answer | None:
+def without_reasoning(response: str) -> str:
+    """What follows the reasoning of a response."""
+    return response.rpartition("</think>")[2] if "</think>" in response else response
+
+
+def _from_field(field: Any, choices: tuple[str, ...]) -> Answer | None:
     if isinstance(field, bool) or not isinstance(field, (str, int, float)):
         return None
+    if choices:
+        return _choice_of(field, choices)
     text = str(field)
-    return _number(_tidy(text)) if len(text) <= 2 * MAX_NUMBER_CHARACTERS else None
+    if len(text) > _MAX_EXPRESSION_CHARACTERS:
+        return None
+    if "\\boxed" in text:
+        found = _from_boxes(text)
+        return found if found.verifiable else None
+    if text.startswith("$") and text.endswith("$") and len(text) > 2:
+        text = text.strip("$")
+        found = _classify(tidy(text), text)
+        return found if found.verifiable else None
+    text = tidy(text)
+    found = _classify(text, text)
+    # words are no expression: only what LaTeX marks as one
+    if not found.verifiable or (found.kind == EXPRESSION and "\\" not in text and "^" not in text):
+        return None
+    return found
 
 
-def _from_response(response: str) -> Answer:
-    reply = response.rpartition("</think>")[2]
-    boxes = [_box_content(reply, match.end()) for match in _BOX.finditer(reply)]
-    if boxes:
-        return _from_boxes(boxes, response)
-    tail = unicodedata.normalize("NFKC", reply[-_TAIL_CHARACTERS:])
-    match = _GSM8K.search(tail) or _STATED.search(tail)
+def _choice_of(field: Any, choices: tuple[str, ...]) -> Answer | None:
+    """The letter of an answer field: a letter, the text of a choice, or an index from 0."""
+    if isinstance(field, str):
+        text = field.strip()
+        same = [at for at, choice in enumerate(choices) if choice.strip() == text]
+        if len(same) == 1:
+            return _letter(same[0], choices)
+        match = _ANY_CHOICE.fullmatch(text)
+        if match is not None:
+            return _letter(_LETTERS.find((match[1] or match[2]).upper()), choices)
+        return _letter(int(text), choices) if text.isascii() and text.isdigit() and len(text) < 3 else None
+    return _letter(int(field), choices) if float(field).is_integer() else None
+
+
+def _letter(at: int, choices: tuple[str, ...]) -> Answer | None:
+    if not 0 <= at < min(len(choices), len(_LETTERS)):
+        return None
+    return Answer(CHOICE, _LETTERS[at], _LETTERS[at])
+
+
+def _from_response(response: str, choices: tuple[str, ...]) -> Answer:
+    if "\\boxed" in response:
+        found = _from_boxes(response)
+        if choices and found.kind != CHOICE and found.value:
+            named = _choice_of(found.value, choices)
+            return named if named is not None else found
+        if found.kind != FREE_TEXT:
+            return found
+    tail = response[-_TAIL_CHARACTERS:]
+    if not tail.isascii():
+        tail = unicodedata.normalize("NFKC", tail)
+    if "####" in tail:
+        match = _GSM8K.search(tail)
+    elif "nswer" in tail or "答案" in tail or "NSWER" in tail:
+        match = _STATED.search(tail)
+    else:
+        match = None
     if match is not None:
-        return _number(_tidy(match[1])) or Answer(FREE_TEXT)
-    whole = response.strip()
-    if len(whole) <= 2 * MAX_NUMBER_CHARACTERS:
-        return _number(_tidy(whole)) or Answer(FREE_TEXT)
-    return Answer(FREE_TEXT)
+        return _stated(match[1], choices)
+    if len(response) <= 2 * MAX_NUMBER_CHARACTERS:
+        return _stated(without_reasoning(response), choices)
+    return _FREE
 
 
-def _from_boxes(boxes: list[str | None], response: str) -> Answer:
+def _stated(text: str, choices: tuple[str, ...]) -> Answer:
+    text = tidy(text)
+    if choices:
+        return _choice_of(text, choices) or _FREE
+    plain = number_text(text)
+    return Answer(NUMBER, *plain) if plain is not None else _FREE
+
+
+def _from_boxes(response: str) -> Answer:
+    """FREE_TEXT when the reply, its reasoning left out, has no box."""
+    reply = without_reasoning(response)
+    boxes = [_box_content(reply, match.end()) for match in _BOX.finditer(reply)]
+    if not boxes:
+        return _FREE
     raw = boxes[-1]
     if raw is None:
-        return Answer(EXPRESSION)
-    answer = _classify(_tidy(raw))
-    if any(box is None or _classify(_tidy(box)).value != answer.value for box in boxes[:-1]):
+        return _FREE
+    answer = _classify(tidy(raw), raw)
+    if any(box is None or _classify(tidy(box), box).value != answer.value for box in boxes[:-1]):
         return Answer(SEVERAL)
     if not answer.verifiable:
-        return Answer(EXPRESSION)
+        return answer
     return Answer(answer.kind, answer.truth, answer.value, _reward_reads(response, raw, answer))
 
 
 def _box_content(text: str, start: int) -> str | None:
     """What stands between the brace before `start` and its partner; None when there is none near by."""
+    end = text.find("}", start)
+    if end < 0:
+        return None
+    if text.find("{", start, end) < 0 and end - start < _MAX_BOX_CHARACTERS:
+        return text[start:end]
     depth = 1
     for position in range(start, min(len(text), start + _MAX_BOX_CHARACTERS)):
         if text[position] == "{":
@@ -126,51 +231,35 @@ def _box_content(text: str, start: int) -> str | None:
     return None
 
 
-def _classify(text: str) -> Answer:
-    number = _number(text)
-    if number is not None:
-        return number
-    match = _FRACTION.fullmatch(text)
-    if match is not None and len(text) <= 2 * MAX_NUMBER_CHARACTERS:
-        over, under = match[2] or match[4], match[3] or match[5]
-        if int(under):
-            value = Fraction(int(over), int(under)) * (-1 if match[1] else 1)
-            return Answer(FRACTION, text, str(value))
+def _classify(text: str, raw: str) -> Answer:
+    """A tidy text by kind; `raw` is what an expression's truth is made of."""
+    plain = number_text(text)
+    if plain is not None:
+        return Answer(NUMBER, *plain)
+    value = fraction_value(text)
+    if value is not None:
+        return Answer(FRACTION, f"\\boxed{{{text}}}", str(value))
     match = _CHOICE.fullmatch(text)
     if match is not None:
         letter = match[1] or match[2]
         return Answer(CHOICE, letter, letter)
-    return Answer(EXPRESSION, value=text)
+    return _expression(raw.strip())
 
 
-def _number(text: str) -> Answer | None:
-    """A tidy text as a number; None when it is none, or one that the reward and a reader would take
-    differently (007)."""
-    if len(text) > MAX_NUMBER_CHARACTERS or _NUMBER.fullmatch(text) is None:
-        return None
-    plain = text.replace(",", "").lstrip("+")
-    digits = plain.lstrip("-")
-    if len(digits) > 1 and digits[0] == "0" and digits[1] != ".":
-        return None
-    if "." not in plain:
-        plain = digits if digits == "0" else plain
-        return Answer(NUMBER, plain, plain)
-    value = Fraction(plain)
-    return Answer(NUMBER, plain if value else digits, str(value))
-
-
-def _tidy(raw: str) -> str:
-    """Without the marks around a number that carry no value: full-width forms, $, %, LaTeX spacing, the
-    closing full stop."""
-    text = unicodedata.normalize("NFKC", raw).strip().rstrip(".。").strip()
-    if text.startswith("\\(") and text.endswith("\\)"):
-        text = text[2:-2]
-    text = text.replace("{,}", ",").replace("\\!", "").replace("\u2212", "-")
-    return re.sub(r"\\?[$%]", "", text).strip()
+def _expression(raw: str) -> Answer:
+    if not 0 < len(raw) <= _MAX_EXPRESSION_CHARACTERS or "\\boxed" in raw or _ENDLESS.search(raw):
+        return _FREE
+    if not raw.isascii() or not _MATHS.fullmatch(raw) or raw.count("{") != raw.count("}"):
+        return _FREE
+    text = raw.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").rstrip(".")
+    return Answer(EXPRESSION, f"\\boxed{{{text}}}", re.sub(r"\s+|\\[,!;]", "", text)) if text else _FREE
 
 
 def _reward_reads(response: str, raw: str, answer: Answer) -> bool:
-    """Whether the reward, which cleans less than `_tidy`, finds the truth in this response. Errs to False."""
+    """Whether the reward, which cleans less than `tidy`, finds the truth in this response. Errs to False."""
+    if answer.kind in (FRACTION, EXPRESSION):
+        # math_verify takes the box for what it says; which box, or whether it parses, is its own to tell
+        return response.count("\\boxed") == 1 and answer.truth == f"\\boxed{{{raw}}}"
     if "\\boxed " in response or not response.startswith("\\boxed{" + raw + "}", response.rfind("\\boxed")):
         return False
     if raw == answer.truth:

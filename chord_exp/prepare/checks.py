@@ -1,54 +1,241 @@
-"""What a conversation must satisfy before anything else looks at it."""
+"""What a conversation must satisfy before anything else looks at it, and its turns in one form."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
-from chord_exp.prepare.formats import ASSISTANT, SYSTEM, USER, Message
+import orjson
+
+from chord_exp.prepare.conversation import ASSISTANT, SYSTEM, TOOL, USER, Conversation, Message
 from chord_exp.prepare.rejects import Reject, clip
 
 MAX_TEXT_CHARACTERS = 1 << 20
 """Of one conversation; a quarter of a million tokens, beyond what any run here can train on."""
 
+_ROLES = {
+    SYSTEM: SYSTEM,
+    "developer": SYSTEM,
+    USER: USER,
+    ASSISTANT: ASSISTANT,
+    TOOL: TOOL,
+    "function": TOOL,
+    "tool_response": TOOL,
+}
+# who may speak after whom; the start is None
+_MAY_FOLLOW = {USER: (None, ASSISTANT), ASSISTANT: (USER, TOOL), TOOL: (ASSISTANT, TOOL)}
+_PAIR = (USER, ASSISTANT)
 
-def check_messages(messages: list[Any]) -> list[Message]:
-    """The conversation as [system,] user, assistant, …, assistant with text in every turn; an empty system
-    turn is dropped.
+
+# the escape itself, not the same letters after an escaped backslash
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# answers in fields that no chat template here renders
+_BESIDE = ("reasoning_content", "reasoning", "thinking", "images", "audio")
+
+
+class Checked(NamedTuple):
+    """A conversation that can be used.
+
+    Args:
+        messages: [system,] then turns that begin with the user; content is text; assistant turns may carry `tool_calls`
+            in OpenAI's form, tool turns `name` and `tool_call_id`.
+        tools: JSON text of a list of tool schemas in OpenAI's form, "" for none.
+        last_only: an earlier assistant turn must not be trained.
+    """
+
+    messages: list[Message]
+    tools: str
+    last_only: bool
+
+
+def check_conversation(conversation: Conversation) -> Checked:
+    """The conversation in one form; an empty system turn is dropped, and what follows the last turn to be trained.
 
     Raises:
         Reject: with the first fault found.
     """
-    checked = [_check_message(message) for message in messages]
-    if checked and checked[0]["role"] == SYSTEM and not checked[0]["content"].strip():
-        del checked[0]
-    turns = checked[1:] if checked and checked[0]["role"] == SYSTEM else checked
-    if not turns:
+    if _is_plain_pair(conversation):
+        return Checked(conversation.messages, "", False)
+    messages, last_only = [_full(found) for found in conversation.messages], False
+    if messages and messages[0]["role"] == SYSTEM and not messages[0]["content"].strip():
+        del messages[0]
+    if conversation.answered:
+        messages, last_only = _trained(conversation.messages, messages)
+    start = 1 if messages and messages[0]["role"] == SYSTEM else 0
+    if len(messages) == start:
         raise Reject("empty_prompt", "no user turn")
-    for position, message in enumerate(turns):
-        expected = ASSISTANT if position % 2 else USER
-        if message["role"] != expected:
-            raise Reject("bad_turns", f"turn {position + 1} is {message['role']}, not {expected}")
-        if not message["content"].strip():
-            raise Reject("empty_answer" if position % 2 else "empty_prompt", f"turn {position + 1}")
-    if turns[-1]["role"] != ASSISTANT:
-        raise Reject("bad_turns", "the last turn is the user's")
-    characters = sum(len(message["content"]) for message in checked)
+    _check_turns(messages[start:] if start else messages, conversation.answered)
+    characters = 0
+    for message in messages:
+        content = message["content"]
+        characters += len(content)
+        if "\0" in content:
+            raise Reject("nul_character", f"in the {message['role']} turn")
+        if len(message) > 2:
+            rest = {key: value for key, value in message.items() if key != "content"}
+            characters += len(_written(rest, "bad_tool_call"))
+    tools = _tools(conversation.tools) if conversation.tools else ""
+    characters += len(tools)
     if characters > MAX_TEXT_CHARACTERS:
         raise Reject("too_long", f"{characters:,} characters")
-    return checked
+    return Checked(messages, tools, last_only)
 
 
-def _check_message(message: Any) -> Message:
+def _is_plain_pair(conversation: Conversation) -> bool:
+    """Whether it is a question and an answer that pass every check as they are: most are, and this is the hot path."""
+    messages = conversation.messages
+    if len(messages) != 2 or conversation.tools or not conversation.answered:
+        return False
+    characters = 0
+    for message, role in zip(messages, _PAIR, strict=True):
+        if message.__class__ is not dict or len(message) != 2 or message.get("role") != role:
+            return False
+        content = message.get("content")
+        if content.__class__ is not str or not content or content.isspace() or "\0" in content:
+            return False
+        characters += len(content)
+    return characters <= MAX_TEXT_CHARACTERS
+
+
+def _full(message: Any) -> Message:
+    """A turn with all that may stand in it."""
     if not isinstance(message, dict):
         raise Reject("not_text", "a message is no object")
     role, content = message.get("role"), message.get("content")
-    if role not in (SYSTEM, USER, ASSISTANT):
+    if role == "tool_call":
+        # ms-swift: an assistant turn that only calls a tool
+        return {"role": ASSISTANT, "content": "", "tool_calls": [_call(_json(content, "bad_tool_call"))]}
+    known = _ROLES.get(role) if isinstance(role, str) else None
+    if known is None:
         raise Reject("unknown_role", clip(repr(role), 40))
-    for field in ("tool_calls", "function_call"):
+    for field in _BESIDE:
         if message.get(field):
-            raise Reject("field_lost", f"{field!r} in a message")
+            raise Reject("field_lost", f"{field!r} in a turn of {known}")
+    calls = message.get("tool_calls")
+    if not calls and message.get("function_call"):
+        calls = [message["function_call"]]
+    checked: Message = {"role": known, "content": _content(content, known, bool(calls))}
+    if calls:
+        if known != ASSISTANT or not isinstance(calls, list):
+            raise Reject("bad_tool_call", f"in a turn of {known}")
+        checked["tool_calls"] = [_call(call) for call in calls]
+    for field in ("name", "tool_call_id"):
+        if known == TOOL and isinstance(message.get(field), str):
+            checked[field] = message[field]
+    return checked
+
+
+def _content(content: Any, role: str, calls: bool) -> str:
+    if content is None and calls:
+        return ""
+    if isinstance(content, list):
+        # parts, as in OpenAI's API
+        texts = []
+        for part in content:
+            if not isinstance(part, dict):
+                raise Reject("not_text", f"a part of the {role} turn is {type(part).__name__}")
+            kind = part.get("type", "text")
+            if kind != "text" or not isinstance(part.get("text"), str):
+                raise Reject("field_lost", f"a part of kind {clip(repr(kind), 20)} in the {role} turn")
+            texts.append(part["text"])
+        return "".join(texts)
     if not isinstance(content, str):
         raise Reject("not_text", f"the {role} turn is {type(content).__name__}")
-    if "\0" in content:
-        raise Reject("nul_character", f"in the {role} turn")
-    return {"role": role, "content": content}
+    return content
+
+
+def _call(call: Any) -> Message:
+    """A tool call in OpenAI's form, its arguments as an object."""
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
+        raise Reject("bad_tool_call", "a call without a name")
+    arguments = function.get("arguments", function.get("parameters"))
+    if arguments is None:
+        arguments = {}
+    elif isinstance(arguments, str):
+        arguments = _json(arguments, "bad_tool_call") if arguments.strip() else {}
+    if not isinstance(arguments, dict):
+        raise Reject("bad_tool_call", f"the arguments of {clip(function['name'], 40)} are no object")
+    checked: Message = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    if isinstance(call.get("id"), str):
+        checked["id"] = call["id"]
+    return checked
+
+
+def _json(text: Any, reason: str) -> Any:
+    try:
+        return orjson.loads(text) if isinstance(text, str) else text
+    except orjson.JSONDecodeError:
+        raise Reject(reason, clip(text, 60)) from None
+
+
+def _tools(tools: Any) -> str:
+    """Tool schemas as JSON text of a list in OpenAI's form; a bare schema is put into that form."""
+    schemas = _json(tools, "bad_tools")
+    if isinstance(schemas, dict):
+        schemas = [schemas]
+    if not isinstance(schemas, list):
+        raise Reject("bad_tools", f"they are {type(schemas).__name__}")
+    full = []
+    for schema in schemas:
+        schema = _json(schema, "bad_tools")
+        if not isinstance(schema, dict):
+            raise Reject("bad_tools", "a tool is no object")
+        function = schema.get("function", schema)
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise Reject("bad_tools", "a tool without a name")
+        full.append(schema if "function" in schema else {"type": "function", "function": schema})
+    return _written(full, "bad_tools") if full else ""
+
+
+def _written(value: Any, reason: str) -> str:
+    """As JSON text.
+
+    Raises:
+        Reject: it cannot be written (nested too deeply, bytes of a table), or holds a NUL character.
+    """
+    try:
+        text = orjson.dumps(value).decode()
+    except (TypeError, ValueError) as error:
+        raise Reject(reason, str(error)) from None
+    if "\\u0000" in text and _NUL.search(text):
+        raise Reject("nul_character", "in a tool or its call")
+    return text
+
+
+def _trained(found: list[Any], messages: list[Message]) -> tuple[list[Message], bool]:
+    """The conversation up to its last assistant turn to be trained, and whether an earlier one must not be."""
+    if not any(message.__class__ is dict and len(message) > 2 for message in found):
+        return messages, False
+    wanted = [_wanted(message) for message in found][len(found) - len(messages) :]
+    answers = [at for at, message in enumerate(messages) if message["role"] == ASSISTANT]
+    taught = [at for at in answers if wanted[at]]
+    if answers and not taught:
+        raise Reject("nothing_trained", "every answer has weight 0")
+    if not taught or taught[-1] == answers[-1]:
+        return messages, len(taught) < len(answers)
+    kept = messages[: taught[-1] + 1]
+    return kept, any(at < taught[-1] and not wanted[at] for at in answers)
+
+
+def _wanted(message: Message) -> bool:
+    """Whether a turn is to be trained: `weight` (OpenAI), `loss` (ms-swift), `train` (Axolotl) say no by 0 or false."""
+    return not any(message.get(field) in (0, False) for field in _WEIGHTS)
+
+
+_WEIGHTS = ("weight", "loss", "train")
+
+
+def _check_turns(turns: list[Message], answered: bool) -> None:
+    before: str | None = None
+    for position, message in enumerate(turns, 1):
+        role = message["role"]
+        if role == SYSTEM or before not in _MAY_FOLLOW[role]:
+            raise Reject("bad_turns", f"turn {position} is {role}, after {before or 'nothing'}")
+        if role != TOOL and not message["content"].strip() and not message.get("tool_calls"):
+            raise Reject("empty_answer" if role == ASSISTANT else "empty_prompt", f"turn {position}")
+        before = role
+    if answered and before != ASSISTANT:
+        raise Reject("bad_turns", f"the last turn is {before}, not assistant")
+    if not answered and before not in (USER, TOOL):
+        raise Reject("bad_turns", f"the last turn is {before}, and the record is for RL only")

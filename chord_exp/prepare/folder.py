@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.layout import MANIFEST_FILE, REJECTS_FILE, ROWS_FILE, SIDES
+from chord_exp.prepare.layout import FILES, MANIFEST_FILE, ROWS_FILE, SIDES
 
 TOOL = "chord_exp.prepare"
 """Written into every manifest: a folder with it is ours to replace."""
@@ -61,7 +61,7 @@ def refuse_foreign(out: Path) -> None:
         ours = False
     if not ours:
         raise DataError("the output folder was not written by chord_exp.prepare", where=str(out), fix=remedy)
-    foreign = entries - {*SIDES, MANIFEST_FILE, REJECTS_FILE}
+    foreign = entries - {*SIDES, *FILES}
     for side in SIDES:
         if (out / side).is_dir():
             foreign |= {f"{side}/{entry.name}" for entry in (out / side).iterdir() if entry.name != ROWS_FILE}

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from chord_exp.errors import ConfigError
-from chord_exp.prepare.layout import EVAL, MESSAGES_KEY, PROMPT_KEY, RL, ROWS_FILE, SFT
+from chord_exp.prepare.layout import (
+    CONVERSATION_KEY,
+    EVAL,
+    MESSAGES_KEY,
+    PROMPT_KEY,
+    RL,
+    ROWS_FILE,
+    SFT,
+    SIDES,
+    TOOLS_KEY,
+)
+from chord_exp.prepare.percentiles import percentiles
 
 
 @dataclass(frozen=True)
@@ -46,27 +58,40 @@ def longest(
     """
     if not Path(model).is_dir():
         return None
+    tokens = _counter(model, trust_remote_code)
+
+    def prompt_tokens(messages: list[dict[str, Any]], tools: str) -> int:
+        return tokens(messages, tools, add_generation_prompt=True)
+
+    prompts = (
+        (_asked(row, system_prompt), row.get(TOOLS_KEY, "")) for side in (RL, EVAL) for row in _rows(prepared / side)
+    )
+    taught = ((json.loads(row[MESSAGES_KEY]), row.get(TOOLS_KEY, "")) for row in _rows(prepared / SFT))
+    return Lengths(_longest(prompts, prompt_tokens, prompt_limit), _longest(taught, tokens, row_limit))
+
+
+def _counter(model: str, trust_remote_code: bool) -> Callable[..., int]:
+    """A function that counts the tokens of a conversation and its tools, given as JSON text."""
     tokenizer = _tokenizer(model, trust_remote_code)
 
-    def tokens(messages: list[dict[str, Any]], **options: Any) -> int:
+    def tokens(messages: list[dict[str, Any]], tools: str, **options: Any) -> int:
+        schemas = json.loads(tools) if tools else None
         try:
-            return len(tokenizer.apply_chat_template(messages, return_dict=False, **options))
+            return len(tokenizer.apply_chat_template(messages, tools=schemas, return_dict=False, **options))
         except Exception as error:
             # a template is a program and raises what it likes
             raise _bad_template(model, tokenizer, messages, error) from error
 
-    def prompt_tokens(messages: list[dict[str, Any]]) -> int:
-        return tokens(messages, add_generation_prompt=True)
+    return tokens
 
-    def row_tokens(messages: list[dict[str, Any]]) -> int:
-        return tokens(messages)
 
+def _asked(row: dict[str, Any], system_prompt: str) -> list[dict[str, Any]]:
+    """What a row of the RL or evaluation side asks the model with."""
+    own = row.get(CONVERSATION_KEY)
+    if own:
+        return json.loads(own)
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    asked = [
-        [*system, {"role": "user", "content": row[PROMPT_KEY]}] for side in (RL, EVAL) for row in _rows(prepared / side)
-    ]
-    taught = [json.loads(row[MESSAGES_KEY]) for row in _rows(prepared / SFT)]
-    return Lengths(_longest(asked, prompt_tokens, prompt_limit), _longest(taught, row_tokens, row_limit))
+    return [*system, {"role": "user", "content": row[PROMPT_KEY]}]
 
 
 def _tokenizer(model: str, trust_remote_code: bool) -> Any:
@@ -109,17 +134,57 @@ def _rows(side: Path) -> Iterator[dict[str, Any]]:
 
 
 def _longest(
-    conversations: list[list[dict[str, Any]]], count: Callable[[list[dict[str, Any]]], int], limit: int
+    conversations: Iterable[tuple[list[dict[str, Any]], str]],
+    count: Callable[[list[dict[str, Any]], str], int],
+    limit: int,
 ) -> int:
-    if not conversations:
-        return 0
     # the template's own tokens: those of the same conversation with nothing said
     overhead: dict[tuple[str, ...], int] = {}
     longest = 0
-    for messages in conversations:
+    for messages, tools in conversations:
+        if tools or any(message.get("tool_calls") for message in messages):
+            # a template writes schemas and calls in a form of its own: no bound by their bytes
+            longest = max(longest, count(messages, tools))
+            continue
         roles = tuple(message["role"] for message in messages)
         if roles not in overhead:
-            overhead[roles] = count([{**message, "content": ""} for message in messages])
+            overhead[roles] = count([{**message, "content": ""} for message in messages], "")
         bound = overhead[roles] + sum(len(str(message["content"]).encode()) for message in messages)
-        longest = max(longest, bound if bound <= limit else count(messages))
+        longest = max(longest, bound if bound <= limit else count(messages, ""))
     return longest
+
+
+ROWS_COUNTED = 20_000
+"""Of each side, for percentiles: rows lie in the order of a hash, so the first ones are a fair sample."""
+
+
+def token_percentiles(prepared: Path, model: str, system_prompt: str) -> dict[str, dict[str, Any]]:
+    """Percentiles of prompts and of whole expert rows in tokens, chat template included, by side.
+
+    Args:
+        prepared: what `layout` describes.
+        model: folder of the tokenizer.
+        system_prompt: the run's.
+
+    Raises:
+        ConfigError: the folder has no tokenizer that loads, or no chat template that takes these conversations.
+    """
+    import numpy as np
+
+    tokens = _counter(model, trust_remote_code=False)
+    found: dict[str, dict[str, Any]] = {}
+    for side in SIDES:
+        lengths: dict[str, list[int]] = {"prompt_tokens": [], "row_tokens": []}
+        for row in islice(_rows(prepared / side), ROWS_COUNTED):
+            tools = row.get(TOOLS_KEY, "")
+            if side == SFT:
+                messages = json.loads(row[MESSAGES_KEY])
+                lengths["row_tokens"].append(tokens(messages, tools))
+                asked = messages[:-1]
+            else:
+                asked = _asked(row, system_prompt)
+            lengths["prompt_tokens"].append(tokens(asked, tools, add_generation_prompt=True))
+        counted = {name: percentiles(np.array(values)) for name, values in lengths.items() if values}
+        if counted:
+            found[side] = counted
+    return found

@@ -1,11 +1,23 @@
-"""When two texts count as the same: equal after NFKC, white space folding and case folding."""
+"""When two texts count as the same: equal after NFKC, white space folding and case folding.
+
+Hashes are xxh3: a million texts collide in 128 bits with a chance below 1e-26, and nothing here is an attacker's to
+choose. Each use has a seed of its own.
+"""
 
 from __future__ import annotations
 
 import unicodedata
-from hashlib import blake2b
 
-DIGEST_BYTES = 16
+import xxhash
+
+from chord_exp.prepare.conversation import Message
+
+# prompt groups take the user's seed; the others must not move with it
+_CONTENT, _SHORT = 0x636F6E74, 0x73686F72
+_HALF = 1 << 64
+_MASK = _HALF - 1
+# between the texts of a conversation: no text holds one (checks.py), and normalising keeps it
+_SEPARATOR = "\0"
 
 
 def normalise(text: str) -> str:
@@ -15,19 +27,26 @@ def normalise(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def group_digest(normal_prompt: str, seed: int) -> bytes:
-    """Keyed hash of a prompt group, from its normalised text. Its two halves rank the group for the split and
+def group_digest(normal_prompt: str, seed: int) -> tuple[int, int]:
+    """Seeded hash of a prompt group, from its normalised text. Its two halves rank the group for the split and
     for the held-out prompts, whatever the file order."""
-    key = str(seed).encode()[:64]
-    return blake2b(normal_prompt.encode(), digest_size=DIGEST_BYTES, key=key, person=b"prompt group").digest()
+    return divmod(xxhash.xxh3_128_intdigest(normal_prompt.encode(), seed & _MASK), _HALF)
 
 
-def content_digest(normal_texts: list[str]) -> bytes:
-    """Hash of a conversation, from its normalised texts; equal for exact duplicates."""
-    joined = "\x1f".join(normal_texts)
-    return blake2b(joined.encode(), digest_size=DIGEST_BYTES, person=b"conversation").digest()
+def content_digest(messages: list[Message], normal_texts: list[str], tools: str) -> tuple[int, int]:
+    """Hash of a conversation: its roles, normalised texts, tool calls and tools; equal for exact duplicates."""
+    parts = [tools]
+    for message, text in zip(messages, normal_texts, strict=True):
+        parts += (message["role"], text)
+        if len(message) > 2:
+            parts.append(str(sorted(message.items(), key=_first)))
+    return divmod(xxhash.xxh3_128_intdigest(_SEPARATOR.join(parts).encode(), _CONTENT), _HALF)
+
+
+def _first(item: tuple[str, object]) -> str:
+    return item[0]
 
 
 def short_hash(data: bytes) -> int:
     """64-bit hash."""
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
+    return xxhash.xxh3_64_intdigest(data, _SHORT)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from chord_exp.errors import DataError
+from chord_exp.prepare.scoring import FREE_TEXT_CHOICES
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,13 @@ class PrepareOptions:
             and 1.
         eval_rows: prompts held out of both sides; give this or `eval_ratio`.
         eval_ratio: the same as a share of the verifiable prompts, in [0, 1).
-        seed: key of the hash that splits; another seed gives another split.
+        seed: seed of the hash that splits; another seed gives another split.
         system_prompt: system prompt of the run, written into expert rows that have none; "" for none.
+        map: fields named by hand, {"prompt": "their_field", ...}; empty to detect formats.
+        near_dedup: similarity from which two rows are near duplicates, in (0, 1]; None to keep them.
+        answer_check: score each expert's answer with the reward of the run; what fails stays on the SFT side.
+        free_text: how free text is scored on the RL side: none keeps it on the SFT side.
+        tokenizer: folder of a model, whose tokenizer then gives lengths in tokens; None for bytes alone.
 
     Raises:
         DataError: a value out of range, with the remedy.
@@ -29,6 +36,11 @@ class PrepareOptions:
     eval_ratio: float | None
     seed: int
     system_prompt: str
+    map: Mapping[str, str] = field(default_factory=dict)
+    near_dedup: float | None = None
+    answer_check: bool = False
+    free_text: str = "none"
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         _check_expert_ratio(self.expert_ratio)
@@ -40,7 +52,33 @@ class PrepareOptions:
             raise DataError(f"eval_ratio={self.eval_ratio!r} is no share", fix="give a number from 0 to below 1")
         if not _is_int(self.seed):
             raise DataError(f"seed={self.seed!r} is no integer", fix="give an integer")
+        if self.near_dedup is not None and not (_is_number(self.near_dedup) and 0 < self.near_dedup <= 1):
+            raise DataError(
+                f"near_dedup={self.near_dedup!r} is no similarity", fix="give a number above 0 up to 1, such as 0.8"
+            )
+        if self.free_text not in FREE_TEXT_CHOICES:
+            raise DataError(
+                f"free_text={self.free_text!r} is not known", fix=f"use one of {', '.join(FREE_TEXT_CHOICES)}"
+            )
         _check_system_prompt(self.system_prompt)
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """`prompt=question,response=reply` as a mapping.
+
+    Raises:
+        DataError: a part without "=", or one field named twice.
+    """
+    mapping: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        ours, equals, theirs = (word.strip() for word in part.partition("="))
+        if not (ours and equals and theirs) or ours in mapping:
+            raise DataError(
+                f"{part!r} in the field map says nothing, or says it twice",
+                fix="write it as prompt=their_prompt_field,response=their_response_field",
+            )
+        mapping[ours] = theirs
+    return mapping
 
 
 def _check_expert_ratio(ratio: float) -> None:

@@ -1,77 +1,84 @@
-"""The flow: read → detect → normalise → check → exact dedup → split → write, from a folder of raw rows to a
-prepared one."""
+"""The flow: survey → read (in several processes) → place → write, from a folder of raw rows to a prepared one."""
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from chord_exp.errors import DataError, RunFailed
-from chord_exp.prepare.answers import KINDS
+from chord_exp.prepare.card import write_card
+from chord_exp.prepare.chunk import ChunkReader
+from chord_exp.prepare.columns import Columns
 from chord_exp.prepare.folder import locked, recover, refuse_foreign, refuse_overlap, replacing
-from chord_exp.prepare.layout import EVAL, MANIFEST_FILE, REJECTS_FILE, RL, SFT, SIDES
+from chord_exp.prepare.layout import FAILED_ANSWERS_FILE, MANIFEST_FILE, REJECTS_FILE
+from chord_exp.prepare.leaks import read_eval_prompts
+from chord_exp.prepare.lengths import token_percentiles
 from chord_exp.prepare.manifest import (
-    RATIO_NOTE,
+    Built,
     Manifest,
+    content_of,
     identity,
     load_manifest,
-    output_name,
-    sha256_file,
+    row_bytes,
+    save,
     why_rebuild,
 )
+from chord_exp.prepare.near import Part
 from chord_exp.prepare.options import PrepareOptions
-from chord_exp.prepare.reader import find_files, read_rows, shown_name
-from chord_exp.prepare.rejects import Reject, clip_bytes
-from chord_exp.prepare.rows import build_row
-from chord_exp.prepare.split import split_groups
-from chord_exp.prepare.table import RowTable
-from chord_exp.prepare.tally import FileTally, Tally, percentiles
-from chord_exp.prepare.verdict import Facts, collect_warnings, refuse_unusable
-from chord_exp.prepare.writer import LinesWriter, expert_row, rollout_row
+from chord_exp.prepare.parallel import read_chunks, usable_workers
+from chord_exp.prepare.personal import look_at_sides
+from chord_exp.prepare.place import Placement, Placer
+from chord_exp.prepare.reader import chunks_of
+from chord_exp.prepare.rejects import Reject, clip_bytes, reject_line
+from chord_exp.prepare.sources import number_sources
+from chord_exp.prepare.survey import Survey, survey
+from chord_exp.prepare.tally import FileTally, Tally
+from chord_exp.prepare.verdict import refuse_unusable
+from chord_exp.prepare.writer import LinesWriter, Spooled, write_sides
 
-Progress = Callable[[int, int, int], None]
-"""Told now and then: bytes read, bytes in all, rows read."""
+Progress = Callable[[str, int, int, int], None]
+"""Told now and then: what is being done, how much of it, out of how much, and the rows read so far."""
 
-_ROWS_BETWEEN_REPORTS = 2000
+READING, PLACING, WRITING = "reading", "placing", "writing"
+# a chunk's results wait in memory until their turn: a few megabytes each
+CHUNK_BYTES = 4 << 20
 
 
 def ensure_prepared(
     input_dir: str | os.PathLike[str],
     out: str | os.PathLike[str],
+    options: PrepareOptions,
     *,
-    expert_ratio: float,
-    seed: int,
-    system_prompt: str,
-    eval_rows: int | None = None,
-    eval_ratio: float | None = None,
+    eval_dir: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
     on_wait: Callable[[], None] | None = None,
 ) -> Manifest:
     """Prepares `input_dir` into `out` unless that has been done with the same inputs and arguments.
 
     Args:
-        input_dir: folder of raw .json and .jsonl files.
+        input_dir: folder of raw data.
         out: folder to write; replaced as a whole, and only when prepare wrote it.
-        expert_ratio, seed, system_prompt, eval_rows, eval_ratio: see PrepareOptions.
-        progress: called while reading.
+        options: what decides which row goes where.
+        eval_dir: folder of evaluation data whose prompts must not be trained on; None for none.
+        workers: processes that read; None for one a core. The output does not depend on it.
+        progress: called while reading and writing.
         on_wait: called once when another process is preparing beside `out`.
 
     Raises:
         DataError: unusable data or arguments, or an output that is not ours; nothing is written.
         RunFailed: the output cannot be written; the old one is as it was.
     """
-    options = PrepareOptions(expert_ratio, eval_rows, eval_ratio, seed, system_prompt)
     source, target = Path(input_dir).resolve(), Path(out).resolve()
     refuse_overlap(source, target)
-    inputs, skipped = _survey(source)
-    wanted = identity(options, inputs)
+    inputs = survey(source)
+    evals = None if eval_dir is None else survey(Path(eval_dir).resolve())
+    wanted = identity(options, inputs, evals)
+    tell = progress or (lambda what, done, total, rows: None)
     try:
         refuse_foreign(target)
         with locked(target.parent, on_wait or (lambda: None)):
@@ -81,9 +88,15 @@ def ensure_prepared(
             if not reason and (target / MANIFEST_FILE).exists():
                 return load_manifest(target)
             with replacing(target) as staging:
-                _build(source, staging, inputs, skipped, options, wanted, progress)
+                _build(staging, inputs, evals, options, wanted, usable_workers(workers, inputs.bytes), tell)
             return load_manifest(target, up_to_date=False, rebuilt_because=reason)
     except OSError as error:
+        if error.filename and source in Path(os.fsdecode(error.filename)).parents:
+            raise DataError(
+                f"cannot read the input: {error.strerror}",
+                where=os.fsdecode(error.filename),
+                fix="check that the file is still there, and its permissions",
+            ) from None
         raise RunFailed(
             f"cannot write the prepared data: {error.strerror or error}",
             where=str(error.filename or target),
@@ -91,178 +104,98 @@ def ensure_prepared(
         ) from None
 
 
-def _survey(source: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    try:
-        files, skipped = find_files(source)
-        inputs = []
-        for path in files:
-            state = path.stat()
-            inputs.append(
-                {
-                    "path": shown_name(path, source),
-                    "file": path,
-                    "bytes": state.st_size,
-                    "changed": state.st_mtime_ns,
-                    "sha256": sha256_file(path),
-                }
-            )
-    except OSError as error:
-        raise DataError(
-            f"cannot read the input: {error.strerror}",
-            where=str(error.filename or source),
-            fix="check its permissions",
-        ) from None
-    return inputs, skipped
+@dataclass
+class _Read:
+    """What reading gave: the rows as columns, and where their text lies."""
+
+    columns: Columns
+    tally: Tally
+    spools: list[Path] = field(default_factory=list)
+    mentions: bytearray = field(default_factory=bytearray)
+    signatures: list[Part] = field(default_factory=list)
 
 
 def _build(
-    source: Path,
     staging: Path,
-    inputs: list[dict[str, Any]],
-    skipped: list[str],
+    inputs: Survey,
+    evals: Survey | None,
     options: PrepareOptions,
     wanted: dict[str, Any],
-    progress: Progress | None,
+    workers: int,
+    tell: Progress,
 ) -> None:
-    tally = Tally()
-    with tempfile.TemporaryFile(dir=staging) as spool:
-        table = RowTable(spool)
-        with LinesWriter(staging / REJECTS_FILE) as rejects:
-            _read(inputs, options, table, tally, rejects, progress)
-        free_rows = table.finish()
-        refuse_unusable(source, table, tally, free_rows)
-        split = split_groups(
-            free_rows,
-            table.groups.split_rank,
-            table.groups.eval_rank,
-            expert_ratio=options.expert_ratio,
-            eval_rows=options.eval_rows,
-            eval_ratio=options.eval_ratio,
-        )
-        placed = _place(table, split.rollout, split.held_out, tally)
-        outputs = _write(staging, table, placed)
-    outputs[REJECTS_FILE] = rejects.facts()
-    expert = [at for at in placed[SFT] if not table.sft_only(at)]
-    facts = Facts(
-        asked_ratio=options.expert_ratio,
-        reached_ratio=len(expert) / (len(expert) + len(placed[RL])),
-        unboxed_experts=sum(not table.as_written[at] for at in expert),
-        experts=len(expert),
-        eval_asked=split.eval_asked,
-        eval_rows=len(placed[EVAL]),
-        skipped=skipped,
-        sft_only=Counter(filter(None, map(table.sft_only, range(len(table))))),
-        tally=tally,
-    )
-    manifest = {
-        **wanted,
-        "inputs": [{**file, **vars(tally.files[file["path"]])} for file in wanted["inputs"]],
-        "skipped_files": skipped,
-        "rows": tally.rows({side: len(placed[side]) for side in SIDES}),
-        "formats": dict(sorted(tally.formats.items())),
-        "kinds": {kind: table.kind.count(number) for number, kind in enumerate(KINDS)},
-        "sft_only": dict(sorted(facts.sft_only.items())),
-        "rejects": dict(sorted(tally.rejects.items())),
-        "ratios": {
-            "expert_ratio_asked": options.expert_ratio,
-            "expert_ratio_reached": round(facts.reached_ratio, 6),
-            "sft_share_of_training_rows": round(len(placed[SFT]) / (len(placed[SFT]) + len(placed[RL])), 6),
-            "note": RATIO_NOTE,
-        },
-        "lengths": {
-            side: {name: percentiles(column[at] for at in placed[side]) for name, column in table.lengths.items()}
-            for side in SIDES
-            if placed[side]
-        },
-        "outputs": outputs,
-        "warnings": collect_warnings(facts),
-    }
-    (staging / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _refuse_moving_inputs(inputs)
-
-
-def _read(
-    inputs: list[dict[str, Any]],
-    options: PrepareOptions,
-    table: RowTable,
-    tally: Tally,
-    rejects: LinesWriter,
-    progress: Progress | None,
-) -> None:
-    total = sum(file["bytes"] for file in inputs)
-    done, rows = 0, 0
-    for file in inputs:
-        counts = tally.files[file["path"]] = FileTally()
-        for raw in read_rows(file["file"]):
-            counts.read += 1
-            rows += 1
-            try:
-                if raw.fault is not None:
-                    raise raw.fault
-                row = build_row(raw.data, options)
-            except Reject as reject:
-                counts.rejected += 1
-                tally.rejects[reject.reason] += 1
-                rejects.write(
-                    {
-                        "file": file["path"],
-                        "line": raw.line,
-                        "reason": reject.reason,
-                        "detail": reject.detail,
-                        "text": clip_bytes(raw.data),
-                    }
-                )
-            else:
-                tally.formats[row.format] += 1
-                counts.duplicates += not table.add(row)
-            if progress is not None and rows % _ROWS_BETWEEN_REPORTS == 0:
-                progress(done + raw.end, total, rows)
-        done += file["bytes"]
-    if progress is not None:
-        progress(total, total, rows)
-
-
-def _place(table: RowTable, rollout: list[int], held_out: list[int], tally: Tally) -> dict[str, list[int]]:
-    """Row numbers of each side in writing order: by the hash of the row, so mixed well and the same for any
-    file order.
-
-    Trinity reads expert rows in file order, unshuffled. Of several rows with one prompt, only the first by
-    hash becomes the rollout.
-    """
-    side_of = {group: RL for group in rollout} | {group: EVAL for group in held_out}
-    placed: dict[str, list[int]] = {side: [] for side in SIDES}
-    seen: set[int] = set()
-    for at in sorted(range(len(table)), key=table.rank.__getitem__):
-        group = table.group[at]
-        side = SFT if table.sft_only(at) else side_of.get(group, SFT)
-        if side != SFT:
-            if group in seen:
-                tally.same_prompt += 1
-                continue
-            seen.add(group)
-        placed[side].append(at)
-    return placed
-
-
-def _write(staging: Path, table: RowTable, placed: dict[str, list[int]]) -> dict[str, Any]:
-    outputs = {}
-    for side, rows in placed.items():
-        if not rows:
-            continue
-        with LinesWriter(staging / output_name(side)) as writer:
-            for at in rows:
-                messages, truth = orjson.loads(table.payload(at))
-                writer.write(expert_row(messages) if side == SFT else rollout_row(messages, truth))
-        outputs[output_name(side)] = writer.facts()
-    return outputs
-
-
-def _refuse_moving_inputs(inputs: list[dict[str, Any]]) -> None:
-    for file in inputs:
-        state = file["file"].stat()
-        if (state.st_size, state.st_mtime_ns) != (file["bytes"], file["changed"]):
-            raise DataError(
-                "the input changed while it was read",
-                where=file["path"],
-                fix="prepare again once it is complete",
+    with tempfile.TemporaryDirectory(dir=staging, prefix=".work-") as work, tempfile.TemporaryFile(dir=work) as store:
+        read = _Read(Columns(store), Tally({file.name: FileTally() for file in inputs.files}))
+        with LinesWriter(staging / REJECTS_FILE) as rejects, LinesWriter(staging / FAILED_ANSWERS_FILE) as failed:
+            prompts = None if evals is None else read_eval_prompts(evals, Path(work))
+            _read_all(
+                inputs, ChunkReader(options, Path(work), prompts), Path(work), read, rejects, failed, workers, tell
             )
+            rows = read.tally.total("read")
+            tell(PLACING, 0, 1, rows)
+            placer = Placer(read.columns, bytes(read.mentions), read.signatures, options)
+            refuse_unusable(inputs.folder, read.tally, len(read.columns), placer.free, placer.reasons())
+            placement = placer.place(number_sources([file.name for file in inputs.files]))
+            read.tally.settle(placement, read.columns)
+            with Spooled(read.columns, read.spools) as spooled:
+                _write_late_rejects(placement, read, spooled, rejects)
+                tell(WRITING, 0, 1, rows)
+                outputs = write_sides(staging, spooled, placement.sides)
+                personal = look_at_sides(spooled, placement.sides)
+        outputs[REJECTS_FILE] = rejects.facts()
+        if options.answer_check:
+            outputs[FAILED_ANSWERS_FILE] = failed.facts()
+        else:
+            (staging / FAILED_ANSWERS_FILE).unlink()
+        tokens = _tokens(staging, options)
+        built = Built(options, inputs, evals, read.columns, read.tally, placement, outputs, personal, tokens)
+        content = content_of(wanted, built)
+        write_card(staging, content, row_bytes(built))
+        save(staging, content)
+    inputs.refuse_changes()
+
+
+def _read_all(
+    inputs: Survey,
+    reader: ChunkReader,
+    work: Path,
+    read: _Read,
+    rejects: LinesWriter,
+    failed: LinesWriter,
+    workers: int,
+    tell: Progress,
+) -> None:
+    number_of = {file.name: number for number, file in enumerate(inputs.files)}
+    spool_of: dict[str, int] = {}
+    chunks = (chunk for file in inputs.files for chunk in chunks_of(file, CHUNK_BYTES, work))
+    done, rows = 0, 0
+    for result in read_chunks(chunks, reader, workers):
+        if result.spool not in spool_of:
+            spool_of[result.spool] = len(spool_of)
+            read.spools.append(Path(result.spool))
+        before = len(read.columns)
+        read.columns.append(result.packed, number_of[result.chunk.file.name], spool_of[result.spool])
+        if result.signatures and len(read.columns) > before:
+            read.signatures.append(Part(Path(result.signatures), result.first_signature, len(read.columns) - before))
+        read.mentions += result.mentions
+        read.tally.take(result)
+        rejects.write(result.reject_lines, result.rejects.total())
+        failed.write(result.failed_lines, result.failed)
+        done, rows = done + result.chunk.bytes, rows + result.read
+        tell(READING, min(done, inputs.bytes), inputs.bytes, rows)
+    tell(READING, inputs.bytes, inputs.bytes, rows)
+
+
+def _tokens(staging: Path, options: PrepareOptions) -> dict[str, dict[str, Any]]:
+    if options.tokenizer is None:
+        return {}
+    return token_percentiles(staging, options.tokenizer, options.system_prompt)
+
+
+def _write_late_rejects(placement: Placement, read: _Read, spooled: Spooled, rejects: LinesWriter) -> None:
+    """List the rows that only the whole data set left without a place."""
+    names = list(read.tally.files)
+    numbers, lines = read.columns.files(), read.columns.load("line")["line"]
+    for reason, rows in placement.late:
+        for row, text in zip(rows.tolist(), spooled.texts(rows), strict=True):
+            rejects.write(reject_line(names[numbers[row]], int(lines[row]), Reject(reason), clip_bytes(text)), 1)

@@ -1,176 +1,282 @@
-"""From a folder to raw rows: finds the files, cuts them into rows without loading them whole, parses one row.
+"""From input files to raw rows: cut into chunks that several processes can read, and one row parsed.
 
-Every byte of a file ends in some row, so that a damaged file loses nothing silently: what does not parse is a
-rejected row.
+Whatever a file holds, a row comes of every piece of it: with a fault where it is no row. Memory: one chunk.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import mmap
-import os
 import re
+from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import orjson
 
-from chord_exp.errors import DataError
+from chord_exp.prepare import tabular
+from chord_exp.prepare.cutting import MAX_ROW_BYTES, elements, elements_start, too_long
+from chord_exp.prepare.files import ARROW, CSV, JSON, PARQUET, SAVED, TSV, InputFile
+from chord_exp.prepare.plain import Plain, make_plain
 from chord_exp.prepare.rejects import Reject
 
-LINE_SUFFIXES = (".jsonl", ".ndjson")
-SUFFIXES = (".json", *LINE_SUFFIXES)
-MAX_ROW_BYTES = 32 << 20
-
-_UTF8_BOM = b"\xef\xbb\xbf"
-_FOREIGN_BOMS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
-# A whole string, or one structural character; a lone quote is a string that never ends.
-_STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|([\[\]{},"])', re.DOTALL)
-_BLANK = re.compile(rb"[ \t\r\n]*")
+_DELIMITERS = {CSV: ",", TSV: "\t"}
+_FAULT_BYTES = 1024
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 
 
-Span = tuple[int, int, "Reject | None"]
-
-
 class RawRow(NamedTuple):
-    """One row as it lies in its file; `fault` when it is already known to be unusable."""
+    """One row as it lies in its file.
+
+    Args:
+        line: line in a text file, row in a table, from 1.
+        data: its bytes, of JSON.
+        fault: why it is known to be unusable; None when it may be used.
+        record: what it holds, of a table; None for JSON, which `parse_row` parses.
+    """
 
     line: int
-    start: int
-    end: int
     data: bytes
+    fault: Reject | None = None
+    record: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of an input file.
+
+    Args:
+        file: the file.
+        bytes: its share of the file's bytes, for progress.
+        path: what to open: the file, a plain copy of it, or a part of a saved data set.
+        start, end: bytes of a text file; of a table, first part (row group, record batch) and the one after the last.
+        line: number of the first line or row.
+        spans: of JSON elements, begin, end and line of each, one after the other.
+        faults: of some elements, why they are none, by their place in `spans`.
+        header: of CSV and TSV, the names of the columns.
+        fault: the one thing the chunk says, where there is nothing to read.
+    """
+
+    file: InputFile
+    bytes: int
+    path: Path
+    start: int = 0
+    end: int = 0
+    line: int = 1
+    spans: array[int] | None = None
+    faults: dict[int, Reject] = field(default_factory=dict)
+    header: tuple[str, ...] = ()
     fault: Reject | None = None
 
 
-def find_files(input_dir: Path) -> tuple[list[Path], list[str]]:
-    """Files to read under a folder in a fixed order, and the names of those left out.
+def chunks_of(file: InputFile, target_bytes: int, scratch: Path) -> Iterator[Chunk]:
+    """The parts of a file in order; every row belongs to exactly one.
+
+    Args:
+        target_bytes: about so much text a chunk.
+        scratch: folder for plain copies of compressed and transcoded files; they must live until the chunks are read.
 
     Raises:
-        DataError: no such folder, or nothing readable in it.
+        OSError: the file cannot be read.
     """
-    if not input_dir.is_dir():
-        what = "the input is a file, not a folder" if input_dir.exists() else "the input folder does not exist"
-        raise DataError(what, where=str(input_dir), fix="name a folder of .json or .jsonl files")
-    files, skipped = [], []
-    for folder, subfolders, names in os.walk(input_dir, onerror=_refuse_unreadable):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            path = Path(folder, name)
-            if name.startswith("."):
-                continue
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                files.append(path)
-            else:
-                skipped.append(shown_name(path, input_dir))
-    if not files:
-        seen = f"; it holds {', '.join(sorted(skipped)[:5])}" if skipped else ""
-        raise DataError(
-            f"the input folder has no {' or '.join(SUFFIXES)} file{seen}",
-            where=str(input_dir),
-            fix="put the data there",
-        )
-    return sorted(files, key=lambda path: shown_name(path, input_dir)), sorted(skipped)
-
-
-def _refuse_unreadable(error: OSError) -> None:
-    raise error
-
-
-def shown_name(path: Path, input_dir: Path) -> str:
-    """Path inside the input folder, printable even when the name is not UTF-8."""
-    return path.relative_to(input_dir).as_posix().encode("utf-8", "backslashreplace").decode()
-
-
-def read_rows(path: Path) -> Iterator[RawRow]:
-    """Cuts a file into rows. Memory: one row of at most MAX_ROW_BYTES, however large the file."""
-    if path.stat().st_size == 0:
+    if file.kind in (PARQUET, ARROW, SAVED):
+        yield from _table_chunks(file, target_bytes)
         return
-    with path.open("rb") as file:
-        text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    for bom, encoding in _FOREIGN_BOMS:
-        if text[: len(bom)] == bom:
-            yield RawRow(1, 0, len(text), text[:256], Reject("unreadable_file", f"{encoding}; convert it to UTF-8"))
-            return
-    start = len(_UTF8_BOM) if text[: len(_UTF8_BOM)] == _UTF8_BOM else 0
-    first = _skip_blank(text, start)
-    if path.suffix.lower() in LINE_SUFFIXES:
-        spans = _lines(text, start)
-    elif text[first : first + 1] == b"[":
-        spans = _elements(text, first + 1, depth=1)
-    elif text[first : first + 1] == b"{" and not _has_object_lines(text, first):
-        spans = _elements(text, first, depth=0)
-    else:
-        spans = _lines(text, start)
-    line, counted_to = 1, 0
-    for begin, end, fault in spans:
-        line += text[counted_to:begin].count(b"\n")
-        counted_to = begin
-        if fault is None and end - begin > MAX_ROW_BYTES:
-            fault = Reject("too_long", f"{end - begin:,} bytes")
-        yield RawRow(line, begin, end, text[begin : end if fault is None else min(end, begin + 1024)], fault)
+    plain = make_plain(file, scratch)
+    share = file.path.stat().st_size / max(1, plain.path.stat().st_size)
+    line = 1
+    if plain.path.stat().st_size > plain.start:
+        with plain.path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            for chunk in _text_chunks(file, plain, text, target_bytes):
+                line = chunk.line
+                yield _with_bytes(chunk, share)
+    if plain.fault:
+        yield Chunk(file, 0, plain.path, line=line, fault=Reject("unreadable_file", plain.fault))
 
 
-def _lines(text: mmap.mmap, start: int) -> Iterator[Span]:
-    """One row a line; blank lines are no rows."""
+def _with_bytes(chunk: Chunk, share: float) -> Chunk:
+    """A chunk's bytes counted as those of the file on the disk."""
+    if share == 1:
+        return chunk
+    return Chunk(**{**vars(chunk), "bytes": int(share * chunk.bytes)})
+
+
+def _text_chunks(file: InputFile, plain: Plain, text: mmap.mmap, target: int) -> Iterator[Chunk]:
+    if file.kind in _DELIMITERS:
+        return _csv_chunks(file, plain, text, target)
+    found = elements_start(text, plain.start) if file.kind == JSON else None
+    if found is None:
+        return _line_chunks(file, plain, text, plain.start, 1, target)
+    return _element_chunks(file, plain, text, *found, target)
+
+
+def _line_chunks(file: InputFile, plain: Plain, text: mmap.mmap, start: int, line: int, target: int) -> Iterator[Chunk]:
     size = len(text)
-    begin = _skip_blank(text, start)
-    while begin < size:
-        end = text.find(b"\n", begin)
-        end = size if end < 0 else end
-        yield begin, end, None
-        begin = _skip_blank(text, end)
+    while start < size:
+        end = text.find(b"\n", min(start + target, size) - 1) + 1
+        end = end if end > 0 else size
+        yield Chunk(file, end - start, plain.path, start, end, line)
+        line += _newlines(text, start, end)
+        start = end
 
 
-def _elements(text: mmap.mmap, start: int, depth: int) -> Iterator[Span]:
-    """The elements of an array whose bracket lies before `start` (depth 1), or objects one after the other
-    (depth 0)."""
-    base, size = depth, len(text)
-    begin = start
-    for match in _STRUCTURE.finditer(text, start):
-        token = match[1]
-        if token is None:
-            continue
-        if token == b'"':
-            break
-        if token in b"[{":
-            depth += 1
-        elif token == b",":
-            if base == 1 and depth == 1:
-                yield _skip_blank(text, begin), match.start(), None
-                begin = match.end()
-        elif depth > 0:
-            depth -= 1
-            if base == 0 and depth == 0:
-                yield _skip_blank(text, begin), match.end(), None
-                begin = match.end()
-            elif base == 1 and depth == 0:
-                last = _skip_blank(text, begin)
-                if last < match.start():
-                    yield last, match.start(), None
-                begin = _skip_blank(text, match.end())
-                if begin < size:
-                    yield begin, size, Reject("invalid_json", "text after the end of the array")
-                return
-    begin = _skip_blank(text, begin)
-    if begin < size:
-        yield begin, size, None
-    if base == 1:
-        yield size, size, Reject("invalid_json", "the array never ends: is the file cut off?")
+def _newlines(text: mmap.mmap, start: int, end: int) -> int:
+    return sum(text[at : min(at + MAX_ROW_BYTES, end)].count(b"\n") for at in range(start, end, MAX_ROW_BYTES))
 
 
-def _skip_blank(text: mmap.mmap, start: int) -> int:
-    match = _BLANK.match(text, start)
-    return match.end() if match else start
+def _element_chunks(
+    file: InputFile, plain: Plain, text: mmap.mmap, start: int, depth: int, target: int
+) -> Iterator[Chunk]:
+    spans, faults = array("Q"), {}
+    first, line, counted = start, 1 + _newlines(text, 0, start), start
+    for begin, end, fault in elements(text, start, depth):
+        line += _newlines(text, counted, begin)
+        counted = begin
+        if fault is not None:
+            faults[len(spans) // 3] = fault
+        spans.extend((begin, end, line))
+        if end - first >= target:
+            yield Chunk(file, end - first, plain.path, first, end, spans[2], spans, faults)
+            first, spans, faults = end, array("Q"), {}
+    if spans:
+        yield Chunk(file, spans[-2] - first, plain.path, first, spans[-2], spans[2], spans, faults)
 
 
-def _has_object_lines(text: mmap.mmap, first: int) -> bool:
-    """Whether a .json file is one object a line; else its objects run over several lines."""
-    head = [line.strip() for line in text[first : first + (1 << 20)].split(b"\n", 20)[:20]]
-    head = [line for line in head if line]
-    whole = sum(line.startswith(b"{") and line.endswith(b"}") for line in head)
-    return 2 * whole >= len(head)
+def _csv_chunks(file: InputFile, plain: Plain, text: mmap.mmap, target: int) -> Iterator[Chunk]:
+    delimiter = _DELIMITERS[file.kind]
+    lines = _CountedLines(text, plain.start)
+    try:
+        header = tabular.read_header(iter(lines), delimiter)
+    except Reject as reject:
+        yield Chunk(file, len(text), plain.path, fault=reject)
+        return
+    start, line = lines.offset, lines.count + 1
+    # the reader alone knows where a row ends: a quoted cell may hold line ends
+    for _ in tabular.read_table_text(iter(lines), header, delimiter, line):
+        if lines.offset - start >= target:
+            yield Chunk(file, lines.offset - start, plain.path, start, lines.offset, line, header=header)
+            start, line = lines.offset, lines.count + 1
+    if lines.offset > start:
+        yield Chunk(file, lines.offset - start, plain.path, start, lines.offset, line, header=header)
+
+
+class _CountedLines:
+    """Lines of a text, with how much of it has been given out."""
+
+    def __init__(self, text: mmap.mmap, start: int) -> None:
+        self._text = text
+        self.offset = start
+        self.count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while self.offset < len(self._text):
+            end = self._text.find(b"\n", self.offset) + 1 or len(self._text)
+            # a longer line is no row, and its length says so
+            line = self._text[self.offset : min(end, self.offset + 2 * MAX_ROW_BYTES)]
+            self.offset, self.count = end, self.count + 1
+            yield _decoded(line)
+
+
+def _decoded(line: bytes) -> str:
+    """A line of a table; bytes that are not UTF-8 become what no text holds, so that its row is refused by name."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("utf-8", "surrogateescape")
+
+
+def _table_chunks(file: InputFile, target: int) -> Iterator[Chunk]:
+    row = 1
+    try:
+        for path in file.arrow_files if file.kind == SAVED else [file.path]:
+            size = path.stat().st_size
+            counts = tabular.parquet_parts(path) if file.kind == PARQUET else tabular.arrow_batches(path)
+            step = max(1, int(target * len(counts) / max(size, 1)))
+            for start in range(0, len(counts), step):
+                end = min(start + step, len(counts))
+                yield Chunk(file, size * (end - start) // len(counts), path, start, end, row)
+                row += sum(counts[start:end])
+    except Reject as reject:
+        yield Chunk(file, 0, file.path, line=row, fault=reject)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, OSError) and file.kind != SAVED:
+            raise
+        yield Chunk(file, 0, file.path, line=row, fault=Reject("unreadable_file", f"{type(error).__name__}: {error}"))
+
+
+def read_chunk(chunk: Chunk) -> Iterator[RawRow]:
+    """The rows of a chunk.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if chunk.fault is not None:
+        yield RawRow(chunk.line, b"", chunk.fault)
+    elif chunk.file.kind in _DELIMITERS:
+        yield from _read_csv(chunk)
+    elif chunk.file.kind == PARQUET:
+        following = chunk.line
+        for group in range(chunk.start, chunk.end):
+            for row, record, fault in tabular.read_row_group(chunk.path, group, following):
+                yield RawRow(row, b"", fault, record)
+                following = row + 1
+    elif chunk.file.kind in (ARROW, SAVED):
+        for row, record, fault in tabular.read_batches(chunk.path, chunk.start, chunk.end - chunk.start, chunk.line):
+            yield RawRow(row, b"", fault, record)
+    elif chunk.spans is not None:
+        yield from _read_elements(chunk)
+    else:
+        yield from _read_lines(chunk)
+
+
+def _read_lines(chunk: Chunk) -> Iterator[RawRow]:
+    """One row a line; blank lines are no rows."""
+    line = chunk.line
+    if chunk.end - chunk.start <= MAX_ROW_BYTES:
+        for data in _bytes_of(chunk).split(b"\n"):
+            if data and not data.isspace():
+                yield RawRow(line, data)
+            line += 1
+        return
+    with chunk.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        begin = chunk.start
+        while begin < chunk.end:
+            end = text.find(b"\n", begin, chunk.end)
+            end = chunk.end if end < 0 else end
+            if end - begin > MAX_ROW_BYTES:
+                yield RawRow(line, text[begin : begin + _FAULT_BYTES], too_long(end - begin))
+            elif (data := text[begin:end]) and not data.isspace():
+                yield RawRow(line, data)
+            begin, line = end + 1, line + 1
+
+
+def _read_elements(chunk: Chunk) -> Iterator[RawRow]:
+    assert chunk.spans is not None
+    with chunk.path.open("rb") as file:
+        for number in range(len(chunk.spans) // 3):
+            begin, end, line = chunk.spans[3 * number : 3 * number + 3]
+            fault = chunk.faults.get(number)
+            file.seek(begin)
+            yield RawRow(line, file.read(end - begin if fault is None else min(end - begin, _FAULT_BYTES)), fault)
+
+
+def _read_csv(chunk: Chunk) -> Iterator[RawRow]:
+    lines = (_decoded(line) for line in io.BytesIO(_bytes_of(chunk)))
+    rows = tabular.read_table_text(lines, chunk.header, _DELIMITERS[chunk.file.kind], chunk.line)
+    for line, record, fault in rows:
+        if record is not None and not all(text.isascii() or tabular.is_text(text) for text in record.values()):
+            yield RawRow(line, b"", Reject("not_utf8"), None)
+        else:
+            yield RawRow(line, b"", fault, record)
+
+
+def _bytes_of(chunk: Chunk) -> bytes:
+    with chunk.path.open("rb") as file:
+        file.seek(chunk.start)
+        return file.read(chunk.end - chunk.start)
 
 
 def parse_row(data: bytes) -> dict[str, Any]:
@@ -187,10 +293,12 @@ def parse_row(data: bytes) -> dict[str, Any]:
         except UnicodeDecodeError as decoding:
             raise Reject("not_utf8", f"byte {data[decoding.start]:#04x} at {decoding.start}") from None
         raise Reject("invalid_json", str(error)) from None
-    if not isinstance(record, dict):
+    if record.__class__ is not dict:
         raise Reject("not_an_object", f"this one is a {_JSON_NAMES[type(record)]}")
-    # The parser keeps the last of two equal keys. Surplus key-like text is rare: only it pays for a check.
-    if len(_KEY.findall(data)) != _count_keys(record):
+    # the parser keeps the last of two equal keys; surplus key-like text is rare, and only it pays for a closer look
+    loose = b" :" in data or b"\n:" in data or b"\t:" in data or b"\r:" in data
+    written = len(_KEY.findall(data)) if loose else data.count(b'":')
+    if written != _count_keys(record):
         _refuse_duplicate_keys(data)
     return record
 
@@ -206,14 +314,18 @@ _JSON_NAMES = {
 
 
 def _count_keys(record: dict[str, Any]) -> int:
-    count, stack = 0, [cast(Any, record)]
+    count = len(record)
+    stack: list[Any] = [value for value in record.values() if value.__class__ in _NESTED]
     while stack:
         value = stack.pop()
-        if isinstance(value, dict):
+        if value.__class__ is dict:
             count += len(value)
             value = value.values()
-        stack.extend(item for item in value if isinstance(item, (dict, list)))
+        stack.extend([item for item in value if item.__class__ in _NESTED])
     return count
+
+
+_NESTED = (dict, list)
 
 
 def _refuse_duplicate_keys(data: bytes) -> None:

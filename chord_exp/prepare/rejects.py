@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import orjson
+
 REASONS = {
     "unreadable_file": "the file cannot be decoded",
     "invalid_json": "not valid JSON",
+    "invalid_csv": "not a row of the table",
     "not_utf8": "not UTF-8",
     "duplicate_key": "the same key twice in one object",
     "not_an_object": "a row must be an object",
     "unknown_format": "no known format has these fields",
+    "preference": "a preference pair says which of two answers is better, not which to imitate",
+    "no_turns": "there is no question and answer in it",
+    "no_truth": "a row for RL without a truth to compare with",
+    "missing_field": "a field that should be there is not",
+    "bad_choice": "a multiple-choice row whose answer is none of its options",
+    "bad_tool_call": "a tool call that is not {name, arguments}",
+    "bad_tools": "tool descriptions that are no list of schemas",
+    "nothing_trained": "no answer in it is to be trained",
     "field_lost": "a field that the format cannot keep",
     "not_text": "a field that must be text is not",
     "nul_character": "a NUL character in the text",
     "too_long": "longer than any model can train on",
     "empty_prompt": "the prompt is empty",
     "empty_answer": "the answer is empty",
-    "unknown_role": "a role other than system, user, assistant",
-    "bad_turns": "turns must alternate user, assistant and end with the assistant",
+    "unknown_role": "a role other than system, user, assistant, tool",
+    "bad_turns": "turns must alternate user, assistant (tools after a call) and end with the assistant",
+    "no_use": "it can serve neither side",
+    "leaks_eval": "its prompt stands in the evaluation data",
+    "conflicting_truths": "no response, and the same prompt has another answer or stands in a row for SFT only",
+    "untrained_turn": "an earlier answer must not be trained, and other rows need all their answers trained",
     "answer_mismatch": "the answer field contradicts the response",
 }
 """Reason code, as counted in the manifest, and what it means."""
@@ -48,3 +63,15 @@ def clip(text: str, characters: int = CLIP_CHARACTERS) -> str:
 def clip_bytes(raw: bytes) -> str:
     """The start of a raw row as text, whatever its encoding."""
     return clip(raw[: 4 * CLIP_CHARACTERS + 4].decode("utf-8", "backslashreplace"))
+
+
+def reject_line(file: str, line: int, reject: Reject, text: str) -> bytes:
+    """The line of a row in the list of rejects."""
+    row = {"file": file, "line": line, "reason": reject.reason, "detail": reject.detail, "text": text}
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def failed_answer_line(file: str, line: int, detail: str, text: str) -> bytes:
+    """The line of a row in the list of answers that the reward does not score."""
+    row = {"file": file, "line": line, "detail": detail, "text": text}
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)

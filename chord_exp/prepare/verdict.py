@@ -4,15 +4,15 @@ it can."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.layout import REJECTS_FILE
-from chord_exp.prepare.rows import CONFLICTING, NOT_VERIFIABLE, OWN_SYSTEM, SHARED_PROMPT
+from chord_exp.prepare.layout import FAILED_ANSWERS_FILE, REJECTS_FILE
+from chord_exp.prepare.rows import ANSWER_FAILED, CONFLICTING, NOT_VERIFIABLE, SHARED_PROMPT
+from chord_exp.prepare.scoring import BLEU, CHRF, SIMILARITY_WARNING
 from chord_exp.prepare.split import MAX_EVAL_SHARE
-from chord_exp.prepare.table import RowTable
 from chord_exp.prepare.tally import Tally
 
 _RATIO_TOLERANCE = 0.02
@@ -26,6 +26,7 @@ class Facts:
         unboxed_experts: of the `experts` (verifiable rows of the SFT side), those whose own text the reward
             would score 0.
         sft_only: rows kept out of RL, by reason.
+        free_text: how free text is scored.
     """
 
     asked_ratio: float
@@ -37,10 +38,16 @@ class Facts:
     skipped: list[str]
     sft_only: Counter[str]
     tally: Tally
+    free_text: str
 
 
-def refuse_unusable(source: Path, table: RowTable, tally: Tally, free_rows: Sequence[int]) -> None:
+def refuse_unusable(source: Path, tally: Tally, usable: int, free: int, reasons: Mapping[str, int]) -> None:
     """Refuses data that would leave a side empty.
+
+    Args:
+        usable: rows that were read without a fault.
+        free: those of them that may go to any side.
+        reasons: why the others stay on the SFT side.
 
     Raises:
         DataError: why, and what to change.
@@ -48,24 +55,24 @@ def refuse_unusable(source: Path, table: RowTable, tally: Tally, free_rows: Sequ
     read = tally.total("read")
     if read == 0:
         raise DataError("the input files hold no row", where=str(source), fix="put rows in them, one JSON object each")
-    if len(table) == 0:
+    if usable == 0:
         raise DataError(
             f"none of the {read:,} rows can be used: {counted(tally.rejects)}",
             where=str(source),
-            fix="write UTF-8 rows with the fields prompt and response, messages, question and answer, "
-            "or input and output",
+            fix="write rows with the fields prompt and response, messages, question and answer, or input and output; "
+            "or name your own fields with --map prompt=…,response=…",
         )
-    if any(free_rows):
+    if free:
         return
-    reasons = Counter(filter(None, map(table.sft_only, range(len(table)))))
     if set(reasons) == {NOT_VERIFIABLE}:
         raise DataError(
-            f"all {len(table):,} usable rows are free text, which no rule can score: the RL side is empty",
+            f"all {sum(reasons.values()):,} usable rows are free text, which no rule can score: the RL side is empty",
             where=str(source),
-            fix="add rows that end in \\boxed{…}, '#### 42' or 'the answer is 42'; CHORD needs both kinds",
+            fix="add rows that end in \\boxed{…}, '#### 42' or 'the answer is 42'; CHORD needs both kinds "
+            "(or choose how to score free text with --free-text)",
         )
-    if reasons[OWN_SYSTEM] > 0:
-        fix = "pass their system prompt as --system-prompt, or remove it from the rows"
+    if reasons.get(ANSWER_FAILED):
+        fix = "look at some of the answers; without --answer-check such rows may be rolled out"
     else:
         fix = "add rows with one question each, prompts of their own and a verifiable answer"
     raise DataError(f"no row can go to the RL side: {counted(reasons)}", where=str(source), fix=fix)
@@ -93,10 +100,12 @@ def collect_warnings(facts: Facts) -> list[str]:
             f"{facts.eval_rows:,} of {facts.eval_asked:,} held-out prompts: "
             f"at most {MAX_EVAL_SHARE:.0%} of the verifiable ones"
         )
-    if facts.sft_only[OWN_SYSTEM]:
+    if facts.free_text in (CHRF, BLEU):
+        lines.append(SIMILARITY_WARNING.format(name=facts.free_text))
+    if facts.sft_only[ANSWER_FAILED]:
         lines.append(
-            f"{facts.sft_only[OWN_SYSTEM]:,} verifiable rows stay on the SFT side for their own system "
-            "prompt: a run has one (--system-prompt)"
+            f"{facts.sft_only[ANSWER_FAILED]:,} rows stay on the SFT side: the reward does not score their own answer, "
+            f"see {FAILED_ANSWERS_FILE}"
         )
     if facts.sft_only[CONFLICTING]:
         lines.append(f"{facts.sft_only[CONFLICTING]:,} rows stay on the SFT side: same prompt, different answers")
@@ -106,13 +115,11 @@ def collect_warnings(facts: Facts) -> list[str]:
         )
     if facts.skipped:
         more = ", …" if len(facts.skipped) > 3 else ""
-        lines.append(
-            f"{len(facts.skipped)} files not read, neither .json nor .jsonl: {', '.join(facts.skipped[:3])}{more}"
-        )
+        lines.append(f"{len(facts.skipped)} files not read, of no known kind: {', '.join(facts.skipped[:3])}{more}")
     return lines
 
 
-def counted(counts: Counter[str]) -> str:
+def counted(counts: Mapping[str, int]) -> str:
     """ "3 invalid_json, 1 not_utf8", the most frequent first."""
     return ", ".join(
         f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import orjson
+from chord_exp.prepare.columns import Columns
+from chord_exp.prepare.layout import EVAL, RL, SFT, output_name
+from chord_exp.prepare.scoring import eval_line
 
-from chord_exp.prepare.formats import Message
-from chord_exp.prepare.layout import ANSWER_KEY, MESSAGES_KEY, PROMPT_KEY
+if TYPE_CHECKING:
+    import numpy as np
 
+    Array = np.ndarray[Any, Any]
 
-def expert_row(messages: list[Message]) -> dict[str, str]:
-    """A row of the SFT side: the whole conversation as JSON text."""
-    return {MESSAGES_KEY: orjson.dumps(messages).decode()}
-
-
-def rollout_row(messages: list[Message], truth: str) -> dict[str, str]:
-    """A row of the RL or the held-out side: the user's text and the truth. The system prompt comes from the
-    run's configuration."""
-    return {PROMPT_KEY: messages[-2]["content"], ANSWER_KEY: truth}
+_ROWS_AT_ONCE = 1 << 12
 
 
 class LinesWriter:
@@ -39,12 +36,12 @@ class LinesWriter:
         self.rows = 0
         self.bytes = 0
 
-    def write(self, row: dict[str, Any]) -> None:
-        line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
-        self._file.write(line)
-        self._sha256.update(line)
-        self.rows += 1
-        self.bytes += len(line)
+    def write(self, lines: bytes, rows: int) -> None:
+        """Append whole lines."""
+        self._file.write(lines)
+        self._sha256.update(lines)
+        self.rows += rows
+        self.bytes += len(lines)
 
     def facts(self) -> dict[str, Any]:
         """Rows, bytes and SHA-256 of what was written."""
@@ -62,3 +59,71 @@ class LinesWriter:
                 os.fsync(self._file.fileno())
         finally:
             self._file.close()
+
+
+class Spooled:
+    """The text of all rows, each with its line for the SFT side and its line for the RL side.
+
+    Args:
+        columns: where the text lies.
+        spools: the files, by number.
+    """
+
+    def __init__(self, columns: Columns, spools: list[Path]) -> None:
+        self._spool_of = columns.spools()
+        self._loaded = columns.load("offset", "sft_bytes", "rl_bytes")
+        with ExitStack() as stack:
+            self._files = [stack.enter_context(path.open("rb")) for path in spools]
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Spooled:
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._stack.close()
+
+    def texts(self, rows: Array) -> Iterator[bytes]:
+        """What there is of each row: its line for the SFT side, or for the RL side where it has no response."""
+        for line, other in zip(self.lines(rows, SFT), self.lines(rows, RL), strict=True):
+            yield line or other
+
+    def lines(self, rows: Array, side: str) -> Iterator[bytes]:
+        """The line of each row for a side; empty where it has none."""
+        handles = [file.fileno() for file in self._files]
+        offset, sft, rl = (self._loaded[name] for name in ("offset", "sft_bytes", "rl_bytes"))
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            block = rows[start : start + _ROWS_AT_ONCE]
+            first = offset[block] if side == SFT else offset[block] + sft[block]
+            size = sft[block] if side == SFT else rl[block]
+            places = zip(self._spool_of[block].tolist(), size.tolist(), first.tolist(), strict=True)
+            lines = (os.pread(handles[spool], count, at) for spool, count, at in places)
+            yield from map(eval_line, lines) if side == EVAL else lines
+
+
+def write_sides(folder: Path, spooled: Spooled, sides: dict[str, Array]) -> dict[str, Any]:
+    """Write every side that has rows.
+
+    Args:
+        folder: of the output.
+        sides: row numbers of each side, in writing order.
+
+    Returns:
+        Rows, bytes and SHA-256 of each file, by its name.
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
+    outputs = {}
+    for side, rows in sides.items():
+        if not len(rows):
+            continue
+        with LinesWriter(folder / output_name(side)) as writer:
+            batch: list[bytes] = []
+            for line in spooled.lines(rows, side):
+                batch.append(line)
+                if len(batch) == _ROWS_AT_ONCE:
+                    writer.write(b"".join(batch), len(batch))
+                    batch.clear()
+            writer.write(b"".join(batch), len(batch))
+        outputs[output_name(side)] = writer.facts()
+    return outputs

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
 from chord_exp.launch.order import LOGS
-from chord_exp.sweep import ray_head, table, worker
+from chord_exp.sweep import ray_head, table, tune, worker
 from chord_exp.sweep.carry_out import make_backend, resume
 from chord_exp.sweep.drive import drive
 from chord_exp.sweep.folder import SweepFolder
@@ -82,6 +82,8 @@ def _status(folder: SweepFolder, given: argparse.Namespace) -> int:
 
 
 def _resume(folder: SweepFolder, given: argparse.Namespace) -> int:
+    if folder.info().kind == tune.KIND:
+        return tune.go_on(folder)
     return resume(folder, failed_too=given.failed).exit_code
 
 

@@ -21,6 +21,7 @@ from chord_exp.sweep.scheduler import Event, Scheduler
 from chord_exp.sweep.settings import Settings
 from chord_exp.sweep.trial import Trial, TrialRequest
 from chord_exp.sweep.watch import Watch
+from chord_exp.wandb_files import sync_command
 
 GRID = "grid"
 # states that a resume leaves as they are
@@ -129,6 +130,8 @@ def follow(
         scheduler.adopt(trials)
         interrupted = drive(scheduler, folder, watch, each)
     watch.end()
+    if command := sync_command(folder.path, "*/"):
+        watch.say(f"upload to WandB: {command}")
     if interrupted:
         watch.say(f"go on with: python -m chord_exp.sweep resume {folder.path}")
     return Finished([course.trial for course in watch.courses], interrupted)

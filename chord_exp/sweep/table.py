@@ -45,7 +45,8 @@ class Course:
             self.state.update(row)
             for key in OBJECTIVES:
                 value = row.get(key)
-                if isinstance(value, (int, float)) and math.isfinite(value):
+                # what the base model is worth, at step 0, is no merit of a trial
+                if row["step"] > 0 and isinstance(value, (int, float)) and math.isfinite(value):
                     before = self.best.get(key)
                     better = before is None or (value > before[0] if metrics.BETTER_HIGH[key] else value < before[0])
                     if better:

@@ -113,7 +113,8 @@ def _attempt(run_dir: Path) -> tuple[int, str]:
         if spec.cluster.ray_address == "local":
             for name in OUTER_RAY:
                 os.environ.pop(name, None)
-        return actions.run(replace(spec, resume=before is not None), run_dir, overrides), ""
+        spec = compose.in_sweep(replace(spec, resume=before is not None), run_dir.parent)
+        return actions.run(spec, run_dir, overrides), ""
     except KeyboardInterrupt:
         return INTERRUPTED, ""
     except Exception as error:

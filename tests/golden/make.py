@@ -29,6 +29,10 @@ EXPERIMENTS: dict[str, list[str]] = {
     "stock": ["loss=stock"],
     "seed_full": ["experiment=seed_full"],
     "seed_simple": ["experiment=seed_simple"],
+    "tune_batch_lr": ["experiment=tune_batch_lr"],
+    "tune_mu": ["experiment=tune_mu"],
+    "tune_ratio": ["experiment=tune_ratio"],
+    "wandb": ["monitor=wandb"],
     "multi_node": ["cluster=multi_node", "model=qwen3_4b"],
 }
 
@@ -46,7 +50,9 @@ def golden(name: str) -> str:
     """The text of one golden file."""
     spec = compose_spec(EXPERIMENTS[name])
     if Path(spec.model.path).is_absolute():
-        spec = replace(spec, model=replace(spec.model, path=f"/models/{spec.model.name}"))
+        # also told to WandB
+        data = replace(spec.data, input_dir="/data/raw", out=FOLDERS.prepared)
+        spec = replace(spec, data=data, model=replace(spec.model, path=f"/models/{spec.model.name}"))
     return "\n".join(leaves(to_trinity(spec, FACTS, FOLDERS))) + "\n"
 
 

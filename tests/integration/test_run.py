@@ -11,6 +11,7 @@ import pytest
 import torch
 from running import SMALL, Run, finish
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from wandb_reader import rows_of, run_of
 
 from chord_exp import metrics
 from chord_exp.schedule import MuSchedule, mu_at
@@ -156,11 +157,31 @@ def test_the_stock_loss_of_trinity_runs_too(tmp_path: Path) -> None:
     assert run.record["status"] == "succeeded"
 
 
-def test_wandb_offline_records_beside_the_metrics_and_needs_no_account(tmp_path: Path) -> None:
-    run, output = finish(tmp_path / "run", "total_steps=2", "monitor=wandb_offline", env={"WANDB_API_KEY": ""})
+def test_wandb_records_both_roles_and_neither_a_key_nor_a_prompt_leaves_by_it(tmp_path: Path) -> None:
+    key = "0123456789abcdef" * 2 + "01234567"
+    # a server that nothing answers at: WandB goes online, as there is a key, and then keeps the run for later
+    env = {"WANDB_API_KEY": key, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    run, output = finish(tmp_path / "run", "total_steps=2", "monitor=wandb", "name=watched", env=env)
     assert run.process.returncode == 0, output
-    assert len(list(run.folder.glob("wandb/offline-run-*/*.wandb"))) == 2
-    assert len(run.series("actor/loss")) == 2
+    files = sorted(run.folder.glob("wandb/offline-run-*/*.wandb"))
+    runs = {run_of(file).job_type: run_of(file) for file in files}
+    assert set(runs) == {"explorer", "trainer"}
+    assert {(run.project, run.run_group) for run in runs.values()} == {("chord", "watched")}
+    logged = {row["step"]: row for file in files for row in rows_of(file) if "actor/loss" in row}
+    assert {step: row["actor/loss"] for step, row in logged.items()} == run.series("actor/loss")
+    assert f"wandb sync {run.folder}/wandb/offline-run-*" in output.replace("\n", "")
+    assert "choice" not in output
+    asked = json.loads(
+        (run.folder / "checkpoints/chord/watched/buffer").glob("*.jsonl").__next__().read_text().splitlines()[0]
+    )
+    prompt = asked["prompt_text"].encode()
+    assert prompt
+    for file in run.folder.rglob("*"):
+        content = file.read_bytes() if file.is_file() else b""
+        assert key.encode() not in content, file
+        # rollouts are kept as they were; nothing else tells what the model was asked
+        assert file.parent.name == "buffer" or prompt not in content, file
+    assert run.processes() == []
 
 
 def test_any_small_causal_model_folder_will_do(tmp_path: Path) -> None:

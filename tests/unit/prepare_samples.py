@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.prepare import Manifest, ensure_prepared
+from chord_exp.prepare.options import PrepareOptions
 
 Record = dict[str, Any]
 
@@ -27,26 +28,11 @@ def write_lines(path: Path, records: list[Any]) -> Path:
     return path
 
 
-def prepare(
-    source: Path,
-    out: Path,
-    *,
-    expert_ratio: float = 0.25,
-    eval_rows: int | None = 0,
-    seed: int = 0,
-    system_prompt: str = "",
-    **more: Any,
-) -> Manifest:
-    """ensure_prepared with this test suite's values."""
-    return ensure_prepared(
-        source,
-        out,
-        expert_ratio=expert_ratio,
-        eval_rows=eval_rows,
-        seed=seed,
-        system_prompt=system_prompt,
-        **more,
-    )
+def prepare(source: Path, out: Path, **more: Any) -> Manifest:
+    """ensure_prepared with this test suite's values; `more` are options or arguments of it."""
+    values: dict[str, Any] = {"expert_ratio": 0.25, "eval_rows": 0, "eval_ratio": None, "seed": 0, "system_prompt": ""}
+    values.update({name: more.pop(name) for name in list(more) if name in PrepareOptions.__dataclass_fields__})
+    return ensure_prepared(source, out, PrepareOptions(**values), **more)
 
 
 def rows(out: Path, side: str) -> list[Record]:

@@ -11,6 +11,7 @@ from composing import SIZES
 
 from chord_exp.cli import main
 from chord_exp.prepare import ensure_prepared
+from chord_exp.prepare.options import PrepareOptions
 
 FREE_TEXT = [{"prompt": f"Tell me about {n}.", "response": f"It is the {n}th thing, and a fine one."} for n in range(9)]
 NO_ROWS = [{"nothing": "of use"}, ["a list"]]
@@ -152,7 +153,7 @@ def test_a_refused_command_is_one_line_exit_2_and_leaves_nothing(data, started, 
 
 
 def test_data_prepared_with_another_system_prompt_is_refused_with_both_texts(place, started, capsys):
-    ensure_prepared("sft_data", "made", expert_ratio=0.25, eval_rows=8, seed=1, system_prompt="Think hard.")
+    ensure_prepared("sft_data", "made", PrepareOptions(0.25, 8, None, 1, "Think hard."))
     command = ["data=prepared", "data.out=made", "total_steps=4", "mu_schedule=constant"]
     line = refused(capsys, [*command, "data.system_prompt=Be quick."])
     assert "'Be quick.'" in line and "'Think hard.'" in line and str(place / "made") in line
@@ -163,12 +164,12 @@ def test_data_prepared_with_another_system_prompt_is_refused_with_both_texts(pla
 
 
 def test_data_prepared_as_the_command_line_prepares_it_needs_no_system_prompt(place, started):
-    ensure_prepared("sft_data", "made", expert_ratio=0.25, eval_rows=8, seed=1, system_prompt="")
+    ensure_prepared("sft_data", "made", PrepareOptions(0.25, 8, None, 1, ""))
     assert main(["data=prepared", "data.out=made", "total_steps=4", "mu_schedule=constant"]) == 0
 
 
 def test_a_manifest_that_does_not_say_its_system_prompt_is_refused_readably(place, started, capsys):
-    ensure_prepared("sft_data", "made", expert_ratio=0.25, eval_rows=8, seed=1, system_prompt="")
+    ensure_prepared("sft_data", "made", PrepareOptions(0.25, 8, None, 1, ""))
     manifest = place / "made" / "manifest.json"
     content = json.loads(manifest.read_text(encoding="utf-8"))
     del content["arguments"]

@@ -10,10 +10,17 @@ from pathlib import Path
 import hydra
 import pytest
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from chord_exp import actions, cli, compose
 from chord_exp.prepare.__main__ import _dashed, build_parser
 from chord_exp.refusals import groups
+from chord_exp.sweep.__main__ import build_parser as build_sweep_parser
+from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.tune import Plan, make_plan
+from chord_exp.sweep.tune_settings import TuneSettings
 
 ROOT = Path(__file__).parents[2]
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
@@ -76,6 +83,17 @@ def check_experiment(arguments: list[str]) -> list[cli.Job]:
     return jobs
 
 
+def check_tuned(arguments: list[str], place) -> Plan:
+    """The same of a tuned sweep, whose trials are not known beforehand."""
+    flags = get_args_parser().parse_args(arguments)
+    with hydra.initialize_config_module("chord_exp.conf", version_base=cli.VERSION_BASE, job_name=cli.PROGRAM):
+        loader = GlobalHydra.instance().config_loader()
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(flags.overrides)
+        config = cli._compose(flags, [str(word.input_line) for word in parsed if not word.is_sweep_override()])
+        settings = TuneSettings.read(OmegaConf.to_container(config.hydra.sweeper))
+        return make_plan(config, loader, settings, flags.overrides, SweepFolder(place / "sweep"))
+
+
 def check_make(words: list[str]) -> None:
     target, *assignments = words
     variables = dict(assignment.split("=", 1) for assignment in assignments)
@@ -98,7 +116,9 @@ def test_a_shown_command_is_accepted(command, place):
     if module == "chord_exp":
         if "resume=true" in arguments:
             (place / "my_run" / "run.json").touch()
-        assert check_experiment(arguments)
+        assert check_experiment(arguments) or check_tuned(arguments, place).total
+    elif module == "chord_exp.sweep":
+        build_sweep_parser().parse_args(arguments)
     elif module == "chord_exp.prepare":
         build_parser().parse_args([_dashed(word) for word in arguments])
     else:

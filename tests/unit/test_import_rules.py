@@ -21,13 +21,21 @@ RULES: dict[str, tuple[set[str] | None, set[str]]] = {
     "gpus": ({"errors", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "geometry": ({"errors", "gpus", "schedule", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "hand_set": ({"errors"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
-    "trinity_config": ({"geometry", "hand_set", "spec"}, {"hydra", "ray", "torch", "trinity"}),
+    "workflow_names": (set(), {"hydra", "omegaconf", "torch", "trinity", "ray"}),
+    "trinity_config": (
+        {"errors", "geometry", "hand_set", "spec", "tracking", "workflow_names"},
+        {"hydra", "ray", "torch", "trinity"},
+    ),
+    "tracking": ({"geometry", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray", "wandb"}),
     "plan": ({"geometry", "schedule", "spec", "gpus"}, {"hydra", "ray", "torch", "trinity"}),
     "engine": (None, {"hydra"}),
     "loss": (None, {"hydra"}),
     "launch": (None, {"torch"}),
     "record": (None, {"torch"}),
-    "prepare": (None, {"hydra", "ray", "trinity"}),
+    "rewards": (None, {"hydra", "ray"}),
+    "workflows": (None, {"hydra", "ray"}),
+    # prepare/check.py asks Trinity's own readers, lazily
+    "prepare": (None, {"hydra", "ray"}),
     "report": (None, {"hydra"}),
     "sweep": (None, {"torch"}),
 }
@@ -37,6 +45,8 @@ FORBIDDEN_INSIDE = {
     "launch": {"conf", "compose"},
     "sweep": {"conf"},
     "prepare": {"launch", "cli", "compose"},
+    "rewards": {"spec", "launch", "engine"},
+    "workflows": {"spec", "launch", "engine"},
     "report": {"launch", "engine"},
 }
 

@@ -136,17 +136,17 @@ def test_the_old_folder_survives_a_failure_while_writing(source, out, monkeypatc
     prepare(source, out)
     before = tree(out)
 
-    def full(*args):
+    def full(*args, **kwargs):
         raise OSError(28, "No space left on device", "rl/train.jsonl")
 
-    monkeypatch.setattr("chord_exp.prepare.pipeline.rollout_row", full)
+    monkeypatch.setattr("chord_exp.prepare.pipeline.write_sides", full)
     with pytest.raises(RunFailed, match="No space left"):
         prepare(source, out, seed=1)
     assert tree(out) == before and leftovers(out) == []
 
 
 def test_an_input_that_changes_while_it_is_read_is_refused(source, out):
-    def append(done, total, rows):
+    def append(what, done, total, rows):
         with (source / "a.jsonl").open("a") as file:
             file.write("{}\n")
 
@@ -202,10 +202,11 @@ def test_a_second_preparation_says_that_it_waits_for_the_first(source, out):
 KILLED = """
 import sys
 from chord_exp.prepare import ensure_prepared
+from chord_exp.prepare.options import PrepareOptions
 seed = 1
 while True:
     print("building", flush=True)
-    ensure_prepared(sys.argv[1], sys.argv[2], expert_ratio=0.25, eval_rows=4, seed=seed, system_prompt="")
+    ensure_prepared(sys.argv[1], sys.argv[2], PrepareOptions(0.25, 4, None, seed, ""))
     seed += 1
 """
 
@@ -239,6 +240,7 @@ KILLED_AT_STEP = """
 import os, signal, sys
 import chord_exp.prepare.folder as folder
 from chord_exp.prepare import ensure_prepared
+from chord_exp.prepare.options import PrepareOptions
 
 left = int(sys.argv[3])
 
@@ -255,7 +257,7 @@ exchange = folder._exchange if sys.argv[4] == "atomic" else lambda one, other: F
 folder._exchange = deadly(exchange)
 folder.Path.rename = deadly(folder.Path.rename)
 folder.shutil.rmtree = deadly(folder.shutil.rmtree)
-ensure_prepared(sys.argv[1], sys.argv[2], expert_ratio=0.25, eval_rows=4, seed=1, system_prompt="")
+ensure_prepared(sys.argv[1], sys.argv[2], PrepareOptions(0.25, 4, None, 1, ""))
 """
 
 

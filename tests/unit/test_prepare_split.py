@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepare_samples import free_text, pair, prepare, prompts, rejects, rows, tree, write_lines
 
+import chord_exp.prepare.pipeline as pipeline
+import chord_exp.prepare.split as split_module
 from chord_exp.errors import DataError
 from chord_exp.prepare.normal import normalise
 from chord_exp.prepare.options import PrepareOptions
-from chord_exp.prepare.split import split_groups
+from chord_exp.prepare.split import Groups, split_groups
 from chord_exp.prepare.tally import FileTally, Tally
 
 
@@ -40,7 +44,8 @@ def test_rl_rows_hold_the_prompt_and_the_truth_as_strings_and_sft_rows_the_full_
     prepare(tmp_path / "raw", tmp_path / "out", expert_ratio=0.5)
     for row in rows(tmp_path / "out", "rl"):
         number = int(row["prompt"].split()[2])
-        assert row == {"prompt": pair(number)["prompt"], "answer": str(2 * number)}
+        assert (row["prompt"], row["answer"]) == (pair(number)["prompt"], str(2 * number))
+        assert all(isinstance(value, str) for value in row.values())
     for row in rows(tmp_path / "out", "sft"):
         user, assistant = json.loads(row["messages"])
         number = int(user["content"].split()[2])
@@ -55,19 +60,51 @@ def test_expert_and_free_text_rows_are_mixed_in_the_file(tmp_path):
     assert len(kinds) == 400 and 70 <= sum(kinds[:200]) <= 130
 
 
+def without_names(out):
+    """The prepared rows: all but what names the input files."""
+    return {name: data for name, data in tree(out).items() if name.endswith("train.jsonl")}
+
+
 def test_file_names_and_row_order_do_not_change_the_output(tmp_path):
     records = [pair(n) for n in range(60)] + [free_text(n) for n in range(10)]
     records += [{**pair(n), "prompt": pair(n)["prompt"].upper()} for n in range(10)]
     write_lines(tmp_path / "raw1" / "a.jsonl", records)
+    write_lines(tmp_path / "raw1" / "b" / "c.json", [pair(n) for n in range(100, 130)])
     random.Random(3).shuffle(records)
-    write_lines(tmp_path / "raw2" / "z.jsonl", records[:30])
-    write_lines(tmp_path / "raw2" / "b" / "y.json", records[30:])
+    write_lines(tmp_path / "raw2" / "z.jsonl", records)
+    write_lines(tmp_path / "raw2" / "a.json", [pair(n) for n in range(129, 99, -1)])
     prepare(tmp_path / "raw1", tmp_path / "out1", eval_rows=8)
     prepare(tmp_path / "raw2", tmp_path / "out2", eval_rows=8)
-    one, two = tree(tmp_path / "out1"), tree(tmp_path / "out2")
-    assert {name: one[name] for name in one if name != "manifest.json"} == {
-        name: two[name] for name in two if name != "manifest.json"
+    assert without_names(tmp_path / "out1") == without_names(tmp_path / "out2")
+
+
+def test_the_number_of_processes_does_not_change_the_output(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "CHUNK_BYTES", 2000)
+    chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    records = [pair(n) for n in range(200)] + [pair(n) for n in range(20)] + [{"bad": n} for n in range(30)]
+    records += [{"messages": [*chat, {"role": "user", "content": pair(n)["prompt"]}, chat[1]]} for n in range(9)]
+    write_lines(tmp_path / "raw" / "a.jsonl", records)
+    write_lines(tmp_path / "raw" / "b.jsonl", [free_text(n) for n in range(99)])
+    prepare(tmp_path / "raw", tmp_path / "out1", workers=1, near_dedup=0.9)
+    prepare(tmp_path / "raw", tmp_path / "out2", workers=3, near_dedup=0.9)
+    assert tree(tmp_path / "out1") == tree(tmp_path / "out2")
+
+
+def test_every_source_kind_and_language_is_divided_alike(tmp_path):
+    chinese = [{"prompt": f"{n}加{n}等于几", "response": f"\\boxed{{{2 * n}}}"} for n in range(40)]
+    choices = [{"prompt": f"Which letter has number {n}?", "response": "\\boxed{B}"} for n in range(80)]
+    write_lines(tmp_path / "raw" / "sums.jsonl", [pair(n) for n in range(400)] + chinese)
+    write_lines(tmp_path / "raw" / "letters.jsonl", choices)
+    prepare(tmp_path / "raw", tmp_path / "out", eval_rows=52)
+    counts = {
+        side: Counter(
+            "zh" if "加" in p else "choice" if "letter" in p else "sum" for p in prompts(tmp_path / "out", side)
+        )
+        for side in ("sft", "rl", "eval")
     }
+    for stratum, size in (("sum", 400), ("zh", 40), ("choice", 80)):
+        assert abs(counts["eval"][stratum] - size / 10) <= 1
+        assert abs(counts["sft"][stratum] - 0.9 * size / 4) <= 1
 
 
 def test_adding_rows_moves_few_old_ones(tmp_path):
@@ -102,7 +139,11 @@ def test_one_prompt_written_in_two_ways_stays_on_one_side(tmp_path):
     seen = {side: {normalise(prompt) for prompt in found} for side, found in sides(tmp_path / "out").items()}
     assert not seen["sft"] & seen["rl"] and not seen["eval"] & (seen["sft"] | seen["rl"])
     # An expert prompt keeps both answers; a rollout prompt stands once.
-    assert made.content["rows"]["duplicates"] == {"exact": 0, "same_prompt": made.rl_rows + made.eval_rows}
+    assert made.content["rows"]["duplicates"] == {
+        "exact": 0,
+        "near": 0,
+        "same_prompt": made.rl_rows + made.eval_rows,
+    }
     assert made.content["ratios"]["expert_ratio_reached"] == pytest.approx(0.25, abs=0.01)
 
 
@@ -110,7 +151,7 @@ def test_exact_duplicates_are_dropped_after_normalising(tmp_path):
     copies = [{"question": pair(n)["prompt"].upper() + " ", "answer": pair(n)["response"]} for n in range(10)]
     write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(20)] + copies)
     made = prepare(tmp_path / "raw", tmp_path / "out")
-    assert made.content["rows"]["duplicates"] == {"exact": 10, "same_prompt": 0}
+    assert made.content["rows"]["duplicates"] == {"exact": 10, "near": 0, "same_prompt": 0}
     assert made.expert_rows + made.rl_rows == 20
 
 
@@ -221,18 +262,78 @@ def test_a_choice_out_of_range_is_refused_with_the_remedy(changed, message):
 def test_the_share_reached_is_the_best_that_whole_groups_allow(sizes, ratio, eval_rows, data):
     ranks = data.draw(st.permutations(range(len(sizes))))
     others = data.draw(st.permutations(range(len(sizes))))
-    split = split_groups(sizes, ranks, others, expert_ratio=ratio, eval_rows=eval_rows, eval_ratio=None)
-    groups = [group for group, size in enumerate(sizes) if size]
-    assert sorted(split.expert + split.rollout + split.held_out) == groups
-    assert len(split.held_out) == min(eval_rows, len(groups) // 5)
-    assert split.expert and split.rollout
+    chosen = np.flatnonzero(sizes)
+    groups = Groups(
+        np.array(sizes)[chosen],
+        np.array(ranks, np.uint64)[chosen],
+        np.array(others, np.uint64)[chosen],
+        np.zeros(len(chosen), np.int64),
+    )
+    split = split_groups(groups, expert_ratio=ratio, eval_rows=eval_rows, eval_ratio=None)
+    assert (split.expert.astype(int) + split.rollout + split.held_out == 1).all()
+    assert split.held_out.sum() == min(eval_rows, len(groups) // 5)
+    assert split.expert.any() and split.rollout.any()
+    rest = np.flatnonzero(~split.held_out)
+    rows = groups.expert_rows[rest][np.argsort(groups.split_rank[rest])]
 
     def error(cut):
-        rest = split.expert + split.rollout
-        expert = sum(sizes[group] for group in rest[:cut])
-        return abs(expert / (expert + len(rest) - cut) - ratio)
+        expert = rows[:cut].sum()
+        return abs(expert / (expert + len(rows) - cut) - ratio)
 
-    assert error(len(split.expert)) <= min(error(cut) for cut in range(1, len(split.expert + split.rollout))) + 1e-12
+    assert error(split.expert.sum()) <= min(error(cut) for cut in range(1, len(rows))) + 1e-12
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) >= 10),
+    ratio=st.floats(0.1, 0.9),
+    eval_share=st.floats(0, 0.2),
+    seed=st.integers(0, 1 << 30),
+)
+def test_strata_are_divided_alike_and_their_rounding_does_not_add_up(sizes, ratio, eval_share, seed):
+    draw = np.random.default_rng(seed)
+    count = sum(sizes)
+    stratum = np.repeat(np.arange(len(sizes)), sizes)
+    ranks = draw.permutation(count).astype(np.uint64), draw.permutation(count).astype(np.uint64)
+    groups = Groups(np.ones(count, np.int64), *ranks, stratum)
+    eval_rows = round(eval_share * count)
+    split = split_groups(groups, expert_ratio=ratio, eval_rows=eval_rows, eval_ratio=None)
+    assert split.held_out.sum() == min(eval_rows, count // 5)
+    rest = count - split.held_out.sum()
+    assert abs(split.expert.sum() - ratio * rest) <= 1
+    for number, size in enumerate(sizes):
+        mine = stratum == number
+        held = (mine & split.held_out).sum()
+        assert abs(held - split.held_out.sum() / count * size) <= 1.5
+        assert abs((mine & split.expert).sum() - ratio * (size - held)) <= 1.5
+
+
+def test_prompts_without_a_response_are_always_rolled_out():
+    count = 40
+    rows = np.array([0] * 30 + [1] * 10)
+    ranks = np.arange(count, dtype=np.uint64)
+    split = split_groups(
+        Groups(rows, ranks, ranks, np.zeros(count, np.int64)), expert_ratio=0.5, eval_rows=0, eval_ratio=None
+    )
+    assert not split.expert[:30].any() and split.expert[30:].all()
+    with pytest.raises(DataError, match="no prompt with a verifiable answer and a response"):
+        split_groups(
+            Groups(rows * 0, ranks, ranks, np.zeros(count, np.int64)), expert_ratio=0.5, eval_rows=0, eval_ratio=None
+        )
+
+
+def test_in_a_large_stratum_adding_rows_moves_no_old_one(monkeypatch):
+    monkeypatch.setattr(split_module, "LARGE_STRATUM", 500)
+    draw = np.random.default_rng(3)
+    ranks = [draw.integers(0, 1 << 64, 2200, np.uint64, endpoint=False) for _ in range(2)]
+
+    def expert_of(count):
+        groups = Groups(np.ones(count, np.int64), ranks[0][:count], ranks[1][:count], np.zeros(count, np.int64))
+        return split_groups(groups, expert_ratio=0.25, eval_rows=None, eval_ratio=0.05)
+
+    before, after = expert_of(2000), expert_of(2200)
+    assert (before.expert == after.expert[:2000]).all() and (before.held_out == after.held_out[:2000]).all()
+    assert abs(before.expert.sum() / 1900 - 0.25) < 0.04
 
 
 def test_rejected_rows_do_not_shift_the_split(tmp_path):

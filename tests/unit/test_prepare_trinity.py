@@ -10,7 +10,17 @@ from prepare_samples import free_text, pair, prepare, rows, write_lines
 
 import chord_exp.tiny
 from chord_exp.engine import vllm_standin
-from chord_exp.prepare.layout import ANSWER_KEY, MESSAGES_KEY, PROMPT_KEY, SPLIT, WORKFLOW
+from chord_exp.prepare.layout import (
+    ANSWER_KEY,
+    MESSAGES_KEY,
+    PROMPT_KEY,
+    REWARD_KEY,
+    ROLLOUT_COLUMNS,
+    SPLIT,
+    TOOLS_KEY,
+    WORKFLOW_KEY,
+)
+from chord_exp.workflow_names import BOXED_WORKFLOW
 
 MODEL = str(Path(chord_exp.tiny.__file__).parent / "model")
 SYSTEM_PROMPT = "Box it."
@@ -64,7 +74,7 @@ def datasets_cache(tmp_path_factory):
 def test_datasets_loads_each_side_as_strings_row_for_row(made):
     import datasets
 
-    columns = {"sft": {MESSAGES_KEY}, "rl": {PROMPT_KEY, ANSWER_KEY}, "eval": {PROMPT_KEY, ANSWER_KEY}}
+    columns = {"sft": {MESSAGES_KEY, TOOLS_KEY}, "rl": set(ROLLOUT_COLUMNS), "eval": set(ROLLOUT_COLUMNS)}
     for side, folder in made.paths.items():
         loaded = datasets.load_dataset(str(folder), split=SPLIT)
         assert {name: feature.dtype for name, feature in loaded.features.items()} == dict.fromkeys(
@@ -145,11 +155,17 @@ def task_reader(config, made, side):
         name=side,
         path=str(made.paths[side]),
         split=SPLIT,
-        default_workflow_type=WORKFLOW,
+        default_workflow_type="simple_workflow",
         batch_size=4,
         is_eval=side == "eval",
         enable_progress_bar=False,
-        format=config.FormatConfig(prompt_key=PROMPT_KEY, response_key=ANSWER_KEY, system_prompt=SYSTEM_PROMPT),
+        format=config.FormatConfig(
+            prompt_key=PROMPT_KEY,
+            response_key=ANSWER_KEY,
+            system_prompt=SYSTEM_PROMPT,
+            workflow_key=WORKFLOW_KEY,
+            reward_fn_key=REWARD_KEY,
+        ),
     )
     return TaskFileReader(storage.to_storage_config())
 
@@ -187,7 +203,7 @@ def test_an_empty_system_prompt_adds_nothing_to_a_rollout_where_an_unset_one_wou
         format_args = trinity_config.FormatConfig(
             prompt_key=PROMPT_KEY, response_key=ANSWER_KEY, system_prompt=system_prompt
         )
-        workflow = WORKFLOWS.get(WORKFLOW)
+        workflow = WORKFLOWS.get(BOXED_WORKFLOW)
         task = Task(workflow=workflow, format_args=format_args, raw_task={PROMPT_KEY: "1+1?", ANSWER_KEY: "2"})
         return [message["role"] for message in workflow(task=task, model=FakeModel()).format_messages()]
 

@@ -29,6 +29,11 @@ def test_a_resumed_run_on_another_ray_keeps_its_hash():
     assert config_hash(resumed, RUN_DIR) == config_hash(config(), RUN_DIR)
 
 
+def test_where_metrics_go_does_not_count():
+    watched = {**config(), "monitor": {"monitor_args": {"wandb": {"group": "a sweep"}}}}
+    assert config_hash(watched, RUN_DIR) == config_hash(config(), RUN_DIR)
+
+
 @pytest.mark.parametrize("other", ["/elsewhere/run", '/out/a "quoted" one', "/out/实验 2"])
 def test_the_folder_of_the_run_does_not_count(other):
     assert config_hash(config(Path(other)), Path(other)) == config_hash(config(), RUN_DIR)

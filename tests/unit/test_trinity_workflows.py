@@ -9,7 +9,7 @@ from trinity.common.config import FormatConfig, GenerationConfig
 from trinity.common.rewards.math_reward import MathBoxedRewardFn
 from trinity.common.workflows import WORKFLOWS, Task
 
-from chord_exp.trinity_config import EVAL_TWINS
+from chord_exp.workflow_names import EVAL_TWINS
 
 
 def task(workflow: type, temperature: float) -> Task:
@@ -18,6 +18,7 @@ def task(workflow: type, temperature: float) -> Task:
         reward_fn=MathBoxedRewardFn,
         format_args=FormatConfig(system_prompt=""),
         rollout_args=GenerationConfig(temperature=temperature),
+        workflow_args={"judge_model_name": "judge"},
         raw_task={"prompt": "1+1", "response": "2"},
     )
 
@@ -30,7 +31,9 @@ def test_a_reused_workflow_keeps_the_sampling_arguments_of_its_first_task() -> N
 
 
 @pytest.mark.parametrize("name", EVAL_TWINS)
-def test_a_twin_is_another_class_with_the_same_way_of_asking(name: str) -> None:
+def test_a_twin_is_another_class_with_the_same_way_of_asking(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
     workflow, twin = WORKFLOWS.get(name), WORKFLOWS.get(EVAL_TWINS[name])
     assert workflow is not twin
     pair = [task(kind, 1.0).to_workflow(Mock(), []) for kind in (workflow, twin)]

@@ -1,0 +1,179 @@
+"""Rows of tables: CSV and TSV text, Parquet and Arrow files. An empty cell is a field that is not there."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from chord_exp.prepare.rejects import Reject, clip
+
+MAX_COLUMNS = 10_000
+MAX_CELL_CHARACTERS = 32 << 20
+ROWS_A_BATCH = 1024
+
+Header = tuple[str, ...]
+TableRow = tuple[int, "dict[str, Any] | None", "Reject | None"]
+"""Line or row number, the record, and why it has none."""
+
+
+def read_header(line_source: Iterator[str], delimiter: str) -> Header:
+    """The names of the columns.
+
+    Raises:
+        Reject: the file cannot be read as a table.
+    """
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
+    reader = csv.reader(line_source, delimiter=delimiter, strict=True)
+    try:
+        header = next((cells for cells in reader if cells), [])
+    except csv.Error as error:
+        raise Reject("unreadable_file", f"its header: {error}") from None
+    if len(header) > MAX_COLUMNS:
+        raise Reject("unreadable_file", f"{len(header):,} columns")
+    names = tuple(name.strip() for name in header)
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if not all(is_text(name) for name in names):
+        raise Reject("unreadable_file", "its header is not UTF-8")
+    if "" in names or repeated is not None:
+        detail = f"two columns {clip(repeated, 40)!r}" if repeated else "a column without a name"
+        raise Reject("unreadable_file", detail)
+    return names
+
+
+def is_text(text: str) -> bool:
+    """Whether it holds no half of a surrogate pair, which stands for a byte that does not decode."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_table_text(lines: Iterator[str], header: Header, delimiter: str, first_line: int) -> Iterator[TableRow]:
+    """Rows of CSV or TSV text.
+
+    Args:
+        lines: with their line ends.
+        first_line: number of the first of them.
+    """
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
+    # strict: a quote that is never closed, or closed too early, is a fault and not text
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        line = first_line + reader.line_num
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield line, None, Reject("invalid_csv", str(error))
+            continue
+        if cells is None:
+            return
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            yield line, None, Reject("invalid_csv", f"{len(cells)} cells, and the header has {len(header)}")
+            continue
+        yield line, {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}, None
+
+
+def parquet_parts(path: Path) -> list[int]:
+    """Rows of each row group.
+
+    Raises:
+        Reject: no Parquet file.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        facts = parquet.read_metadata(path)
+        return [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _unreadable(error) from None
+
+
+def read_row_group(path: Path, number: int, first_row: int) -> Iterator[TableRow]:
+    """Rows of one row group of a Parquet file, in batches."""
+    import pyarrow
+    from pyarrow import parquet
+
+    row = first_row
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_A_BATCH, row_groups=[number]):
+                for one in _rows(batch, row):
+                    yield one
+                    row = one[0] + 1
+    except (pyarrow.ArrowException, OSError) as error:
+        yield row, None, _unreadable(error)
+
+
+def arrow_batches(path: Path) -> list[int]:
+    """Rows of each record batch of an Arrow file or stream.
+
+    Raises:
+        Reject: no Arrow file.
+    """
+    return [batch.num_rows for batch in _batches(path)]
+
+
+def read_batches(path: Path, first: int, count: int, first_row: int) -> Iterator[TableRow]:
+    """Rows of some record batches of an Arrow file or stream."""
+    row = first_row
+    try:
+        for number, batch in enumerate(_batches(path)):
+            if first <= number < first + count:
+                for one in _rows(batch, row):
+                    yield one
+                    row = one[0] + 1
+            elif number >= first + count:
+                return
+    except Reject as reject:
+        yield row, None, reject
+
+
+def _batches(path: Path) -> Iterator[Any]:
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(path)) as source:
+            try:
+                file = pyarrow.ipc.open_file(source)
+            except pyarrow.ArrowInvalid:
+                source.seek(0)
+                yield from pyarrow.ipc.open_stream(source)
+            else:
+                for number in range(file.num_record_batches):
+                    yield file.get_batch(number)
+    except (pyarrow.ArrowException, OSError, EOFError) as error:
+        raise _unreadable(error) from None
+
+
+def _rows(batch: Any, first_row: int) -> Iterator[TableRow]:
+    for start in range(0, batch.num_rows, ROWS_A_BATCH):
+        part = batch.slice(start, ROWS_A_BATCH)
+        records = _records(part)
+        for at, record in enumerate(records):
+            number = first_row + start + at
+            if record is None:
+                yield number, None, Reject("not_text", "a value that cannot be read")
+            else:
+                yield number, {name: value for name, value in record.items() if value is not None}, None
+
+
+def _records(part: Any) -> list[dict[str, Any] | None]:
+    """The rows; None for one with a value that Python has no word for, such as a date in year 20000 or broken UTF-8."""
+    try:
+        # a damaged Arrow file may point outside itself, and reading it would end the process
+        part.validate(full=True)
+        return part.to_pylist()
+    except (ValueError, KeyError, OverflowError, ArithmeticError):
+        return [None] if part.num_rows == 1 else [_records(part.slice(at, 1))[0] for at in range(part.num_rows)]
+
+
+def _unreadable(error: Exception) -> Reject:
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    return Reject("unreadable_file", first)

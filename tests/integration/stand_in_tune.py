@@ -1,0 +1,62 @@
+"""`python -m chord_exp` with stand-in trials in place of training, to be killed: `stand_in_tune.py ARGUMENT ...`.
+
+Everything else is real: Hydra, the sweeper, the study, the scheduler and the worker's process. A stand-in trial makes
+`total_steps` steps of `STAND_IN_SECONDS` whose accuracy rises to 1 - |mu_peak - 0.3|, and goes on from its last step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from chord_exp import metrics, record
+from chord_exp.launch.order import METRICS, RECORD
+from chord_exp.sweep import local, worker
+
+
+def run(run_dir: Path) -> tuple[int, str]:
+    """Make the steps; obeys SIGTERM after one."""
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    config = yaml.safe_load((run_dir / ".hydra" / "config.yaml").read_text())
+    steps, reached = config["total_steps"], 1 - abs(config["mu_peak"] - 0.3)
+    rows = metrics.read(run_dir / METRICS)
+    done = rows[-1]["step"] if rows else 0
+    with open(run_dir / "starts.txt", "a") as stream:
+        stream.write(f"{done}\n")
+    base = record.RunRecord("s", "p", "mu", record.RUNNING, steps, done, 0, "", [], "none", record.utc_now())
+    base.save(run_dir / RECORD)
+    while done < steps and not stopped:
+        time.sleep(float(os.environ["STAND_IN_SECONDS"]))
+        done += 1
+        row = {"step": done, "source": "explorer", metrics.ACCURACY: reached * done / steps}
+        with open(run_dir / METRICS, "a") as stream:
+            stream.write(json.dumps(row) + "\n")
+    status, code = (record.SUCCEEDED, 0) if done == steps else (record.STOPPED, 130)
+    base.with_end(status=status, completed_steps=done).save(run_dir / RECORD)
+    return code, ""
+
+
+if __name__ == "__main__":
+    if "--attempt" in sys.argv:
+        worker._attempt = run
+        sys.exit(worker.main())
+    command = local.worker_command
+
+    def stand_in(trial):
+        words = command(trial)
+        at = words.index("-m")
+        return [*words[:at], __file__, *words[at + 2 :]]
+
+    local.worker_command = stand_in
+    from chord_exp.cli import main
+
+    if sys.argv[1] == "resume":
+        from chord_exp.sweep.__main__ import main
+    sys.exit(main(sys.argv[1:]))
