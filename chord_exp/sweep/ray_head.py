@@ -78,7 +78,10 @@ def machines(address: str) -> dict[str, dict[str, float]]:
 def is_loopback(host: str) -> bool:
     """Whether nothing but this machine reaches an address."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
+        # a server on both protocols shows IPv4 as ::ffff:127.0.0.1
+        mapped = getattr(address, "ipv4_mapped", None)
+        return (mapped or address).is_loopback
     except ValueError:
         return host == "localhost"
 

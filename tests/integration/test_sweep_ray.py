@@ -129,10 +129,13 @@ def test_a_sweep_without_a_launcher_can_be_stopped_too(sweeps):
 
 
 def test_a_lost_node_s_trials_are_tried_again_from_their_checkpoints(tmp_path):
+    from ray._private.utils import get_ray_address_file
     from ray.cluster_utils import Cluster
 
     ports = ray_head._free_ports("127.0.0.1", 2)
     place = tempfile.mkdtemp(prefix="chord-ray-")
+    # where `Cluster` notes its address, whatever its temp_dir
+    Path(get_ray_address_file(None)).parent.mkdir(exist_ok=True)
     arguments = {
         "num_cpus": 0,
         "num_gpus": 0,
