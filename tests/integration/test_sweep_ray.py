@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from sweeping import Sweep
 from chord_exp.sweep import ray_head
 from chord_exp.sweep.__main__ import main as sweep_main
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.ray_head import WHOLE_TRIALS
 from chord_exp.sweep.settings import Settings
 
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -126,48 +123,6 @@ def test_a_sweep_without_a_launcher_can_be_stopped_too(sweeps):
     sweep.kill()
     assert sweep_main(["stop", str(sweep.folder.path)]) == 0
     assert sweep.states == ["stopped"] and not sweep.is_alive(0)
-
-
-def test_a_lost_node_s_trials_are_tried_again_from_their_checkpoints(tmp_path):
-    from ray._private.utils import get_ray_address_file
-    from ray.cluster_utils import Cluster
-
-    ports = ray_head._free_ports("127.0.0.1", 2)
-    place = tempfile.mkdtemp(prefix="chord-ray-")
-    # where `Cluster` notes its address, whatever its temp_dir
-    Path(get_ray_address_file(None)).parent.mkdir(exist_ok=True)
-    arguments = {
-        "num_cpus": 0,
-        "num_gpus": 0,
-        "include_dashboard": True,
-        "dashboard_host": "127.0.0.1",
-        "dashboard_port": ports[0],
-        "gcs_server_port": ports[1],
-        "temp_dir": place,
-        "resources": {WHOLE_TRIALS: 0},
-    }
-    cluster = Cluster(initialize_head=True, head_node_args=arguments)
-    sweep = Sweep(tmp_path / "sweep", {"place": "ray", "address": f"http://127.0.0.1:{ports[0]}"})
-    try:
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-        cluster.wait_for_nodes()
-        slow = {"steps": 60, "seconds": 0.2, "cpus": 1.0}
-        sweep.start(slow, slow)
-        sweep.until(lambda: len(sweep.steps(0)) > 3 and len(sweep.steps(1)) > 3)
-        raylets = {node: psutil.Process(node.all_processes["raylet"][0].process.pid) for node in nodes}
-        ancestors = [process.pid for process in worker_of(sweep, 0).parents()]
-        (lost,) = [node for node, raylet in raylets.items() if raylet.pid in ancestors]
-        cluster.remove_node(lost, allow_graceful=False)
-        sweep.until(lambda: sweep.trial(0).faults == 1)
-        cluster.add_node(num_cpus=1)
-        code, output = sweep.wait()
-        assert code == 0 and sweep.states == ["succeeded"] * 2, output
-        assert len(sweep.starts(0)) == 2 and sweep.starts(0)[1][1] > 3, "from its checkpoint"
-        assert sweep.starts(1) == [(1, 0)], "the other node's trial noticed nothing"
-    finally:
-        sweep.end()
-        cluster.shutdown()
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def test_a_head_of_the_sweep_s_own_ends_with_it_and_survives_a_killed_launcher(tmp_path):

@@ -137,7 +137,7 @@ def test_a_retried_trial_takes_its_old_place():
 
 
 def test_what_never_fits_is_refused_with_the_reason():
-    with pytest.raises(RunFailed, match="takes 16 GPUs.*1 machine of 8 GPUs"):
+    with pytest.raises(RunFailed, match=r"takes 16 GPUs.*1 machine of 8 GPUs"):
         scheduler(simulated()).submit(trial(0, 16))
     with pytest.raises(RunFailed, match="max_gpus is 4"):
         scheduler(simulated(), Limits(max_gpus=4)).submit(trial(0, 8))
