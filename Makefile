@@ -108,6 +108,10 @@ format: $(READY)  ## let ruff format the code
 bench: $(READY)  ## speed of the default run against its bare arithmetic
 	@$(PY) benchmarks/default_run.py $(ARGS)
 
+.PHONY: bench-prepare
+bench-prepare: $(READY)  ## speed and memory of data preparation against its peers (ARGS="--rows 100000")
+	@$(PY) benchmarks/prepare_data.py $(ARGS)
+
 .PHONY: lock
 lock: | check-python  ## remake constraints/*.txt (needs a network)
 	@bash constraints/lock.sh $(PYTHON)

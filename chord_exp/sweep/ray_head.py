@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import psutil
@@ -26,6 +27,7 @@ from chord_exp.sweep.trial import write_atomically
 # two sweeps never let in two trials that would each hold half
 WHOLE_TRIALS = "chord_gpu"
 FILE, LOG = "ray_head.json", "ray_head.log"
+MOST_NODES = 1000
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
@@ -65,10 +67,21 @@ class Head:
         shutil.rmtree(self.temp_dir, ignore_errors=True)
 
 
+def machines(address: str) -> dict[str, dict[str, float]]:
+    """The resources of a cluster's living machines, by the http address of its dashboard."""
+    from ray.util.state import list_nodes
+
+    found = list_nodes(address=address, limit=MOST_NODES, filters=[("state", "=", "ALIVE")])
+    return {node.node_id: node.resources_total or {} for node in found if node.resources_total}
+
+
 def is_loopback(host: str) -> bool:
     """Whether nothing but this machine reaches an address."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
+        # a server on both protocols shows IPv4 as ::ffff:127.0.0.1
+        mapped = getattr(address, "ipv4_mapped", None)
+        return (mapped or address).is_loopback
     except ValueError:
         return host == "localhost"
 
@@ -128,8 +141,8 @@ def _wait_until_it_answers(head: Head, process: subprocess.Popen[bytes], folder:
     host, _, port = head.address.removeprefix("http://").rpartition(":")
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex((host, int(port))) == 0:
+        with suppress(Exception), socket.socket() as probe:  # Ray raises many kinds before it is up
+            if probe.connect_ex((host, int(port))) == 0 and machines(head.address):
                 return
         time.sleep(0.2)
     raise RunFailed(

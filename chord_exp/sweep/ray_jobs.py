@@ -31,7 +31,6 @@ SWEEP_KEY, FOOTPRINT_KEY = "chord_exp_sweep", "chord_exp_footprint"
 PATIENCE = 60.0
 # jobs are looked at at most so often, seconds
 LOOK_SECONDS = 0.25
-MOST_NODES = 1000
 # what Ray says of a job that waited too long for its resources
 NEVER_STARTED = "failed to start within"
 
@@ -80,45 +79,36 @@ class RayJobs:
         Raises:
             ConfigError: none answers there.
         """
-        head = None
         address: str | None = settings.address
+        if settings.address == START:
+            address = settings.bind
+        elif settings.address == AUTO:
+            address = os.environ.get("RAY_ADDRESS")
+        set_auth_mode(address or "localhost")
+        head = None
         if settings.address == START:
             head = ray_head.find(folder) or ray_head.start(folder, settings)
             address = head.address
-        elif settings.address == AUTO:
-            address = os.environ.get("RAY_ADDRESS")
-        place = address or "localhost"
-        host = urlsplit(place if "://" in place else f"//{place}").hostname or ""
-        # never left to chance: a token file in the home folder would turn it on for the one side only
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled" if ray_head.is_loopback(host) else "token")
         from ray.job_submission import JobSubmissionClient
 
-        deadline = time.monotonic() + (PATIENCE if head is not None else 0.0)
-        while True:
-            try:
-                client = JobSubmissionClient(address)
-                client.list_jobs()
-                if head is not None and not _machines(client.get_address()):
-                    raise ConnectionError("the head has not registered itself yet")
-                return cls(client, client.get_address(), sweep_id, head)
-            except Exception as error:  # Ray raises many kinds, RuntimeError and ConnectionError among them
-                if time.monotonic() < deadline:
-                    time.sleep(0.5)
-                    continue
-                if head is not None:
-                    head.stop()
-                first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-                raise ConfigError(
-                    f"no Ray cluster answers at {address or 'this machine'} ({first})",
-                    "hydra.launcher.address",
-                    "start one with `ray start --head`, or let the sweep do so: hydra.launcher.address=start. A remote "
-                    "cluster needs its http://HOST:8265, RAY_AUTH_MODE=token with its token, and this Python "
-                    "environment, the data and this folder under the same paths on its machines",
-                ) from error
+        try:
+            client = JobSubmissionClient(address)
+            return cls(client, client.get_address(), sweep_id, head)
+        except Exception as error:  # Ray raises many kinds, RuntimeError and ConnectionError among them
+            if head is not None:
+                head.stop()
+            first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ConfigError(
+                f"no Ray cluster answers at {address or 'this machine'} ({first})",
+                "hydra.launcher.address",
+                "start one with `ray start --head`, or let the sweep do so: hydra.launcher.address=start. A remote "
+                "cluster needs its http://HOST:8265, RAY_AUTH_MODE=token with its token, and this Python "
+                "environment, the data and this folder under the same paths on its machines",
+            ) from error
 
     def nodes(self) -> Sequence[Node]:
         """The cluster's living machines."""
-        resources = self._call(lambda: _machines(self._address))
+        resources = self._call(lambda: ray_head.machines(self._address))
         self._whole = sum(has.get(WHOLE_TRIALS, 0.0) for has in resources.values())
         return [
             Node(name, int(has.get("GPU", 0)), has.get("CPU", 0.0), round(has.get("memory", 0.0) / GIB, 1))
@@ -251,12 +241,13 @@ class RayJobs:
                 time.sleep(1.0)
 
 
-def _machines(address: str) -> dict[str, dict[str, float]]:
-    """The resources of a cluster's living machines."""
-    from ray.util.state import list_nodes
+def set_auth_mode(address: str) -> None:
+    """Say how to prove who we are, before Ray is imported and unless the user has said.
 
-    found = list_nodes(address=address, limit=MOST_NODES, filters=[("state", "=", "ALIVE")])
-    return {node.node_id: node.resources_total or {} for node in found if node.resources_total}
+    Never left to chance: a token file in the home folder would turn tokens on for one side only.
+    """
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled" if ray_head.is_loopback(host) else "token")
 
 
 def worker_command(trial: Trial) -> list[str]:

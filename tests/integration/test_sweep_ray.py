@@ -1,0 +1,158 @@
+"""Sweeps as jobs of a real Ray with logical GPUs: no deadlock, and nothing lost when something is killed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from stand_in_sweep import DEFAULTS
+from sweeping import Sweep
+
+from chord_exp.sweep import ray_head
+from chord_exp.sweep.__main__ import main as sweep_main
+from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.settings import Settings
+
+os.environ["RAY_AUTH_MODE"] = "disabled"
+# every trial takes half of its GPUs, and then the other half: see stand_in_trial.take_gpus
+WHOLE = {"steps": 2, "seconds": 0.2, "gpus": 4}
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ray_head.Head]:
+    """A head with four logical GPUs."""
+    folder = SweepFolder(tmp_path_factory.mktemp("head"))
+    settings = Settings.read({**DEFAULTS, "place": "ray", "address": "start", "num_gpus": 4, "num_cpus": 8})
+    started = ray_head.start(folder, settings)
+    yield started
+    started.stop()
+    assert started.process() is None and not Path(started.temp_dir).exists()
+
+
+@pytest.fixture
+def sweeps(head: ray_head.Head, tmp_path: Path) -> Iterator[list[Sweep]]:
+    """Two sweeps of two users on the one cluster."""
+    settings = {"place": "ray", "address": head.address}
+    made = [Sweep(tmp_path / name, settings) for name in ("one", "two")]
+    yield made
+    for sweep in made:
+        sweep.end()
+        if sweep.folder.exists():
+            sweep_main(["stop", str(sweep.folder.path)])
+
+
+def worker_of(sweep: Sweep, number: int) -> psutil.Process:
+    """The process of a trial's job."""
+    run_dir = str(sweep.trial(number).run_dir)
+    (found,) = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if run_dir in (words := process.info["cmdline"] or []) and "--attempt" in words
+    ]
+    return found
+
+
+def overlap(sweeps: list[Sweep]) -> bool:
+    """Whether any two trials ran at the same time."""
+    spans = sorted((trial.started, trial.ended) for sweep in sweeps for trial in sweep.trials)
+    return any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
+
+
+def test_trials_that_would_deadlock_each_other_run_one_after_another(sweeps):
+    code, output = sweeps[0].start(WHOLE, WHOLE, WHOLE).wait()
+    assert code == 0, output
+    assert sweeps[0].states == ["succeeded"] * 3 and not overlap(sweeps[:1])
+    assert [trial.attempt for trial in sweeps[0].trials] == [1, 1, 1]
+
+
+def test_two_sweeps_share_a_cluster_without_deadlock_and_both_get_their_turn(sweeps):
+    small = {"steps": 2, "seconds": 0.2, "gpus": 2}
+    sweeps[0].start(WHOLE)
+    sweeps[1].start(small, WHOLE)
+    for sweep in sweeps:
+        code, output = sweep.wait()
+        assert code == 0 and set(sweep.states) == {"succeeded"}, output
+
+
+def test_jobs_outlive_a_killed_launcher_and_a_resume_finds_them_again(sweeps):
+    sweep = sweeps[0]
+    sweep.start({"steps": 1, "seconds": 0.1}, {"steps": 30, "seconds": 0.2}, {"steps": 2, "seconds": 0.1})
+    sweep.until(lambda: len(sweep.steps(1)) > 2 and sweep.states[0] == "succeeded")
+    sweep.kill()
+    before = len(sweep.steps(1))
+    sweep.until(lambda: len(sweep.steps(1)) > before + 3)
+    code, output = sweep.resume().wait()
+    assert code == 0 and sweep.states == ["succeeded"] * 3, output
+    assert sweep.starts(1) == [(1, 0)] and sweep.starts(0) == [(1, 0)], "the running job was waited for, not repeated"
+
+
+def test_a_killed_job_and_a_killed_worker_are_tried_again_and_a_failure_is_not(sweeps):
+    sweep = sweeps[0]
+    sweep.start(
+        {"steps": 20, "seconds": 0.1, "save": 2},
+        {"steps": 2, "seconds": 0.1, "lose_actor_at": 1},
+        {"steps": 2, "seconds": 0.1, "fail_at": 1},
+    )
+    sweep.until(lambda: len(sweep.steps(0)) > 4)
+    worker_of(sweep, 0).kill()
+    code, output = sweep.wait()
+    assert code == 1 and sweep.states == ["succeeded", "succeeded", "failed"], output
+    assert [len(sweep.starts(number)) for number in range(3)] == [2, 2, 1]
+    assert sweep.starts(0)[1][1] >= 4, "from its checkpoint"
+    assert sweep.trial(0).history[0]["error"].startswith("its process died")
+
+
+def test_ctrl_c_saves_and_stops_the_jobs(sweeps):
+    sweep = sweeps[0]
+    sweep.start({"steps": 100, "seconds": 0.1}, {"steps": 100, "seconds": 0.1, "gpus": 4}, WHOLE)
+    sweep.until(lambda: len(sweep.steps(0)) > 1 and len(sweep.steps(1)) > 1)
+    sweep.interrupt()
+    code, output = sweep.wait()
+    assert code == 130 and sweep.states == ["stopped", "stopped", "queued"], output
+    assert not sweep.is_alive(0) and not sweep.is_alive(1)
+
+
+def test_a_sweep_without_a_launcher_can_be_stopped_too(sweeps):
+    sweep = sweeps[0]
+    sweep.start({"steps": 400, "seconds": 0.1})
+    sweep.until(lambda: len(sweep.steps(0)) > 1)
+    sweep.kill()
+    assert sweep_main(["stop", str(sweep.folder.path)]) == 0
+    assert sweep.states == ["stopped"] and not sweep.is_alive(0)
+
+
+def test_a_head_of_the_sweep_s_own_ends_with_it_and_survives_a_killed_launcher(tmp_path):
+    settings = {"place": "ray", "address": "start", "num_gpus": 0, "num_cpus": 2}
+    sweep = Sweep(tmp_path / "sweep", settings)
+    try:
+        sweep.start({"steps": 30, "seconds": 0.1})
+        sweep.until(lambda: sweep.folder.exists() and len(sweep.steps(0)) > 1)
+        sweep.kill()
+        head = ray_head.find(sweep.folder)
+        assert head is not None and head.address.startswith("http://127.0.0.1:")
+        open_to_others = [
+            where.laddr.ip
+            for process in [head.process(), *head.process().children(recursive=True)]
+            for where in process.net_connections("inet")
+            if where.status == psutil.CONN_LISTEN and not ray_head.is_loopback(where.laddr.ip)
+        ]
+        assert not open_to_others, "nothing listens to a network"
+        code, output = sweep.resume().wait()
+        assert code == 0 and sweep.starts(0) == [(1, 0)], output
+        assert head.process() is None and not Path(head.temp_dir).exists()
+    finally:
+        sweep.end()
+        if (left := ray_head.find(sweep.folder)) is not None:
+            left.stop()
+
+
+def test_a_cluster_that_is_not_there_is_a_readable_refusal(tmp_path):
+    port = ray_head._free_ports("127.0.0.1", 1)[0]
+    sweep = Sweep(tmp_path / "sweep", {"place": "ray", "address": f"http://127.0.0.1:{port}"})
+    code, output = sweep.start({"steps": 1, "seconds": 0.1}).wait()
+    assert code != 0 and f"no Ray cluster answers at http://127.0.0.1:{port}" in output
+    assert not sweep.folder.exists()

@@ -1,0 +1,66 @@
+"""A real sweep of the tiny model by the command line: killed in the middle, resumed, and told the truth about."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from running import SMALL, TIMEOUT
+
+from chord_exp import metrics
+from chord_exp.record import RunRecord
+from chord_exp.sweep import worker
+from chord_exp.sweep.folder import SweepFolder
+
+STEPS = 3
+
+
+def best_in_files(folder: Path) -> str:
+    """The trial with the highest held-out accuracy in any row of its metrics; the first of equals."""
+    accuracy = {
+        path.parent.name: max(metrics.series(metrics.read(path), metrics.ACCURACY).values())
+        for path in sorted(folder.glob("*/metrics.jsonl"))
+    }
+    return max(accuracy, key=lambda name: accuracy[name])
+
+
+def test_three_trials_killed_and_resumed_end_in_a_table_with_the_best_of_them(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path / "sweep")
+    words = ["mu_peak=0.2,0.4,0.6", *SMALL, f"total_steps={STEPS}", "mu_schedule=constant", "cluster.save_interval=1"]
+    command = [sys.executable, "-m", "chord_exp", "-m", *words, f"hydra.sweep.dir={folder.path}"]
+    started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + TIMEOUT
+    while not any(
+        row["source"] == "trainer" for path in folder.path.glob("*/metrics.jsonl") for row in metrics.read(path)
+    ):
+        assert started.poll() is None and time.monotonic() < deadline, started.communicate()[0]
+        time.sleep(0.05)
+    started.send_signal(signal.SIGKILL)
+    started.communicate(timeout=TIMEOUT)
+    resumed = subprocess.run(
+        [sys.executable, "-m", "chord_exp.sweep", "resume", str(folder.path)],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    output = resumed.stdout
+    assert resumed.returncode == 0, output + resumed.stderr
+    trials = folder.trials()
+    assert [trial.name for trial in trials] == ["0_mu_peak=0.2", "1_mu_peak=0.4", "2_mu_peak=0.6"]
+    assert [trial.state for trial in trials] == ["succeeded"] * 3
+    assert not any(worker.is_alive(trial.run_dir) for trial in trials)
+    assert max(trial.attempt for trial in trials) == 2, "the one that was cut off"
+    for trial in trials:
+        run = RunRecord.load(trial.run_dir / "run.json")
+        assert (run.status, run.completed_steps) == ("succeeded", STEPS)
+        mu = metrics.series(metrics.read(trial.run_dir / "metrics.jsonl"), metrics.MU)
+        peak = float(trial.name.rpartition("=")[2])
+        assert set(mu) == set(range(1, STEPS + 1)) and set(mu.values()) == {peak}
+    told = re.search(r"^best: (\S+), held-out accuracy", output, re.MULTILINE)
+    assert told is not None and told[1] == best_in_files(folder.path), output

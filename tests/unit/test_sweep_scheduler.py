@@ -1,0 +1,224 @@
+"""The scheduler on a simulated clock: who may start, who waits, who is tried again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chord_exp.errors import RunFailed
+from chord_exp.sweep.backend import Exit
+from chord_exp.sweep.ledger import Footprint, Ledger, Node
+from chord_exp.sweep.queue import BACKFILL, STRICT
+from chord_exp.sweep.scheduler import STALL_SECONDS, Limits, Scheduler
+from chord_exp.sweep.simulated import Simulated, judge_by_code
+from chord_exp.sweep.trial import FAILED, PRUNED, QUEUED, RUNNING, STARTING, STOPPED, SUCCEEDED, Trial
+
+EIGHT = [Node("a", 8, 64)]
+
+
+def trial(number: int, gpus: int = 1, nodes: int = 1, state: str = QUEUED, attempt: int = 0) -> Trial:
+    return Trial(number, "", Path(f"/sweep/{number}"), [], Footprint(gpus, 1.0, 0.0, nodes), {"": 1}, state, attempt)
+
+
+def scheduler(backend: Simulated, limits: Limits | None = None) -> Scheduler:
+    return Scheduler(backend, limits, judge=judge_by_code, save=lambda trial: None)
+
+
+def simulated(nodes=EIGHT, seconds=lambda trial: 1.0, exit_of=lambda trial: Exit(0)) -> Simulated:
+    return Simulated(nodes, seconds, exit_of)
+
+
+def order_of(backend: Simulated) -> list[int]:
+    return [number for number, _, _ in backend.starts]
+
+
+footprints = st.tuples(st.sampled_from([0, 1, 2, 4, 8, 16]), st.floats(0.5, 30)).map(
+    lambda drawn: (drawn[0], 2 if drawn[0] == 16 else 1, drawn[1])
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(footprints, min_size=1, max_size=40),
+    st.sampled_from([STRICT, BACKFILL]),
+    st.integers(0, 4),
+    st.sampled_from([None, 16, 20]),
+    st.sampled_from([None, 1, 3]),
+)
+def test_no_machine_is_overbooked_all_finish_and_none_starves(drawn, order, patience, max_gpus, max_concurrent):
+    seconds = [length for _, _, length in drawn]
+    trials = [trial(number, gpus, nodes) for number, (gpus, nodes, _) in enumerate(drawn)]
+    backend = simulated([Node("a", 8, 64), Node("b", 8, 64)], lambda trial: seconds[trial.number])
+    limits = Limits(max_gpus, max_concurrent, 0, order, patience)
+    made = scheduler(backend, limits)
+
+    def check(_) -> None:
+        running = [one for one in trials if one.state in (STARTING, RUNNING)]
+        assert sum(one.footprint.gpus for one in running) <= (max_gpus or 16)
+        assert max_concurrent is None or len(running) <= max_concurrent
+        assert all(free.gpus >= 0 and free.cpus >= 0 for free in made.ledger._free.values())
+
+    made.run(trials, check)
+    assert all(one.state == SUCCEEDED and one.attempt == 1 for one in trials)
+    started = order_of(backend)
+    for one in trials:
+        ahead = sum(later > one.number for later in started[: started.index(one.number)])
+        # overtaken only while it was its turn, or while others before it were waited for
+        assert order != STRICT or ahead == 0
+        turn = max([started.index(earlier.number) for earlier in trials[: one.number]], default=-1)
+        passed = sum(later > one.number for later in started[turn + 1 : started.index(one.number)])
+        assert passed <= patience
+
+
+def test_half_of_what_is_needed_is_never_held():
+    backend = simulated([Node("a", 4, 64)])
+    trials = [trial(number, 4) for number in range(3)]
+    scheduler(backend).run(trials)
+    assert [at for _, _, at in backend.starts] == [0.0, 1.0, 2.0]
+
+
+def test_strict_order_waits_and_backfill_does_not():
+    trials = [(0, 8), (1, 8), (2, 1)]
+    for order, expected in ((STRICT, [0, 1, 2]), (BACKFILL, [0, 2, 1])):
+        backend = simulated([Node("a", 9, 64)])
+        scheduler(backend, Limits(order=order)).run([trial(number, gpus) for number, gpus in trials])
+        assert order_of(backend) == expected
+
+
+def test_a_big_trial_is_not_starved_by_a_stream_of_small_ones():
+    backend = simulated([Node("a", 4, 64)], lambda trial: 1.0 + trial.number / 100)
+    trials = [trial(0, 1), trial(1, 4), *(trial(number, 1) for number in range(2, 40))]
+    scheduler(backend, Limits(patience=5)).run(trials)
+    assert order_of(backend).index(1) == 6
+
+
+def test_whole_machines_are_given_whole_and_small_trials_fill_the_fullest():
+    ledger = Ledger([Node("a", 8, 64), Node("b", 8, 64)])
+    assert ledger.take(0, Footprint(2)) and ledger.take(1, Footprint(2))
+    assert ledger.fits(Footprint(8)) and not ledger.fits(Footprint(16, 2.0, 0.0, 2))
+    ledger.release(0)
+    ledger.release(1)
+    assert ledger.fits(Footprint(16, 2.0, 0.0, 2))
+
+
+def test_a_machine_s_fault_is_tried_again_so_often_and_a_failure_never():
+    faults = {0: [Exit(-9), Exit(0)], 1: [Exit(None, "node lost")] * 9, 2: [Exit(1)], 3: [Exit(2)]}
+    backend = simulated(exit_of=lambda trial: faults[trial.number][trial.attempt - 1])
+    trials = [trial(number) for number in range(4)]
+    made = Scheduler(
+        backend,
+        Limits(retries=2),
+        judge=lambda trial, left: judge_by_code(trial, Exit(None, "killed") if left.code == -9 else left),
+        save=lambda trial: None,
+    )
+    made.run(trials)
+    assert [one.state for one in trials] == [SUCCEEDED, FAILED, FAILED, FAILED]
+    assert [one.attempt for one in trials] == [2, 3, 1, 1]
+    assert trials[3].hopeless and trials[1].error == "node lost"
+
+
+def test_a_fault_that_is_not_the_trial_s_does_not_use_up_its_retries():
+    waits = [Exit(None, "no room", counts=False)] * 5 + [Exit(0)]
+    backend = simulated(exit_of=lambda trial: waits[trial.attempt - 1])
+    (one,) = trials = [trial(0)]
+    scheduler(backend, Limits(retries=0)).run(trials)
+    assert one.state == SUCCEEDED and one.faults == 0
+
+
+def test_a_retried_trial_takes_its_old_place():
+    backend = simulated(
+        [Node("a", 1, 64)], exit_of=lambda trial: Exit(0 if trial.number or trial.attempt > 1 else None)
+    )
+    scheduler(backend).run([trial(number) for number in range(3)])
+    assert order_of(backend) == [0, 0, 1, 2]
+
+
+def test_what_never_fits_is_refused_with_the_reason():
+    with pytest.raises(RunFailed, match=r"takes 16 GPUs.*1 machine of 8 GPUs"):
+        scheduler(simulated()).submit(trial(0, 16))
+    with pytest.raises(RunFailed, match="max_gpus is 4"):
+        scheduler(simulated(), Limits(max_gpus=4)).submit(trial(0, 8))
+
+
+def test_ask_and_tell_with_pruning():
+    backend = simulated([Node("a", 2, 64)], lambda trial: 100.0)
+    made = scheduler(backend)
+    first, second, third = (trial(number) for number in range(3))
+    for one in (first, second, third):
+        made.submit(one)
+    assert [(event.trial.number, event.after) for event in made.poll() if event.after == RUNNING] == [
+        (0, 0),
+        (1, 0),
+    ] or [event.trial.number for event in made._events] == []
+    made.stop(first, stops_as=PRUNED)
+    made.poll()
+    made.poll()
+    assert first.state == PRUNED and third.state == RUNNING and second.state == RUNNING
+    made.stop(second)
+    made.stop(third, stops_as=PRUNED)
+    made.poll()
+    assert (second.state, third.state, made.idle) == (STOPPED, PRUNED, True)
+
+
+def test_a_successor_finds_what_runs_finishes_the_rest_and_repeats_nothing():
+    backend = simulated([Node("a", 1, 64)])
+    trials = [trial(number) for number in range(4)]
+    first = scheduler(backend)
+    for one in trials:
+        first.submit(one)
+    first.poll()
+    backend.wait(1)
+    first.poll()
+    assert [one.state for one in trials] == [SUCCEEDED, RUNNING, QUEUED, QUEUED]
+    lost = trial(9, state=STARTING, attempt=1)
+    successor = scheduler(backend)
+    successor.adopt([*trials, lost])
+    successor.run([])
+    assert all(one.state == SUCCEEDED for one in [*trials, lost])
+    assert order_of(backend) == [0, 1, 2, 3, 9] and lost.attempt == 2 and lost.faults == 0
+
+
+def test_what_other_sweeps_hold_or_wait_for_is_left_to_them():
+    backend = simulated()
+    backend.other_footprints = [Footprint(6)]
+    made = scheduler(backend)
+    small, big = trial(1, 2), trial(0, 4)
+    for one in (big, small):
+        made.submit(one)
+    made.poll()
+    assert (big.state, small.state) == (QUEUED, RUNNING)
+    backend.other_footprints = []
+    backend._clock += 10
+    made.poll()
+    assert big.state == RUNNING
+
+
+def test_trials_whose_machine_is_gone_for_good_fail_and_say_so():
+    backend = simulated([Node("a", 8, 64), Node("b", 1, 8)])
+    made = scheduler(backend)
+    big = trial(0, 8)
+    made.submit(big)
+    backend._nodes = [Node("b", 1, 8)]
+    backend._clock += 10
+    made.poll()
+    assert big.state == QUEUED
+    backend._clock += STALL_SECONDS + 1
+    made.poll()
+    assert big.state == FAILED and "its machines are gone" in big.error
+
+
+def test_every_state_is_saved_before_the_trial_is_started():
+    saved: list[tuple[int, str]] = []
+
+    class Strict(Simulated):
+        def start(self, trial: Trial) -> str:
+            assert saved[-1] == (trial.number, STARTING)
+            return super().start(trial)
+
+    backend = Strict(EIGHT, lambda trial: 1.0)
+    made = Scheduler(backend, judge=judge_by_code, save=lambda trial: saved.append((trial.number, trial.state)))
+    made.run([trial(0)])
+    assert [state for _, state in saved] == [STARTING, RUNNING, SUCCEEDED]
