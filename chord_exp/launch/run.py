@@ -9,13 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 
-from chord_exp import metrics, record
+from chord_exp import metrics, record, signals
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED
 from chord_exp.launch import private_ray, processes, summary, verdict
 from chord_exp.launch.folder import open_folder
@@ -43,7 +42,7 @@ def run_experiment(launch: Launch, run_dir: Path, console: Console | None = None
     console.print(f"{launch.name}: {run_dir}", highlight=False, markup=False, soft_wrap=True)
     ray_dir = Path(tempfile.mkdtemp(prefix="chord-ray-"))
     # from here on nothing may stop this process before the record is written
-    with _signals() as received:
+    with signals.collected() as received:
         exit_code, free = RUN_FAILED, 0
         try:
             exit_code, free = _carry_out(launch, running, run_dir, ray_dir, console, received)
@@ -98,20 +97,6 @@ def _start(run_dir: Path, run_id: str, launch: Launch) -> subprocess.Popen[bytes
             env=environment,
             start_new_session=True,
         )
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect the signals that ask to stop (a closed terminal's too) instead of dying of them."""
-    received: list[int] = []
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        before[number] = signal.signal(number, lambda got, _: received.append(got))
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _watch(

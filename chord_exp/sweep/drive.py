@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol
 
+from chord_exp import signals
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.scheduler import GRACE, POLL_SECONDS, Event, Scheduler
 
@@ -37,7 +36,7 @@ def drive(
         Whether the sweep was stopped before its end (Ctrl-C, SIGTERM, a closed terminal, `sweep stop`).
     """
     stopping = False
-    with _signals() as received:
+    with signals.collected() as received:
         while True:
             events = scheduler.poll()
             more = each(events) if each is not None and not stopping else False
@@ -52,17 +51,3 @@ def drive(
                 del received[1:]
                 scheduler.stop_all(0)
             scheduler.backend.wait(POLL_SECONDS)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect the signals that ask to stop instead of dying of them."""
-    received: list[int] = []
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        before[number] = signal.signal(number, lambda got, _: received.append(got))
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -57,13 +57,13 @@ def test_a_tag_that_wandb_would_refuse_is_refused_before_the_run(tag):
 
 def test_a_run_alone_is_grouped_by_its_name_and_a_trial_by_its_sweep():
     assert told()["group"] == "tiny-mu"
-    trial = in_sweep(compose_spec(["monitor=wandb"]), Path("/work/multirun/tiny-mu/2026-01-31_12-00-00"))
+    trial = in_sweep(compose_spec(["monitor=wandb"]), Path("/data/multirun/tiny-mu/2026-01-31_12-00-00"))
     args = to_trinity(trial, FACTS, FOLDERS)["monitor"]["monitor_args"]
     assert args["wandb"]["group"] == "tiny-mu/2026-01-31_12-00-00"
 
 
 def test_a_group_that_the_user_names_wins_over_the_sweep_s():
-    spec = in_sweep(compose_spec(["monitor=wandb", "monitor.group=ours"]), Path("/work/multirun/a/b"))
+    spec = in_sweep(compose_spec(["monitor=wandb", "monitor.group=ours"]), Path("/data/multirun/a/b"))
     assert spec.monitor.group == "ours"
 
 

@@ -1,0 +1,21 @@
+"""Wishes to stop, collected instead of died of."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def collected() -> Iterator[list[int]]:
+    """Collect the signals that ask to stop (Ctrl-C, SIGTERM, a closed terminal) in the order they come."""
+    received: list[int] = []
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        before[number] = signal.signal(number, lambda got, _: received.append(got))
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
