@@ -38,7 +38,7 @@ def card_text(content: Mapping[str, Any]) -> str:
     asked = content["arguments"]
     parts = [
         "# Data card",
-        f"Made by chord_exp {content['version']} from {len(content['inputs'])} files with {rows['read']:,} rows. "
+        f"Made by chord_exp {content['version']} from {counted_files(content)} with {rows['read']:,} rows. "
         "`manifest.json` holds all numbers, `rejects.jsonl` every row that could not be used.",
         _table(
             ("side", "rows", "what"),
@@ -82,6 +82,12 @@ def card_text(content: Mapping[str, Any]) -> str:
         ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def counted_files(content: Mapping[str, Any]) -> str:
+    """How many input files, in words."""
+    count = len(content["inputs"])
+    return f"{count:,} file{'' if count == 1 else 's'}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -163,14 +169,21 @@ def _plot_rows(path: Path, content: Mapping[str, Any]) -> None:
 
 def _plot_lengths(path: Path, lengths: Mapping[str, Array]) -> None:
     import numpy as np
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure, axes = _figure(2.8)
     longest = max(int(values.max()) for values in lengths.values())
-    bins = np.geomspace(1, max(longest, 2), _BINS)
+    shortest = min(int(values.min()) for values in lengths.values())
+    # room on both sides, so that rows of one length make a bar and not a line
+    bins = np.geomspace(max(1, 0.7 * shortest), max(2, 1.4 * longest), _BINS)
     for side, values in lengths.items():
         axes.hist(np.maximum(values, 1), bins, histtype="step", color=_COLOURS[side], label=_NAMES[side], linewidth=1.5)
     axes.set_xscale("log")
-    axes.set_xlabel("prompt and response together, UTF-8 bytes (at most so many tokens in a byte-level tokenizer)")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlabel("prompt and response together, UTF-8 bytes")
     axes.set_ylabel("rows")
     axes.legend(frameon=False)
     axes.set_title("Lengths", loc="left", fontsize=11)

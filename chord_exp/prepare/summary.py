@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from chord_exp.prepare.card import counted_files
 from chord_exp.prepare.layout import EVAL, RL, SFT
 from chord_exp.prepare.manifest import Manifest
 from chord_exp.prepare.verdict import counted
@@ -15,7 +16,7 @@ def summary_lines(manifest: Manifest) -> list[str]:
     rows, ratios = content["rows"], content["ratios"]
     duplicates = sum(rows["duplicates"].values())
     lines = [
-        f"read   {rows['read']:>9,} rows of {len(content['inputs'])} files: "
+        f"read   {rows['read']:>9,} rows of {counted_files(content)}: "
         f"{counted(Counter(content['formats']))}; {rows['rejected']:,} rejected, {duplicates:,} duplicates"
     ]
     notes = {
