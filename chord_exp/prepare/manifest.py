@@ -11,7 +11,7 @@ from typing import Any
 
 import chord_exp
 from chord_exp.errors import DataError
-from chord_exp.prepare.answers import KINDS
+from chord_exp.prepare.answers import FREE_TEXT, KINDS, TOOL_CALL
 from chord_exp.prepare.columns import AS_WRITTEN, Columns
 from chord_exp.prepare.folder import TOOL
 from chord_exp.prepare.language import LANGUAGES
@@ -177,13 +177,14 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
     taught = sides[SFT]
     expert = taught[placement.reason[taught] == 0]
     reached = len(expert) / (len(expert) + len(sides[RL]))
+    boxed = expert[~np.isin(loaded["kind"][expert], [KINDS.index(kind) for kind in (TOOL_CALL, FREE_TEXT)])]
     sft_only = _counted(placement.reason[taught], REASONS)
     sft_only.pop("", None)
     facts = Facts(
         asked_ratio=options.expert_ratio,
         reached_ratio=reached,
-        unboxed_experts=int(((loaded["flags"][expert] & AS_WRITTEN) == 0).sum()),
-        experts=len(expert),
+        unboxed_experts=int(((loaded["flags"][boxed] & AS_WRITTEN) == 0).sum()),
+        experts=len(boxed),
         eval_asked=placement.eval_asked,
         eval_rows=len(sides[EVAL]),
         skipped=built.inputs.skipped,

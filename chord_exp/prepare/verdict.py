@@ -23,8 +23,8 @@ class Facts:
     """What the warnings are drawn from; ratios and counts as in the manifest.
 
     Args:
-        unboxed_experts: of the `experts` (verifiable rows of the SFT side), those whose own text the reward
-            would score 0.
+        unboxed_experts: of the `experts` (rows of the SFT side whose answer stands in a box where it is rolled out),
+            those whose own text the reward would score 0.
         sft_only: rows kept out of RL, by reason.
         free_text: how free text is scored.
     """

@@ -173,6 +173,16 @@ def test_personal_data_is_reported_and_nothing_is_removed(tmp_path):
     assert "@example.com" in rows(tmp_path / "out", "sft")[entry["first_line"] - 1]["messages"]
 
 
+def test_free_text_scored_by_similarity_is_told_of_and_needs_no_box(tmp_path):
+    write_lines(tmp_path / "raw" / "a.jsonl", [free_text(n) for n in range(20)])
+    with pytest.raises(DataError, match="free text, which no rule can score"):
+        prepare(tmp_path / "raw", tmp_path / "out")
+    made = prepare(tmp_path / "raw", tmp_path / "out", free_text="chrf")
+    assert made.rl_rows == 15 and "chord_exp.rewards.ChrfReward" in made.scored_by
+    (warning,) = made.warnings
+    assert "similarity to the expert's response (chrf)" in warning
+
+
 @pytest.mark.parametrize(
     ("name", "source"),
     [
