@@ -62,7 +62,7 @@ prepare: $(READY)  ## look at a split of sft_data; make run makes its own (ARGS=
 	@$(PY) -m chord_exp.prepare $(if $(ARGS),$(ARGS),--input-dir sft_data)
 
 .PHONY: sweep
-sweep: $(READY)  ## run several experiments one after another (ARGS="mu_peak=0.2,0.4,0.6")
+sweep: $(READY)  ## run several experiments, as many at once as fit (ARGS="mu_peak=0.2,0.4,0.6")
 	@$(PY) -m chord_exp -m $(if $(ARGS),$(ARGS),mu_peak=0.2,0.4,0.6)
 
 .PHONY: report

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
+from contextlib import nullcontext
 
 import pytest
 from command_line import ROWS
+
+from chord_exp.sweep import worker
+from chord_exp.sweep.backend import Exit
+from chord_exp.sweep.ledger import Node
+from chord_exp.sweep.scheduler import Scheduler
+from chord_exp.sweep.simulated import Simulated, judge_by_code
+
+
+@pytest.fixture(autouse=True)
+def loggers_speak():
+    """`caplog` hears this package whatever a test before did: Hydra's and wandb's set-up of logging disable loggers."""
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "chord_exp"]
+    for logger in map(logging.getLogger, names):
+        logger.disabled, logger.propagate = False, True
+        logger.setLevel(logging.NOTSET)
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture
@@ -33,3 +52,22 @@ def started(monkeypatch):
     monkeypatch.setattr("chord_exp.launch.run.run_experiment", run_experiment)
     run_experiment.calls, run_experiment.codes = calls, codes
     return run_experiment
+
+
+@pytest.fixture
+def swept(monkeypatch, started):
+    """Carries out the trials of a sweep in this process, one after another, with `started` in place of the training.
+
+    The worker reads the folder that the launcher wrote, as the process of a trial would.
+    """
+
+    def attempt(trial):
+        code, _ = worker._attempt(trial.run_dir)
+        return Exit(code)
+
+    def place(settings, folder, sweep_id):
+        return nullcontext(Simulated([Node("here", 8, 1000, 1000)], lambda trial: 1.0, attempt))
+
+    monkeypatch.setattr("chord_exp.sweep.carry_out.make_backend", place)
+    monkeypatch.setattr("chord_exp.sweep.carry_out.Scheduler", functools.partial(Scheduler, judge=judge_by_code))
+    return started

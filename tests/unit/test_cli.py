@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from command_line import ROWS, SMALL, left_in, refused, run_module
 from chord_exp.cli import main
 from chord_exp.errors import INTERRUPTED, RunFailed
 from chord_exp.prepare import load_manifest
+from chord_exp.sweep.__main__ import main as sweep_main
+from chord_exp.sweep.simulated import Simulated
 
 
 def mu_peak_of(launch) -> float:
@@ -75,27 +78,45 @@ def test_an_interrupted_run_says_so(place, started):
     assert main(SMALL) == INTERRUPTED
 
 
-def test_a_sweep_runs_every_job_and_tells_of_the_failed_one(place, started):
-    started.codes += [0, 1, 0]
+def test_a_sweep_runs_every_job_and_tells_of_the_failed_one(place, swept):
+    swept.codes += [0, 1, 0]
     assert main(["-m", "mu_peak=0.1,0.2,0.3", "hydra.sweep.dir=sweep", *SMALL]) == 1
-    assert [mu_peak_of(launch) for launch, _ in started.calls] == [0.1, 0.2, 0.3]
-    assert [run_dir for _, run_dir in started.calls] == [place / "sweep" / str(number) for number in range(3)]
+    assert [mu_peak_of(launch) for launch, _ in swept.calls] == [0.1, 0.2, 0.3]
+    names = [f"{number}_mu_peak=0.{number + 1}" for number in range(3)]
+    assert [run_dir for _, run_dir in swept.calls] == [place / "sweep" / name for name in names]
 
 
-def test_options_may_stand_between_overrides(place, started):
+def test_options_may_stand_between_overrides(place, swept):
     assert main(["lr=1e-3", "-m", "mu_peak=0.1,0.2", "hydra.sweep.dir=sweep", *SMALL]) == 0
-    assert [mu_peak_of(launch) for launch, _ in started.calls] == [0.1, 0.2]
+    assert [mu_peak_of(launch) for launch, _ in swept.calls] == [0.1, 0.2]
 
 
-def test_a_sweep_stops_when_interrupted(place, started):
-    started.codes += [130]
-    assert main(["-m", "mu_peak=0.1,0.2", "hydra.sweep.dir=sweep", *SMALL]) == INTERRUPTED
-    assert len(started.calls) == 1
+def test_a_sweep_stops_when_interrupted_and_is_resumed_where_it_was(place, swept, monkeypatch):
+    monkeypatch.setattr(Simulated, "wait", interrupt_once(Simulated.wait))
+    command = ["-m", "mu_peak=0.1,0.2", "hydra.sweep.dir=sweep", "hydra.launcher.max_concurrent=1", *SMALL]
+    assert main(command) == INTERRUPTED
+    assert [mu_peak_of(launch) for launch, _ in swept.calls] == [0.1]
+    assert sweep_main(["resume", "sweep"]) == 0
+    assert mu_peak_of(swept.calls[-1][0]) == 0.2
 
 
-def test_a_sweep_over_options_composes_each(place, started):
+def interrupt_once(wait):
+    """A `wait` during which Ctrl-C is pressed the first time."""
+    pressed = []
+
+    def waits(backend, seconds):
+        if not pressed:
+            pressed.append(True)
+            signal.raise_signal(signal.SIGINT)
+        else:
+            wait(backend, seconds)
+
+    return waits
+
+
+def test_a_sweep_over_options_composes_each(place, swept):
     assert main(["-m", "variant=mu,phi,sft", "hydra.sweep.dir=sweep", *SMALL]) == 0
-    assert [launch.variant for launch, _ in started.calls] == ["mu", "phi", "sft"]
+    assert [launch.variant for launch, _ in swept.calls] == ["mu", "phi", "sft"]
 
 
 def test_the_record_of_a_run_names_the_variant_that_is_trained(place, started):

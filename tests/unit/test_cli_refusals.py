@@ -132,8 +132,8 @@ REFUSED = [
     # nothing to go on with
     (["resume=true"], "add hydra.run.dir=FOLDER"),
     (["resume=true", "hydra.run.dir=nope"], "holds nothing to resume"),
-    (["-m", "resume=true", "mu_peak=0.1,0.2"], "add hydra.sweep.dir=FOLDER"),
-    (["-m", "resume=true", "mu_peak=0.1,0.2", "hydra.sweep.dir=nope"], "holds nothing to resume"),
+    (["-m", "resume=true", "mu_peak=0.1,0.2"], "python -m chord_exp.sweep resume SWEEP_DIR"),
+    (["-m", "resume=true", "mu_peak=0.1,0.2", "hydra.sweep.dir=nope"], "python -m chord_exp.sweep resume SWEEP_DIR"),
 ]
 
 
@@ -187,15 +187,15 @@ def test_a_used_run_folder_is_refused_and_left_as_it_was(place, started, capsys)
     assert started.calls[-1][0].resume
 
 
-def test_a_used_sweep_is_refused_and_left_as_it_was_and_may_be_resumed(place, started, capsys):
+def test_a_used_sweep_is_refused_and_left_as_it_was(place, swept, capsys):
     sweep = ["-m", "mu_peak=0.1,0.2", *SMALL, "hydra.sweep.dir=sweep"]
     assert main(sweep) == 0
-    (place / "sweep" / "1" / "run.json").write_text("{}", encoding="utf-8")
     before = files_in(place / "sweep")
-    assert "sweep/1 already holds a run" in refused(capsys, ["lr=1e-3", *sweep])
+    capsys.readouterr()
+    line = refused(capsys, ["lr=1e-3", *sweep])
+    assert "sweep already holds a sweep" in line and "python -m chord_exp.sweep resume" in line
     assert files_in(place / "sweep") == before
-    assert main([*sweep, "resume=true"]) == 0
-    assert [launch.resume for launch, _ in started.calls] == [False, False, True, True]
+    assert len(swept.calls) == 2
 
 
 @pytest.mark.parametrize(

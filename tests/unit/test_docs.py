@@ -27,7 +27,7 @@ READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 DOCUMENTS = (*READMES, *sorted((ROOT / "docs").glob("*.md")))
 
 # what a reader is expected to have under the names that the documents use
-PLACEHOLDER_FOLDERS = ("my_data", "my_model", "my_prepared", "my_run")
+PLACEHOLDER_FOLDERS = ("my_data", "my_model", "my_prepared", "my_run", "my_sweep")
 PLACEHOLDER_EXPERIMENT = "# @package _global_\ndefaults:\n  - override /mu_schedule: paper_mu\nlr: 5e-4\n"
 
 # talked about, not shown for use
