@@ -18,13 +18,13 @@ from chord_exp.sweep.simulated import Simulated, judge_by_code
 
 
 @pytest.fixture(autouse=True)
-def loggers_speak():
-    """`caplog` hears this package whatever a test before did: Hydra's and wandb's set-up of logging disable loggers."""
-    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "chord_exp"]
-    for logger in map(logging.getLogger, names):
-        logger.disabled, logger.propagate = False, True
-        logger.setLevel(logging.NOTSET)
-    logging.disable(logging.NOTSET)
+def root_logger_as_before():
+    """Hydra's logging `disabled` leaves the root logger at ERROR: no test after it would see a warning."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture
