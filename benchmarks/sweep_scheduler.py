@@ -1,0 +1,103 @@
+"""How well and how quickly a sweep is scheduled: `python benchmarks/sweep_scheduler.py [--no-launch]`.
+
+Makespan: 1,000 simulated trials of mixed footprints against the lower bound of list scheduling, which no schedule can
+beat: the larger of (GPU seconds of all trials / GPUs) and the longest trial. Decision: one admission with 10,000 trials
+queued and a full cluster. Launch: what the scheduler and its local backend add to a bare process, per trial.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from chord_exp.sweep.ledger import Footprint, Node
+from chord_exp.sweep.local import LocalProcesses
+from chord_exp.sweep.queue import BACKFILL, STRICT
+from chord_exp.sweep.scheduler import Limits, Scheduler
+from chord_exp.sweep.simulated import Simulated, judge_by_code
+from chord_exp.sweep.trial import SUCCEEDED, Trial
+
+MACHINES = [Node(f"n{number}", 8, 128) for number in range(4)]
+TRIALS, QUEUED, BARE = 1000, 10_000, [sys.executable, "-c", "pass"]
+
+
+def make_trial(number: int, footprint: Footprint, folder: Path = Path("/sweep")) -> Trial:
+    """A trial that waits."""
+    return Trial(number, "", folder / str(number), [], footprint, {"": 1})
+
+
+def mixed(draw: random.Random) -> Footprint:
+    """Divisors of a machine, and one in fifty two whole machines."""
+    gpus = draw.choices([1, 2, 4, 8, 16], [40, 30, 20, 8, 2])[0]
+    return Footprint(gpus, float(gpus), 0.0, 2 if gpus == 16 else 1)
+
+
+def makespan(order: str, seed: int) -> float:
+    """Simulated makespan of 1,000 trials over its lower bound."""
+    draw = random.Random(seed)
+    trials = [make_trial(number, mixed(draw)) for number in range(TRIALS)]
+    seconds = [draw.lognormvariate(6, 0.7) for _ in trials]
+    backend = Simulated(MACHINES, lambda trial: seconds[trial.number])
+    limits = Limits(order=order)
+    Scheduler(backend, limits, judge=judge_by_code, save=lambda trial: None).run(trials)
+    assert all(trial.state == SUCCEEDED for trial in trials)
+    work = sum(trial.footprint.gpus * taken for trial, taken in zip(trials, seconds, strict=True))
+    return backend.now() / max(work / sum(node.gpus for node in MACHINES), max(seconds))
+
+
+def decision(repeats: int = 200) -> float:
+    """Median microseconds of a poll with 10,000 trials queued on full machines: nothing may start."""
+    draw = random.Random(0)
+    backend = Simulated(MACHINES, lambda trial: 1e9)
+    made = Scheduler(backend, judge=judge_by_code, save=lambda trial: None)
+    for number in range(QUEUED):
+        made.submit(make_trial(number, mixed(draw)))
+    made.poll()
+    taken = []
+    for _ in range(repeats):
+        before = time.perf_counter()
+        made.poll()
+        taken.append(time.perf_counter() - before)
+    return statistics.median(taken) * 1e6
+
+
+def launch(count: int = 20) -> float:
+    """Seconds that a local trial takes longer than a bare process, one at a time."""
+    before = time.perf_counter()
+    for _ in range(count):
+        subprocess.run(BARE, check=True)
+    bare = time.perf_counter() - before
+    with tempfile.TemporaryDirectory() as place:
+        trials = [make_trial(number, Footprint(), Path(place)) for number in range(count)]
+        for trial in trials:
+            trial.run_dir.mkdir()
+        backend = LocalProcesses(lambda trial: BARE, Node("here", 0, 1))
+        made = Scheduler(backend, judge=judge_by_code)
+        before = time.perf_counter()
+        made.run(trials)
+        swept = time.perf_counter() - before
+        assert all(trial.state == SUCCEEDED for trial in trials)
+    return (swept - bare) / count
+
+
+def main() -> None:
+    """Print all figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--no-launch", action="store_true", help="simulated trials only")
+    given = parser.parse_args()
+    for order in (BACKFILL, STRICT):
+        ratios = [makespan(order, seed) for seed in range(5)]
+        print(f"makespan / lower bound, {order}: median {statistics.median(ratios):.3f}, worst {max(ratios):.3f} of 5")
+    print(f"one admission decision, {QUEUED} queued: {decision():.0f} us")
+    if not given.no_launch:
+        print(f"local trial over a bare process: {launch() * 1e3:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
