@@ -21,9 +21,11 @@ STEPS = 3
 
 
 def best_in_files(folder: Path) -> str:
-    """The trial with the highest held-out accuracy in any row of its metrics; the first of equals."""
+    """The trial with the highest held-out accuracy after any step of training; the first of equals."""
     accuracy = {
-        path.parent.name: max(metrics.series(metrics.read(path), metrics.ACCURACY).values())
+        path.parent.name: max(
+            value for step, value in metrics.series(metrics.read(path), metrics.ACCURACY).items() if step > 0
+        )
         for path in sorted(folder.glob("*/metrics.jsonl"))
     }
     return max(accuracy, key=lambda name: accuracy[name])
