@@ -96,8 +96,10 @@ class Watch(AbstractContextManager["Watch"]):
         if event.after == QUEUED:
             text = f"waits to be tried again: {event.error}" if event.error else "waits to go on"
         elif event.after in ENDED:
-            took = (trial.ended or 0) - (trial.started or trial.ended or 0)
-            text += f" in {clock(took)}" + (f": {event.error}" if event.error else "")
+            # a trial that was put back into the queue at once has no end any more
+            if trial.started is not None and trial.ended is not None:
+                text += f" in {clock(trial.ended - trial.started)}"
+            text += f": {event.error}" if event.error else ""
         self.say(f"{trial.name}: {text}")
 
     def _tell_progress(self, now: float) -> None:
