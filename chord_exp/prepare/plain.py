@@ -160,16 +160,16 @@ def _encoding(file: InputFile) -> tuple[str, int]:
 
 
 def _unmarked_wide(sample: bytearray) -> str:
-    """UTF-16 or UTF-32 without a mark, which shows by where the zeros of the first character lie; else ""."""
-    zeros = tuple(byte == 0 for byte in sample[:4])
-    return _ZEROS.get(zeros) or _ZEROS.get(zeros[:2], "")
+    """UTF-16 or UTF-32 without a mark, which shows by where the zeros of its first characters lie; else ""."""
+    # of two characters in UTF-16: one zero alone is a damaged byte of a file that is otherwise good
+    return _ZEROS.get(tuple(byte == 0 for byte in sample[:4]), "")
 
 
 _ZEROS = {
     (False, True, True, True): "utf-32-le",
     (True, True, True, False): "utf-32-be",
-    (False, True): "utf-16-le",
-    (True, False): "utf-16-be",
+    (False, True, False, True): "utf-16-le",
+    (True, False, True, False): "utf-16-be",
 }
 
 

@@ -87,14 +87,15 @@ def chunks_of(file: InputFile, target_bytes: int, scratch: Path) -> Iterator[Chu
         return
     plain = make_plain(file, scratch)
     share = file.path.stat().st_size / max(1, plain.path.stat().st_size)
-    line = 1
+    last_line = 1
     if plain.path.stat().st_size > plain.start:
         with plain.path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
             for chunk in _text_chunks(file, plain, text, target_bytes):
-                line = chunk.line
                 yield _with_bytes(chunk, share)
+            if plain.fault:
+                last_line += _newlines(text, plain.start, len(text))
     if plain.fault:
-        yield Chunk(file, 0, plain.path, line=line, fault=Reject("unreadable_file", plain.fault))
+        yield Chunk(file, 0, plain.path, line=last_line, fault=Reject("unreadable_file", plain.fault))
 
 
 def _with_bytes(chunk: Chunk, share: float) -> Chunk:

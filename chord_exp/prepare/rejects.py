@@ -52,7 +52,11 @@ class Reject(Exception):
             raise KeyError(reason)
         self.reason = reason
         self.detail = f"{REASONS[reason]}: {clip(detail)}" if detail else REASONS[reason]
-        super().__init__(self.detail)
+        # its own arguments, or it could not be sent to another process
+        super().__init__(reason, detail)
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 def clip(text: str, characters: int = CLIP_CHARACTERS) -> str:

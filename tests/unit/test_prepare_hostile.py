@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,8 @@ def use(row: RawRow) -> Any:
 def read(path: Path, kind: str, target: int, compression: str = "") -> list[tuple[int, bytes, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         file = InputFile(path, path.name, kind, compression)
-        chunks = list(chunks_of(file, target, Path(scratch)))
+        # other processes read them
+        chunks = [pickle.loads(pickle.dumps(chunk)) for chunk in chunks_of(file, target, Path(scratch))]
         return [(row.line, row.data, use(row)) for chunk in chunks for row in read_chunk(chunk)]
 
 

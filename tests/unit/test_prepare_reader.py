@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow
 import pytest
 import zstandard
+from prepare_samples import pair, prepare, rejects, write_lines
 from pyarrow import parquet
 
 from chord_exp.errors import DataError
@@ -125,6 +126,22 @@ NESTED = [{"messages": QA, "n": 1}, {"messages": None, "n": 2}, {"messages": [],
 def test_a_table_gives_its_nested_rows(raw, name, write: Callable[[Path, pyarrow.Table], None], target):
     write(raw / name, pyarrow.Table.from_pylist(NESTED))
     assert read(raw, target) == [(1, NESTED[0]), (2, {"n": 2}), (3, NESTED[2])]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("b.json", b'[{"prompt": "a", "response": "b"}] tail', "invalid_json"),
+        ("b.jsonl.gz", gzip.compress(LINES)[:-9], "unreadable_file"),
+        ("b.parquet", b"PAR1 no", "unreadable_file"),
+    ],
+)
+def test_a_damaged_file_is_a_reject_with_several_processes_too(raw, tmp_path, name, content, reason):
+    write_lines(raw / "a.jsonl", [pair(number) for number in range(20)])
+    (raw / name).write_bytes(content)
+    made = prepare(raw, tmp_path / "out", workers=2)
+    assert reason in {row["reason"] for row in rejects(tmp_path / "out") if row["file"] == name}
+    assert made.content["rows"]["read"] >= 21
 
 
 def test_an_empty_row_group_does_not_move_row_numbers(raw):
@@ -265,6 +282,18 @@ def test_one_broken_byte_costs_one_row(raw):
     rows = [json.dumps(CHINESE, ensure_ascii=False).encode()] * 3
     (raw / "a.jsonl").write_bytes(b"\n".join([rows[0], rows[1].replace("苹".encode(), b"\xe8\x8b"), rows[2]]))
     assert read(raw) == [(1, CHINESE), (2, "not_utf8"), (3, CHINESE)]
+
+
+@pytest.mark.parametrize("damage", [b"\0", b"\0\0", b"\xff\0"])
+def test_a_damaged_first_byte_does_not_make_a_file_utf16(raw, damage):
+    (raw / "a.jsonl").write_bytes(damage + b'{"n": "a"}\n{"n": "b"}\n')
+    assert [row for _, row in read(raw)][1:] == [{"n": "b"}]
+
+
+@pytest.mark.parametrize("target", [1, 1 << 20])
+def test_where_a_file_breaks_off_is_told_by_its_last_line(raw, target):
+    (raw / "a.jsonl").write_bytes('\n\n{"n": "a"}\n\n\n'.encode("utf-16")[:-1])
+    assert read(raw, target) == [(3, {"n": "a"}), (5, "unreadable_file")]
 
 
 def test_half_a_surrogate_pair_of_utf16_costs_one_row(raw):
