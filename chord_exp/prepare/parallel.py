@@ -7,8 +7,9 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -51,6 +52,7 @@ def read_chunks(chunks: Iterable[Chunk], reader: ChunkReader, workers: int) -> I
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, spawn, _start, (reader, os.getpid()))
     pending: deque[Future[ChunkResult]] = deque()
+    told, threading.excepthook = threading.excepthook, _without_the_pool(pool)
     try:
         for chunk in chunks:
             pending.append(pool.submit(_read, chunk))
@@ -66,6 +68,19 @@ def read_chunks(chunks: Iterable[Chunk], reader: ChunkReader, workers: int) -> I
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        threading.excepthook = told
+
+
+def _without_the_pool(pool: ProcessPoolExecutor) -> Callable[[threading.ExceptHookArgs], None]:
+    """A hook that keeps quiet about the pool's own thread: it may stumble over a process that was killed while it cleans
+    up, after the futures have been told, and the user is told in one line."""
+    told = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if args.thread is not getattr(pool, "_executor_manager_thread", None):
+            told(args)
+
+    return hook
 
 
 def _start(reader: ChunkReader, parent: int) -> None:
