@@ -52,7 +52,8 @@ def read_chunks(chunks: Iterable[Chunk], reader: ChunkReader, workers: int) -> I
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, spawn, _start, (reader, os.getpid()))
     pending: deque[Future[ChunkResult]] = deque()
-    told, threading.excepthook = threading.excepthook, _without_the_pool(pool)
+    told = threading.excepthook
+    threading.excepthook = _quiet(told)
     try:
         for chunk in chunks:
             pending.append(pool.submit(_read, chunk))
@@ -71,13 +72,12 @@ def read_chunks(chunks: Iterable[Chunk], reader: ChunkReader, workers: int) -> I
         threading.excepthook = told
 
 
-def _without_the_pool(pool: ProcessPoolExecutor) -> Callable[[threading.ExceptHookArgs], None]:
-    """A hook that keeps quiet about the pool's own thread: it may stumble over a process that was killed while it cleans
-    up, after the futures have been told, and the user is told in one line."""
-    told = threading.excepthook
+def _quiet(told: Callable[[threading.ExceptHookArgs], None]) -> Callable[[threading.ExceptHookArgs], None]:
+    """A hook that keeps quiet about the pool's own thread: it may stumble over a killed process while it cleans up,
+    after the futures have been told, and the user is told in one line."""
 
     def hook(args: threading.ExceptHookArgs) -> None:
-        if args.thread is not getattr(pool, "_executor_manager_thread", None):
+        if type(args.thread).__name__ != "_ExecutorManagerThread":
             told(args)
 
     return hook

@@ -165,7 +165,7 @@ def _unmarked_wide(sample: bytearray) -> str:
     return _ZEROS.get(tuple(byte == 0 for byte in sample[:4]), "")
 
 
-_ZEROS = {
+_ZEROS: dict[tuple[bool, ...], str] = {
     (False, True, True, True): "utf-32-le",
     (True, True, True, False): "utf-32-be",
     (False, True, False, True): "utf-16-le",
