@@ -72,7 +72,7 @@ def read_chunks(chunks: Iterable[Chunk], reader: ChunkReader, workers: int) -> I
         threading.excepthook = told
 
 
-def _quiet(told: Callable[[threading.ExceptHookArgs], None]) -> Callable[[threading.ExceptHookArgs], None]:
+def _quiet(told: Callable[[threading.ExceptHookArgs], object]) -> Callable[[threading.ExceptHookArgs], None]:
     """A hook that keeps quiet about the pool's own thread: it may stumble over a killed process while it cleans up,
     after the futures have been told, and the user is told in one line."""
 
