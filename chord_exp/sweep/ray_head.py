@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -71,7 +72,12 @@ def machines(address: str) -> dict[str, dict[str, float]]:
     """The resources of a cluster's living machines, by the http address of its dashboard."""
     from ray.util.state import list_nodes
 
-    found = list_nodes(address=address, limit=MOST_NODES, filters=[("state", "=", "ALIVE")])
+    # Ray takes machines that the filter leaves out for missing output: with one lost it would refuse to answer
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = list_nodes(
+            address=address, limit=MOST_NODES, filters=[("state", "=", "ALIVE")], raise_on_missing_output=False
+        )
     return {node.node_id: node.resources_total or {} for node in found if node.resources_total}
 
 

@@ -29,6 +29,8 @@ GIB = 2**30
 SWEEP_KEY, FOOTPRINT_KEY = "chord_exp_sweep", "chord_exp_footprint"
 # a cluster that does not answer is asked again for so long, seconds
 PATIENCE = 60.0
+# a cluster that takes a question and does not answer it is given up on after so long, seconds
+REQUEST_SECONDS = 30.0
 # jobs are looked at at most so often, seconds
 LOOK_SECONDS = 0.25
 # what Ray says of a job that waited too long for its resources
@@ -89,10 +91,8 @@ class RayJobs:
         if settings.address == START:
             head = ray_head.find(folder) or ray_head.start(folder, settings)
             address = head.address
-        from ray.job_submission import JobSubmissionClient
-
         try:
-            client = JobSubmissionClient(address)
+            client = make_client(address)
             return cls(client, client.get_address(), sweep_id, head)
         except Exception as error:  # Ray raises many kinds, RuntimeError and ConnectionError among them
             if head is not None:
@@ -239,6 +239,18 @@ class RayJobs:
                         "the trials' states are kept: python -m chord_exp.sweep resume goes on with them",
                     ) from error
                 time.sleep(1.0)
+
+
+def make_client(address: str | None) -> Any:
+    """Ray's client of the Jobs API, which by itself waits for an answer for ever."""
+    from ray.job_submission import JobSubmissionClient
+
+    class Client(JobSubmissionClient):
+        def _do_request(self, *words: Any, **settings: Any) -> Any:
+            # Ray hands what it does not know on to `requests`
+            return super()._do_request(*words, **{"timeout": REQUEST_SECONDS, **settings})
+
+    return Client(address)
 
 
 def set_auth_mode(address: str) -> None:

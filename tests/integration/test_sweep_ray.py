@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,8 @@ import pytest
 from stand_in_sweep import DEFAULTS
 from sweeping import Sweep
 
-from chord_exp.sweep import ray_head
+from chord_exp.errors import ConfigError
+from chord_exp.sweep import ray_head, ray_jobs
 from chord_exp.sweep.__main__ import main as sweep_main
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings
@@ -125,6 +129,48 @@ def test_a_sweep_without_a_launcher_can_be_stopped_too(sweeps):
     assert sweep.states == ["stopped"] and not sweep.is_alive(0)
 
 
+def test_a_lost_node_s_trials_are_tried_again_from_their_checkpoints(tmp_path, monkeypatch):
+    from ray.cluster_utils import Cluster
+
+    place = tempfile.mkdtemp(prefix="chord-ray-")
+    monkeypatch.setenv("RAY_TMPDIR", place)  # where the address of the cluster is written
+    os.mkdir(f"{place}/ray")
+    # see ray_head.start: without it Ray looks for a cluster on loopback at another address
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    dashboard, gcs = ray_head._free_ports("127.0.0.1", 2)
+    here = {"node_ip_address": "127.0.0.1"}
+    head = {
+        **here,
+        "num_cpus": 0,
+        "include_dashboard": True,
+        "dashboard_host": "127.0.0.1",
+        "dashboard_port": dashboard,
+        "gcs_server_port": gcs,
+        "temp_dir": place,
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    sweep = Sweep(tmp_path / "sweep", {"place": "ray", "address": f"http://127.0.0.1:{dashboard}"})
+    try:
+        nodes = [cluster.add_node(num_cpus=1, **here) for _ in range(2)]
+        cluster.wait_for_nodes()
+        trial = {"steps": 150, "seconds": 0.1, "cpus": 1.0}
+        sweep.start(trial, trial)
+        sweep.until(lambda: len(sweep.steps(0)) > 3 and len(sweep.steps(1)) > 3)
+        above = {process.pid for process in worker_of(sweep, 0).parents()}
+        (lost,) = [node for node in nodes if node.all_processes["raylet"][0].process.pid in above]
+        cluster.remove_node(lost, allow_graceful=False)
+        code, output = sweep.wait()
+        assert code == 0 and sweep.states == ["succeeded"] * 2, output
+        (_, begun), (_, went_on) = sweep.starts(0)
+        assert begun == 0 and went_on > 3, "from its checkpoint"
+        assert sweep.trial(0).started >= sweep.trial(1).ended, "on the node that is left"
+        assert sweep.starts(1) == [(1, 0)], "the other node's trial noticed nothing"
+    finally:
+        sweep.end()
+        cluster.shutdown()
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def test_a_head_of_the_sweep_s_own_ends_with_it_and_survives_a_killed_launcher(tmp_path):
     settings = {"place": "ray", "address": "start", "num_gpus": 0, "num_cpus": 2}
     sweep = Sweep(tmp_path / "sweep", settings)
@@ -156,3 +202,12 @@ def test_a_cluster_that_is_not_there_is_a_readable_refusal(tmp_path):
     code, output = sweep.start({"steps": 1, "seconds": 0.1}).wait()
     assert code != 0 and f"no Ray cluster answers at http://127.0.0.1:{port}" in output
     assert not sweep.folder.exists()
+
+
+def test_a_cluster_that_takes_questions_and_answers_none_is_given_up_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_jobs, "REQUEST_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        settings = Settings.read({**DEFAULTS, "place": "ray", "address": address})
+        with pytest.raises(ConfigError, match="no Ray cluster answers"):
+            ray_jobs.RayJobs.connect(settings, SweepFolder(tmp_path), "one")
