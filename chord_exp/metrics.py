@@ -15,6 +15,8 @@ NON_FINITE = ("NaN", "Infinity", "-Infinity")
 ACCURACY = "eval/eval/accuracy/mean@1"
 REWARD = "rollout/accuracy/mean"
 MU = "actor/mu"
+# when a row was written, seconds since the epoch
+WALL_TIME = "wall_time"
 # largest standard deviation of rewards within a prompt group
 REWARD_SPREAD = "experience_pipeline/group_advantages/reward_std/max"
 # rollouts of a training batch whose prompt was over the limit

@@ -10,6 +10,7 @@ import errno
 import logging
 import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import orjson
 from trinity.common.config import Config
 from trinity.utils.monitor import Monitor
 
+from chord_exp.metrics import WALL_TIME
 from chord_exp.wandb_writer import WandbWriter
 
 log = logging.getLogger(__name__)
@@ -75,10 +77,11 @@ class RunMonitor(Monitor):
         """
         if self._file is None:
             return
-        line = metric_line(step, self.role, data, self._stage)
+        line = metric_line(step, self.role, {WALL_TIME: round(time.time(), 3), **data}, self._stage)
         if os.write(self._file, line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
         numbers = {key: value for key, value in orjson.loads(line).items() if isinstance(value, (int, float))}
+        del numbers[WALL_TIME]  # both keep the time by themselves
         if self._wandb is not None:
             self._wandb.log(numbers, step)
         if self._tensorboard is not None:

@@ -92,3 +92,11 @@ def announce(run_dir: Path, phase: str) -> None:
         draft = phase_path(run_dir).with_suffix(".part")
         draft.write_text(phase)
         os.replace(draft, phase_path(run_dir))
+
+
+def read_phase(run_dir: Path) -> str:
+    """What the run said last that it is doing."""
+    try:
+        return phase_path(run_dir).read_text() or "starting"
+    except OSError:
+        return "starting"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from chord_exp import metrics
 
 # without a terminal a line is printed at most this often, seconds
 PLAIN_INTERVAL = 10.0
+# steps whose pace tells the time left
+PACED_STEPS = 50
 
 
 @dataclass
@@ -32,9 +35,8 @@ class State:
     reward: float | None = None
     accuracy: float | None = None
     tokens_per_second: float | None = None
-    # when training was at which step, to tell the time left
-    first_seen: tuple[float, int] | None = None
-    last_seen: float = field(default_factory=time.monotonic)
+    # when the last steps were made, to tell the time left: seconds since the epoch, steps
+    paced: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=PACED_STEPS))
 
     @property
     def planned_steps(self) -> int:
@@ -62,16 +64,17 @@ class State:
         self.accuracy = number(metrics.ACCURACY, self.accuracy)
         self.tokens_per_second = number("perf/tokens_per_second", self.tokens_per_second)
         if row.get("source") == "trainer":
-            self.step, self.last_seen = self._overall_step(row), time.monotonic()
-            if self.first_seen is None:
-                self.first_seen = (self.last_seen, self.step)
+            self.step = self._overall_step(row)
+            if self.paced and self.step <= self.paced[-1][1]:  # a resume repeats steps
+                self.paced.clear()
+            self.paced.append((row.get(metrics.WALL_TIME, time.time()), self.step))
 
     def seconds_left(self) -> float | None:
-        """Time to the planned last step at the mean pace so far; None until two steps are known."""
-        if self.first_seen is None or self.step == self.first_seen[1]:
+        """Time to the planned last step at the pace of the last steps; None until two are known."""
+        if len(self.paced) < 2:
             return None
-        pace = (self.last_seen - self.first_seen[0]) / (self.step - self.first_seen[1])
-        return pace * (self.planned_steps - self.step)
+        (begun, first), (seen, last) = self.paced[0], self.paced[-1]
+        return max(0.0, seen - begun) / (last - first) * (self.planned_steps - self.step)
 
     def line(self) -> str:
         """The line itself."""

@@ -18,7 +18,7 @@ from chord_exp import metrics, record, signals
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED
 from chord_exp.launch import private_ray, processes, summary, verdict
 from chord_exp.launch.folder import open_folder
-from chord_exp.launch.order import CHECKPOINTS, LOGS, METRICS, RECORD, Outcome, RunOrder, phase_path
+from chord_exp.launch.order import CHECKPOINTS, LOGS, METRICS, RECORD, Outcome, RunOrder, read_phase
 from chord_exp.launch.progress import Progress, State
 from chord_exp.launch.request import Launch
 from chord_exp.record import FAILED, STOPPED, RunError, RunRecord
@@ -110,7 +110,7 @@ def _watch(
         while process.poll() is None:
             for row in tail.new_rows():
                 state.update(row)
-            state.phase = _phase(run_dir)
+            state.phase = read_phase(run_dir)
             if len(received) > 1:
                 break
             if received and not asked:
@@ -122,13 +122,6 @@ def _watch(
         for row in tail.new_rows():
             state.update(row)
         progress.show()
-
-
-def _phase(run_dir: Path) -> str:
-    try:
-        return phase_path(run_dir).read_text() or "starting"
-    except OSError:
-        return "starting"
 
 
 def _keep_ray_logs(ray_dir: Path, run_dir: Path) -> None:

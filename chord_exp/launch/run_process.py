@@ -207,12 +207,16 @@ def _connect(config: Any, order: RunOrder) -> None:
     """Start a private Ray on loopback, or join the cluster that the order names."""
     import ray
 
+    from chord_exp.engine import vllm_standin
     from chord_exp.launch.forkserver import workers_forked
 
     if ray.is_initialized():
         return
-    environment = {"env_vars": config.get_envs()}
+    environment: dict[str, Any] = {"env_vars": config.get_envs()}
     if order.ray_address != "local":
+        if order.engine == "local":
+            # Trinity's own actors import vLLM's names; a private Ray forks its workers from a process that has them
+            environment["worker_process_setup_hook"] = f"{vllm_standin.__name__}.{vllm_standin.install.__name__}"
         try:
             ray.init(address=order.ray_address, namespace=order.namespace, runtime_env=environment, log_to_driver=False)
         except ConnectionError as error:

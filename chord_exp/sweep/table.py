@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chord_exp import metrics
-from chord_exp.launch.order import METRICS
+from chord_exp.launch.order import METRICS, read_phase
 from chord_exp.launch.progress import State, clock
 from chord_exp.sweep.trial import ACTIVE, ENDED, FAILED, PRUNED, QUEUED, RUNNING, STOPPED, SUCCEEDED, Trial
 
@@ -41,6 +41,7 @@ class Course:
 
     def read_on(self) -> None:
         """Take in what was appended."""
+        self.state.phase = read_phase(self.trial.run_dir)
         for row in self._tail.new_rows():
             self.state.update(row)
             for key in OBJECTIVES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy
@@ -39,6 +40,13 @@ def test_every_line_is_on_disk_when_log_returns(tmp_path: Path) -> None:
     for step in (1, 2):
         writer.log({"actor/mu": step / 10}, step)
         assert metrics.series(metrics.read(tmp_path / "metrics.jsonl"), "actor/mu")[step] == step / 10
+
+
+def test_a_line_says_when_it_was_written(tmp_path: Path) -> None:
+    before = time.time()
+    monitor(tmp_path).log({"actor/mu": 0.5}, 1)
+    (row,) = metrics.read(tmp_path / "metrics.jsonl")
+    assert before - 0.001 <= row["wall_time"] <= time.time() + 0.001
 
 
 def test_two_monitors_share_one_file(tmp_path: Path) -> None:

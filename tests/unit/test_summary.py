@@ -45,5 +45,19 @@ def test_the_progress_line_counts_the_steps_of_all_stages() -> None:
     assert "GRPO -0.5000" in state.line()
 
 
+def test_the_time_left_is_told_by_when_rows_were_written_not_by_when_they_are_read() -> None:
+    state = State({"": 100}, phase="training")
+    for step in range(1, 11):
+        state.update({"step": step, "source": "trainer", "wall_time": 1000.0 + 3.0 * step})
+    assert state.seconds_left() == 270.0 and state.line().endswith("4:30 left")
+
+
+def test_the_pause_before_a_resume_is_not_taken_for_slow_steps() -> None:
+    state = State({"": 10})
+    for step, when in ((4, 10.0), (5, 12.0), (5, 9000.0), (6, 9002.0)):
+        state.update({"step": step, "source": "trainer", "wall_time": when})
+    assert state.seconds_left() == 8.0
+
+
 def test_times_read_like_clocks() -> None:
     assert (clock(5), clock(65), clock(3725)) == ("0:05", "1:05", "1:02:05")
