@@ -22,6 +22,8 @@ class Footprint:
     memory: float = 0.0
     # machines that these are spread over evenly
     nodes: int = 1
+    # whether its processes ask a Ray cluster for them, rather than a private Ray in the process of the trial
+    joins: bool = False
 
     @property
     def per_node(self) -> tuple[float, float, float]:

@@ -130,7 +130,7 @@ class LocalProcesses:
 
     def _gpu_environment(self, trial: Trial) -> dict[str, str]:
         """GPUs of its own for a trial with a private Ray: two of those would both begin with the first GPU."""
-        if not trial.footprint.gpus:
+        if not trial.footprint.gpus or trial.footprint.joins:
             return {}
         taken = {gpu for gpus in self._held_gpus.values() for gpu in gpus}
         mine = [gpu for gpu in self._gpus if gpu not in taken][: trial.footprint.gpus]

@@ -132,11 +132,13 @@ class RayJobs:
         stopping.order_path(trial.run_dir).unlink(missing_ok=True)
         footprint = trial.footprint
         wanted: dict[str, Any] = {}
-        if not footprint.gpus:
+        if footprint.gpus and self._whole >= footprint.gpus:
+            wanted["entrypoint_resources"] = {WHOLE_TRIALS: footprint.gpus}
+        if not footprint.joins:
             # its private Ray takes nothing from the cluster, so the job itself does
-            wanted = {"entrypoint_num_cpus": footprint.cpus, "entrypoint_memory": int(footprint.memory * GIB) or None}
-        elif self._whole >= footprint.gpus:
-            wanted = {"entrypoint_resources": {WHOLE_TRIALS: footprint.gpus}}
+            wanted["entrypoint_num_cpus"] = footprint.cpus
+            wanted["entrypoint_num_gpus"] = footprint.gpus or None
+            wanted["entrypoint_memory"] = int(footprint.memory * GIB) or None
 
         def submit() -> None:
             try:

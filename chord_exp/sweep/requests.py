@@ -21,6 +21,8 @@ from chord_exp.sweep.trial import TrialRequest
 LOCAL_BASE = 2.0
 # float32: the trainer's weights, gradients and both moments of AdamW, the rollout model, weights on their way
 LOCAL_BYTES_PER_PARAMETER = 24
+# on a cluster, Ray places an actor only where a core is free, even one that then takes none
+CPUS_TO_PLACE = 1
 # verl asks Ray for {"CPU": 3, "GPU": 1} for each trainer worker, an engine for one CPU
 CPUS_PER_TRAINER_GPU = 3
 CPUS_PER_ENGINE = 1
@@ -36,12 +38,15 @@ def footprint_of(spec: ExperimentSpec, cpus: float | None = None, memory: float 
         memory: GiB, in place of the estimate.
     """
     cluster = spec.cluster
+    joins = cluster.ray_address != "local"
     if cluster.engine == "local":
         billions = spec.model.parameters_b
+        taken = cluster.threads + (CPUS_PER_ENGINE + CPUS_TO_PLACE if joins else 0)
         return Footprint(
             gpus=0,
-            cpus=float(cluster.threads) if cpus is None else cpus,
+            cpus=float(taken) if cpus is None else cpus,
             memory=LOCAL_BASE + billions * 1e9 * LOCAL_BYTES_PER_PARAMETER / 2**30 if memory is None else memory,
+            joins=joins,
         )
     splits = [split_gpus(cluster, kind, spec.batch_size * spec.repeat_times) for kind in stage_kinds(spec.variant)]
     wanted = max(CPUS_PER_TRAINER_GPU * split.trainer + CPUS_PER_ENGINE * split.engine_num for split in splits)
@@ -50,6 +55,7 @@ def footprint_of(spec: ExperimentSpec, cpus: float | None = None, memory: float 
         cpus=float(wanted + CPUS_OF_DRIVERS) if cpus is None else cpus,
         memory=memory or 0.0,
         nodes=cluster.node_num,
+        joins=joins,
     )
 
 

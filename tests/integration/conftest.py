@@ -1,12 +1,35 @@
-"""Runs that several tests look at."""
+"""What several tests look at: a finished run, a Ray cluster."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from running import Run, finish
+from stand_in_sweep import DEFAULTS
+
+from chord_exp.sweep import ray_head
+from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.settings import Settings
+
+# before Ray is imported: a token file in the home folder would turn tokens on
+os.environ["RAY_AUTH_MODE"] = "disabled"
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
     """A whole run of six steps, and what it printed."""
     return finish(tmp_path_factory.mktemp("finished") / "run", "total_steps=6")
+
+
+@pytest.fixture(scope="session")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ray_head.Head]:
+    """A Ray cluster of one machine with four logical GPUs and eight logical cores."""
+    folder = SweepFolder(tmp_path_factory.mktemp("head"))
+    settings = Settings.read({**DEFAULTS, "place": "ray", "address": "start", "num_gpus": 4, "num_cpus": 8})
+    started = ray_head.start(folder, settings)
+    yield started
+    started.stop()
+    assert started.process() is None and not Path(started.temp_dir).exists()

@@ -48,7 +48,8 @@ def main() -> int:
     requests = []
     for number, words in enumerate(given["trials"]):
         name = label({"n": str(number)})
-        footprint = Footprint(int(words.get("gpus", 0)), float(words.pop("cpus", 0.5)), 0.0)
+        gpus = int(words.get("gpus", 0))
+        footprint = Footprint(gpus, float(words.pop("cpus", 0.5)), 0.0, joins=gpus > 0)
         overrides = tuple(f"{key}={value}" for key, value in words.items())
         run_dir = folder.path / folder_name(number, name)
         requests.append(TrialRequest(number, name, run_dir, overrides, footprint, {}, {"": int(words["steps"])}))

@@ -17,7 +17,7 @@ import yaml
 
 from chord_exp import metrics, record
 from chord_exp.launch.order import METRICS, RECORD
-from chord_exp.sweep import local, worker
+from chord_exp.sweep import local, ray_jobs, worker
 
 
 def run(run_dir: Path) -> tuple[int, str]:
@@ -47,14 +47,18 @@ if __name__ == "__main__":
     if "--attempt" in sys.argv:
         worker._attempt = run
         sys.exit(worker.main())
-    command = local.worker_command
 
-    def stand_in(trial):
-        words = command(trial)
-        at = words.index("-m")
-        return [*words[:at], __file__, *words[at + 2 :]]
+    def with_stand_in(command):
+        def changed(trial):
+            words = command(trial)
+            at = words.index("-m")
+            pace = f"STAND_IN_SECONDS={os.environ['STAND_IN_SECONDS']}"  # a job has the environment of its cluster
+            return ["env", pace, *words[:at], __file__, *words[at + 2 :]]
 
-    local.worker_command = stand_in
+        return changed
+
+    local.worker_command = with_stand_in(local.worker_command)
+    ray_jobs.worker_command = with_stand_in(ray_jobs.worker_command)
     from chord_exp.cli import main
 
     if sys.argv[1] == "resume":

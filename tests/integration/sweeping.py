@@ -11,12 +11,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from chord_exp.sweep import worker
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.trial import Trial
 
 SCRIPT = str(Path(__file__).with_name("stand_in_sweep.py"))
 TIMEOUT = 240
+
+
+def worker_of(run_dir: Path) -> psutil.Process:
+    """The process of a trial that runs."""
+    (found,) = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(run_dir) in (words := process.info["cmdline"] or []) and "--attempt" in words
+    ]
+    return found
 
 
 class Sweep:

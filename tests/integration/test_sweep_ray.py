@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from stand_in_sweep import DEFAULTS
-from sweeping import Sweep
+from sweeping import Sweep, worker_of
 
 from chord_exp.errors import ConfigError
 from chord_exp.sweep import ray_head, ray_jobs
@@ -21,20 +21,8 @@ from chord_exp.sweep.__main__ import main as sweep_main
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings
 
-os.environ["RAY_AUTH_MODE"] = "disabled"
 # every trial takes half of its GPUs, and then the other half: see stand_in_trial.take_gpus
 WHOLE = {"steps": 2, "seconds": 0.2, "gpus": 4}
-
-
-@pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ray_head.Head]:
-    """A head with four logical GPUs."""
-    folder = SweepFolder(tmp_path_factory.mktemp("head"))
-    settings = Settings.read({**DEFAULTS, "place": "ray", "address": "start", "num_gpus": 4, "num_cpus": 8})
-    started = ray_head.start(folder, settings)
-    yield started
-    started.stop()
-    assert started.process() is None and not Path(started.temp_dir).exists()
 
 
 @pytest.fixture
@@ -47,17 +35,6 @@ def sweeps(head: ray_head.Head, tmp_path: Path) -> Iterator[list[Sweep]]:
         sweep.end()
         if sweep.folder.exists():
             sweep_main(["stop", str(sweep.folder.path)])
-
-
-def worker_of(sweep: Sweep, number: int) -> psutil.Process:
-    """The process of a trial's job."""
-    run_dir = str(sweep.trial(number).run_dir)
-    (found,) = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if run_dir in (words := process.info["cmdline"] or []) and "--attempt" in words
-    ]
-    return found
 
 
 def overlap(sweeps: list[Sweep]) -> bool:
@@ -102,7 +79,7 @@ def test_a_killed_job_and_a_killed_worker_are_tried_again_and_a_failure_is_not(s
         {"steps": 2, "seconds": 0.1, "fail_at": 1},
     )
     sweep.until(lambda: len(sweep.steps(0)) > 4)
-    worker_of(sweep, 0).kill()
+    worker_of(sweep.trial(0).run_dir).kill()
     code, output = sweep.wait()
     assert code == 1 and sweep.states == ["succeeded", "succeeded", "failed"], output
     assert [len(sweep.starts(number)) for number in range(3)] == [2, 2, 1]
@@ -156,7 +133,7 @@ def test_a_lost_node_s_trials_are_tried_again_from_their_checkpoints(tmp_path, m
         trial = {"steps": 150, "seconds": 0.1, "cpus": 1.0}
         sweep.start(trial, trial)
         sweep.until(lambda: len(sweep.steps(0)) > 3 and len(sweep.steps(1)) > 3)
-        above = {process.pid for process in worker_of(sweep, 0).parents()}
+        above = {process.pid for process in worker_of(sweep.trial(0).run_dir).parents()}
         (lost,) = [node for node in nodes if node.all_processes["raylet"][0].process.pid in above]
         cluster.remove_node(lost, allow_graceful=False)
         code, output = sweep.wait()

@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 from running import SMALL, TIMEOUT
+from sweeping import worker_of
 
 from chord_exp import metrics
 from chord_exp.record import RunRecord
 from chord_exp.sweep import worker
 from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.ray_head import Head
 
 STEPS = 3
 
@@ -29,6 +31,14 @@ def best_in_files(folder: Path) -> str:
         for path in sorted(folder.glob("*/metrics.jsonl"))
     }
     return max(accuracy, key=lambda name: accuracy[name])
+
+
+def living_actors(head: Head) -> list[str]:
+    """What runs left on a cluster."""
+    from ray.util.state import list_actors
+
+    found = list_actors(address=head.address, filters=[("state", "!=", "DEAD")])
+    return [actor.class_name for actor in found if actor.ray_namespace.startswith("chord")]
 
 
 def test_three_trials_killed_and_resumed_end_in_a_table_with_the_best_of_them(tmp_path: Path) -> None:
@@ -66,3 +76,35 @@ def test_three_trials_killed_and_resumed_end_in_a_table_with_the_best_of_them(tm
         assert set(mu) == set(range(1, STEPS + 1)) and set(mu.values()) == {peak}
     told = re.search(r"^best: (\S+), held-out accuracy", output, re.MULTILINE)
     assert told is not None and told[1] == best_in_files(folder.path), output
+
+
+def test_trials_as_ray_jobs_with_a_ray_of_their_own_or_on_the_cluster_survive_being_killed(
+    tmp_path: Path, head: Head
+) -> None:
+    folder, steps = SweepFolder(tmp_path / "sweep"), 12
+    words = ["cluster.ray_address=auto,local", *SMALL, f"total_steps={steps}", "hydra/launcher=ray", "cluster=local"]
+    words += [f"hydra.launcher.address={head.address}", f"hydra.sweep.dir={folder.path}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chord_exp", "-m", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    joined = folder.path / "0_ray_address=auto"
+    deadline = time.monotonic() + TIMEOUT
+    # two checkpoints have been begun, so that one is whole
+    while max(metrics.series(metrics.read(joined / "metrics.jsonl"), metrics.MU), default=0) < 5:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.05)
+    worker_of(joined).kill()
+    output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, output
+    trials = folder.trials()
+    assert [(trial.state, trial.attempt) for trial in trials] == [("succeeded", 2), ("succeeded", 1)], output
+    for trial in trials:
+        run = RunRecord.load(trial.run_dir / "run.json")
+        assert (run.status, run.completed_steps, run.attempt) == ("succeeded", steps, trial.attempt)
+    made = [row["step"] for row in metrics.read(joined / "metrics.jsonl") if row["source"] == "trainer"]
+    assert made.count(1) == 1 and sorted(set(made)) == list(range(1, steps + 1)), "on from a checkpoint, not from 0"
+    assert living_actors(head) == [], "nothing of theirs holds the cluster"

@@ -19,6 +19,7 @@ from running import SMALL, TIMEOUT
 from chord_exp import metrics
 from chord_exp.sweep import worker
 from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.ray_head import Head
 
 STAND_IN = str(Path(__file__).with_name("stand_in_tune.py"))
 
@@ -130,6 +131,30 @@ def test_a_sweeper_killed_at_any_moment_is_resumed_without_loss_or_repetition(tm
         assert ended.get(trial.number, trial.attempt) == trial.attempt
         assert not worker.is_alive(trial.run_dir)
     assert json.loads((folder / "best.json").read_text())["finished"] is True
+
+
+def test_a_tuned_sweep_on_ray_is_killed_and_resumed_while_its_jobs_go_on(tmp_path: Path, head: Head) -> None:
+    words = ["mu_peak=interval(0.0,1.0)", "total_steps=20", "hydra.sweeper.min_steps=2", "hydra.sweeper.n_trials=6"]
+    words += ["hydra/launcher=ray", f"hydra.launcher.address={head.address}", "hydra.launcher.max_concurrent=3"]
+    folder = SweepFolder(tmp_path / "s")
+    process = start(tmp_path, "-m", "hydra/sweeper=optuna", *words, f"hydra.sweep.dir={folder.path}", seconds=0.3)
+    while sum(len(metrics.read(path)) > 2 for path in folder.path.glob("*/metrics.jsonl")) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    cut_off = [trial for trial in folder.trials() if trial.state == "running"]
+    assert cut_off
+    code, output = finish(tmp_path, "resume", str(folder.path), seconds=0.3)
+    assert code == 0, output
+    states = states_of(folder.path)
+    assert len(states) == 6 and set(states) <= {"COMPLETE", "PRUNED"} and "COMPLETE" in states
+    for trial in folder.trials():
+        steps = [row["step"] for row in metrics.read(trial.run_dir / "metrics.jsonl")]
+        assert steps == list(range(1, len(steps) + 1)) and trial.attempt == 1, f"{trial.name}: every step once"
+        assert not worker.is_alive(trial.run_dir)
+    name, value = best_logged(folder.path)
+    assert f"best: {name}" in output and study_of(folder.path).best_value == value
 
 
 def test_ctrl_c_stops_a_tuned_sweep_and_the_same_command_goes_on_with_it(tmp_path: Path) -> None:
