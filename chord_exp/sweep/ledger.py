@@ -6,7 +6,7 @@ need would wait for each other forever.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 
@@ -48,6 +48,15 @@ class Node:
     cpus: float = 1.0
     # GiB
     memory: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Machines that are kept for a trial until what still runs on them has ended."""
+
+    footprint: Footprint
+    # names of the machines
+    places: tuple[str, ...]
 
 
 @dataclass
@@ -116,17 +125,32 @@ class Ledger:
             return ""
         return f"it takes {footprint}, and there is {describe(self.nodes)}"
 
-    def fits(self, footprint: Footprint) -> bool:
-        """Whether a trial could start now."""
-        return self._places(footprint) is not None
+    def fits(self, footprint: Footprint, kept: Reservation | None = None) -> bool:
+        """Whether a trial could start now; with `kept`, without putting off the trial of that reservation."""
+        return self._places(footprint, kept) is not None
 
-    def take(self, key: Hashable, footprint: Footprint) -> bool:
+    def take(self, key: Hashable, footprint: Footprint, kept: Reservation | None = None) -> bool:
         """Admit a trial if it fits."""
-        places = self._places(footprint)
+        places = self._places(footprint, kept)
         if places is None:
             return False
         self._hold(key, footprint, places)
         return True
+
+    def reserve(self, footprint: Footprint) -> Reservation | None:
+        """Machines to keep for a trial that does not fit now: those with most room; None where it never will.
+
+        Once what runs on them now has ended it can start, if whatever starts until then is admitted beside it.
+        """
+        share = footprint.per_node
+        able = [node.name for node in self.nodes if _Free(node.gpus, node.cpus, node.memory).holds(*share)]
+        if len(able) < footprint.nodes or self.never(footprint):
+            return None
+        return Reservation(footprint, self._roomiest(able)[: footprint.nodes])
+
+    def holds(self, kept: Reservation) -> bool:
+        """Whether the machines of a reservation are all still there."""
+        return all(place in self._free for place in kept.places)
 
     def adopt(self, key: Hashable, footprint: Footprint) -> None:
         """Enter a trial that runs already, whether or not it fits."""
@@ -146,21 +170,33 @@ class Ledger:
         for place in places:
             self._free[place].change(footprint.per_node, -1)
 
-    def _places(self, footprint: Footprint) -> tuple[str, ...] | None:
-        if self.max_concurrent is not None and len(self._held) >= self.max_concurrent:
+    def _places(self, footprint: Footprint, kept: Reservation | None) -> tuple[str, ...] | None:
+        if not self._within_limits(footprint.gpus, self._gpus, len(self._held)):
             return None
-        if self.max_gpus is not None and self._gpus + footprint.gpus > self.max_gpus:
-            return None
-        return self._free_places(footprint)
+        if kept is not None:
+            # what runs on the kept machines ends before the trial that they are kept for starts
+            beside = [held.gpus for held, places in self._held.values() if not set(places) & set(kept.places)]
+            if not self._within_limits(footprint.gpus + kept.footprint.gpus, sum(beside), len(beside) + 1):
+                return None
+        return self._free_places(footprint, () if kept is None else kept.places)
+
+    def _within_limits(self, gpus: int, gpus_held: int, trials: int) -> bool:
+        if self.max_concurrent is not None and trials >= self.max_concurrent:
+            return False
+        return self.max_gpus is None or gpus_held + gpus <= self.max_gpus
 
     def _any_places(self, footprint: Footprint) -> tuple[str, ...]:
         """Machines for what runs already, whatever they have left: those with most."""
-        ordered = sorted(self._free, key=lambda name: (-self._free[name].gpus, -self._free[name].cpus))
-        return tuple(ordered[: footprint.nodes])
+        return self._roomiest(self._free)[: footprint.nodes]
 
-    def _free_places(self, footprint: Footprint) -> tuple[str, ...] | None:
+    def _roomiest(self, names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(names, key=lambda name: (-self._free[name].gpus, -self._free[name].cpus)))
+
+    def _free_places(self, footprint: Footprint, kept: Sequence[str] = ()) -> tuple[str, ...] | None:
         share = footprint.per_node
-        fitting = [(free.gpus, free.cpus, name) for name, free in self._free.items() if free.holds(*share)]
+        fitting = [
+            (free.gpus, free.cpus, name) for name, free in self._free.items() if name not in kept and free.holds(*share)
+        ]
         if len(fitting) < footprint.nodes:
             return None
         # the fullest machines that still fit: the empty ones are kept for trials that need them whole

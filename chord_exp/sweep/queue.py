@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chord_exp.sweep.ledger import Footprint
+from chord_exp.sweep.ledger import Footprint, Ledger, Node, Reservation
 from chord_exp.sweep.trial import Trial
 
 STRICT, BACKFILL = "strict", "backfill"
 ORDERS = (STRICT, BACKFILL)
-# how many others may start before the trial whose turn it is; then it is waited for
-PATIENCE = 16
+# how often, at most, the machines can be filled with others before the trial whose turn it is; then some are kept
+ROUNDS = 2
+
+
+def usual_patience(nodes: Sequence[Node]) -> int:
+    """Trials that fill the machines `ROUNDS` times: of one GPU each, of one core where there are no GPUs."""
+    gpus, cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
+    return ROUNDS * round(gpus or cpus)
 
 
 @dataclass
@@ -21,18 +27,20 @@ class _Turn:
 
     number: int = -1
     passed: int = 0
+    kept: Reservation | None = None
 
 
 class Queue:
     """Waiting trials by number.
 
     `strict` starts them in that order. `backfill` lets a later one go first while the one whose turn it is does not
-    fit, at most `patience` times: after that nothing starts before it, so none starves.
+    fit. After `patience` of them machines are kept for it: what runs there ends, nothing new starts there, and it
+    starts. So none starves, and the other machines do not stand idle meanwhile.
 
     Trials are kept by footprint, of which a sweep has few: a decision costs the same for ten and for ten thousand.
     """
 
-    def __init__(self, order: str = BACKFILL, patience: int = PATIENCE) -> None:
+    def __init__(self, order: str = BACKFILL, patience: int = 0) -> None:
         self.order, self.patience = order, patience
         self._waiting: dict[Footprint, list[tuple[int, Trial]]] = {}
         self._gone: set[int] = set()
@@ -58,27 +66,31 @@ class Queue:
         self._gone.add(trial.number)
         self._count -= 1
 
-    def pop(self, fits: Callable[[Footprint], bool]) -> Trial | None:
-        """The next trial to start, taken out; None if none may start now.
-
-        Args:
-            fits: whether a footprint fits now.
-        """
+    def pop(self, ledger: Ledger) -> tuple[Trial, Reservation | None] | None:
+        """The next trial to start, taken out, and the machines that it must not take; None if none may start now."""
         heads = sorted(self._heads(), key=lambda trial: trial.number)
         if not heads:
             return None
         first = heads[0]
         if self._turn.number != first.number:
             self._turn = _Turn(first.number)
-        if fits(first.footprint):
-            return self._take(first)
-        if self.order == STRICT or self._turn.passed >= self.patience:
+        if ledger.fits(first.footprint):
+            return self._take(first), None
+        if self.order == STRICT:
             return None
+        kept = self._kept(ledger, first)
         for trial in heads[1:]:
-            if fits(trial.footprint):
+            if ledger.fits(trial.footprint, kept):
                 self._turn.passed += 1
-                return self._take(trial)
+                return self._take(trial), kept
         return None
+
+    def _kept(self, ledger: Ledger, first: Trial) -> Reservation | None:
+        """The machines that are kept for the trial whose turn it is, once enough others have gone before it."""
+        turn = self._turn
+        if turn.passed >= self.patience and (turn.kept is None or not ledger.holds(turn.kept)):
+            turn.kept = ledger.reserve(first.footprint)
+        return turn.kept
 
     def _heads(self) -> list[Trial]:
         """The first waiting trial of each footprint."""

@@ -14,7 +14,7 @@ from chord_exp.errors import RunFailed
 from chord_exp.sweep.backend import Backend, Exit
 from chord_exp.sweep.judge import Judgement, judge
 from chord_exp.sweep.ledger import Ledger
-from chord_exp.sweep.queue import BACKFILL, PATIENCE, Queue
+from chord_exp.sweep.queue import BACKFILL, Queue, usual_patience
 from chord_exp.sweep.trial import (
     ACTIVE,
     ENDED,
@@ -50,8 +50,8 @@ class Limits:
     retries: int = 2
     # backfill or strict
     order: str = BACKFILL
-    # how many trials may start before one whose turn it is
-    patience: int = PATIENCE
+    # how many trials may start before one whose turn it is, until machines are kept for that; None: as fill them twice
+    patience: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Scheduler:
         self.backend = backend
         self.limits = limits or Limits()
         self._judge, self._save = judge, save
-        self._queue = Queue(self.limits.order, self.limits.patience)
+        self._queue = Queue(self.limits.order)
         self.ledger = Ledger(backend.nodes(), self.limits.max_gpus, self.limits.max_concurrent)
         self._last_active = backend.now()
         self._count(self._last_active)
@@ -168,7 +168,7 @@ class Scheduler:
 
     def stop_all(self, grace: float = GRACE) -> None:
         """Stop everything; what waits stays queued on disk, for a resume. Poll until `idle`."""
-        self._queue = Queue(self.limits.order, self.limits.patience)
+        self._queue = Queue(self.limits.order)
         for trial in self.active:
             self.stop(trial, grace)
 
@@ -199,8 +199,9 @@ class Scheduler:
         now = self.backend.now()
         if now - self._counted >= RECOUNT_SECONDS:
             self._count(now)
-        while (trial := self._queue.pop(self.ledger.fits)) is not None:
-            self.ledger.take(trial.number, trial.footprint)
+        while (chosen := self._queue.pop(self.ledger)) is not None:
+            trial, kept = chosen
+            self.ledger.take(trial.number, trial.footprint, kept)
             self._active[trial.number] = trial
             trial.attempt += 1
             trial.started, trial.ended, trial.error = self.backend.now(), None, ""
@@ -222,6 +223,8 @@ class Scheduler:
         self._counted = now
         self.ledger.resize(self.backend.nodes())
         self.ledger.set_others(self.backend.others())
+        patience = self.limits.patience
+        self._queue.patience = usual_patience(self.ledger.nodes) if patience is None else patience
 
     def _give_up(self) -> None:
         """Fail what waits for machines that are gone and have not come back."""

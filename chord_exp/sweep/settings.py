@@ -33,7 +33,7 @@ class Settings:
     # backfill or strict
     order: str
     # backfill: how many trials may start before the one whose turn it is
-    patience: int
+    patience: int | None
     # CPU cores a trial takes; null: estimated
     cpus_per_trial: float | None
     # memory a trial takes, GiB; null: estimated

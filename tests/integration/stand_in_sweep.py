@@ -20,7 +20,7 @@ DEFAULTS = {
     "max_gpus": None,
     "retries": 2,
     "order": "backfill",
-    "patience": 16,
+    "patience": None,
     "cpus_per_trial": None,
     "memory_per_trial": None,
 }

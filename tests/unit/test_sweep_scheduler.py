@@ -63,14 +63,18 @@ def test_no_machine_is_overbooked_all_finish_and_none_starves(drawn, order, pati
 
     made.run(trials, check)
     assert all(one.state == SUCCEEDED and one.attempt == 1 for one in trials)
+    begun = {number: at for number, _, at in backend.starts}
+    over = {number: at + seconds[number] for number, at in begun.items()}
     started = order_of(backend)
     for one in trials:
-        ahead = sum(later > one.number for later in started[: started.index(one.number)])
-        # overtaken only while it was its turn, or while others before it were waited for
-        assert order != STRICT or ahead == 0
         turn = max([started.index(earlier.number) for earlier in trials[: one.number]], default=-1)
-        passed = sum(later > one.number for later in started[turn + 1 : started.index(one.number)])
-        assert passed <= patience
+        passed = [later for later in started[turn + 1 : started.index(one.number)] if later > one.number]
+        assert order != STRICT or not passed
+        if len(passed) > patience:
+            # since it was waited for, nothing has begun that it would have to wait for as well
+            last = passed[patience - 1] if patience else started[turn]
+            since = started[: started.index(last) + 1] if patience or turn >= 0 else []
+            assert begun[one.number] <= max([over[number] for number in since], default=0.0) + 1e-6
 
 
 def test_half_of_what_is_needed_is_never_held():
@@ -86,6 +90,16 @@ def test_strict_order_waits_and_backfill_does_not():
         backend = simulated([Node("a", 9, 64)])
         scheduler(backend, Limits(order=order)).run([trial(number, gpus) for number, gpus in trials])
         assert order_of(backend) == expected
+
+
+def test_while_one_machine_is_kept_for_a_big_trial_the_others_go_on():
+    # small trials end one by one on both machines: neither would ever be empty by itself
+    big = 8
+    backend = simulated([Node("a", 4, 64), Node("b", 4, 64)], lambda trial: 4.0 + trial.number % 3)
+    scheduler(backend, Limits(patience=0)).run([trial(number, 4 if number == big else 1) for number in range(40)])
+    begun = {number: at for number, _, at in backend.starts}
+    assert begun[big] == 6.0, "when the last of the first eight ends"
+    assert [number for number in range(big + 1, 40) if begun[number] < begun[big]], "the other machine was not idle"
 
 
 def test_a_big_trial_is_not_starved_by_a_stream_of_small_ones():
