@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,25 @@ class Finished:
         return SUCCEEDED if good else RUN_FAILED
 
 
+@contextmanager
+def driven(settings: Settings, folder: SweepFolder, sweep_id: str) -> Iterator[Backend]:
+    """Be the process that drives a sweep, with the place where its trials run; in the end let go of both.
+
+    A sweep that is refused before it began leaves nothing.
+
+    Raises:
+        ConfigError: another process drives it, or no cluster answers.
+    """
+    with folder.driven():
+        try:
+            with make_backend(settings, folder, sweep_id) as backend:
+                yield backend
+        except ConfigError:
+            if not folder.exists():
+                folder.abandon()
+            raise
+
+
 def make_backend(settings: Settings, folder: SweepFolder, sweep_id: str) -> AbstractContextManager[Backend]:
     """The place where a sweep's trials run; on leaving the context it lets go of what it started.
 
@@ -71,7 +90,7 @@ def start(folder: SweepFolder, requests: Sequence[TrialRequest], info: SweepInfo
     """
     folder.refuse_used()
     settings = Settings.read(info.settings)
-    with folder.driven(), make_backend(settings, folder, info.id) as backend:
+    with driven(settings, folder, info.id) as backend:
         scheduler = Scheduler(backend, settings.limits)
         for request in requests:
             refuse_misfit(scheduler, request)

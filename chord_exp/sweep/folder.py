@@ -3,6 +3,8 @@
 SWEEP_DIR/sweep.json      what it is; written last, so that a sweep that has it has all its trials
 SWEEP_DIR/sweep.lock      held by the process that drives it
 SWEEP_DIR/stop            asks that process to stop
+SWEEP_DIR/ray_head.json   the Ray head that it started, with its log beside
+SWEEP_DIR/multirun.yaml   Hydra's: the command's configuration
 SWEEP_DIR/N_LABEL/        a run's folder, with trial.json and the composed experiment in .hydra/
 """
 
@@ -21,6 +23,8 @@ from chord_exp.errors import ConfigError
 from chord_exp.sweep.trial import TRIAL, Trial, TrialRequest, write_atomically
 
 SWEEP, LOCK, STOP = "sweep.json", "sweep.lock", "stop"
+HEAD, HEAD_LOG = "ray_head.json", "ray_head.log"
+MULTIRUN = "multirun.yaml"
 HYDRA = ".hydra"
 
 
@@ -102,6 +106,16 @@ class SweepFolder:
     def begin(self, info: SweepInfo) -> None:
         """Write `sweep.json`: from now on the sweep can be resumed. To be called when its trials are there."""
         write_atomically(self.path / SWEEP, json.dumps(asdict(info), indent=1))
+
+    def abandon(self) -> None:
+        """Leave nothing of a sweep that was refused before it began; what is not of a sweep stays."""
+        for name in (LOCK, HEAD, HEAD_LOG, MULTIRUN):
+            (self.path / name).unlink(missing_ok=True)
+        here = Path.cwd()
+        for folder in (self.path, *self.path.parents):
+            if not folder.is_relative_to(here) or folder == here or any(folder.iterdir()):
+                return
+            folder.rmdir()
 
     def info(self) -> SweepInfo:
         """What the sweep is.

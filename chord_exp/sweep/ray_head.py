@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 import psutil
 
 from chord_exp.errors import ConfigError, RunFailed
-from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.folder import HEAD, HEAD_LOG, SweepFolder
 from chord_exp.sweep.local import visible_gpus
 from chord_exp.sweep.settings import Settings
 from chord_exp.sweep.trial import write_atomically
@@ -27,7 +27,6 @@ from chord_exp.sweep.trial import write_atomically
 # a resource of the head that stands for the cluster's GPUs: the job of a trial takes all that it will need, so that
 # two sweeps never let in two trials that would each hold half
 WHOLE_TRIALS = "chord_gpu"
-FILE, LOG = "ray_head.json", "ray_head.log"
 MOST_NODES = 1000
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -95,7 +94,7 @@ def is_loopback(host: str) -> bool:
 def find(folder: SweepFolder) -> Head | None:
     """The head that an earlier process of the sweep started, if it still runs."""
     try:
-        head = Head(**json.loads((folder.path / FILE).read_text()))
+        head = Head(**json.loads((folder.path / HEAD).read_text()))
     except (OSError, ValueError, TypeError):
         return None
     return head if head.process() is not None else None
@@ -124,7 +123,7 @@ def start(folder: SweepFolder, settings: Settings) -> Head:
     if is_loopback(host):
         # makes Ray take 127.0.0.1 for the node's address, so that nothing listens to a network
         environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    with open(folder.path / LOG, "ab") as log:
+    with open(folder.path / HEAD_LOG, "ab") as log:
         process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
@@ -134,7 +133,7 @@ def start(folder: SweepFolder, settings: Settings) -> Head:
             start_new_session=True,
         )
     head = Head(f"http://{host}:{ports[1]}", process.pid, psutil.Process(process.pid).create_time(), temp_dir)
-    write_atomically(folder.path / FILE, json.dumps(asdict(head)))
+    write_atomically(folder.path / HEAD, json.dumps(asdict(head)))
     try:
         _wait_until_it_answers(head, process, folder)
     except BaseException:
@@ -153,7 +152,7 @@ def _wait_until_it_answers(head: Head, process: subprocess.Popen[bytes], folder:
         time.sleep(0.2)
     raise RunFailed(
         "the Ray head does not come up",
-        str(folder.path / LOG),
+        str(folder.path / HEAD_LOG),
         "look there; a head beyond loopback (hydra.launcher.bind) needs a token: see `ray get-auth-token --generate`",
     )
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from chord_exp.errors import RUN_FAILED, ConfigError
 from chord_exp.sweep import names
-from chord_exp.sweep.carry_out import Finished, follow, make_backend, new_info
+from chord_exp.sweep.carry_out import Finished, driven, follow, new_info, refuse_misfit
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.hydra_jobs import compose_job
 from chord_exp.sweep.requests import Requests
@@ -72,10 +72,10 @@ def tune(config: DictConfig, loader: ConfigLoader, settings: Mapping[str, Any], 
         return made
 
     # composing tells unknown keys and wrong types before anything is written
-    planned_steps = 1
+    probe = None
     with suppress(ConfigError):  # a point may be refused; others may not be
-        planned_steps = sum(request(0, _probe(plan.space)).stages.values())
-    return _carry_out(plan, folder, given, planned_steps, request)
+        probe = request(0, _probe(plan.space))
+    return _carry_out(plan, folder, given, probe, request)
 
 
 def make_plan(
@@ -138,14 +138,18 @@ def _recorded_start(folder: SweepFolder) -> Start | None:
     return Start(dict(recorded.get("overrides", {})), Path(sweep) if sweep else None, "goes on")
 
 
-def _carry_out(plan: Plan, folder: SweepFolder, given: Settings, planned_steps: int, request: Any) -> int:
+def _carry_out(plan: Plan, folder: SweepFolder, given: Settings, probe: TrialRequest | None, request: Any) -> int:
     attributes = {
         SPACE: {axis.key: axis.describe() for axis in plan.space},
         OBJECTIVES: [str(target) for target in plan.settings.targets],
     }
     new = not folder.exists()
     info = new_info(given, sys.argv[1:], KIND) if new else folder.info()
-    with folder.driven(), make_backend(given, folder, info.id) as backend:
+    with driven(given, folder, info.id) as backend:
+        scheduler, trials = Scheduler(backend, given.limits), folder.trials()
+        if probe is not None:
+            refuse_misfit(scheduler, probe)
+        planned_steps = sum(probe.stages.values()) if probe is not None else 1
         journal = Journal(folder.path, plan.settings, planned_steps, attributes)
         if new:
             if plan.settings.sampler == "grid":
@@ -159,7 +163,6 @@ def _carry_out(plan: Plan, folder: SweepFolder, given: Settings, planned_steps: 
             console.print(text, highlight=False, markup=False, soft_wrap=True)
 
         say(plan.start.why)
-        scheduler, trials = Scheduler(backend, given.limits), folder.trials()
         tuner = Tuner(journal, plan.space, plan.settings, plan.total, request, folder, scheduler, say)
         tuner.reconcile(trials)
         finished = follow(scheduler, folder, trials, tuner.each, console)

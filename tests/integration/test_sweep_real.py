@@ -41,6 +41,27 @@ def living_actors(head: Head) -> list[str]:
     return [actor.class_name for actor in found if actor.ray_namespace.startswith("chord")]
 
 
+def test_a_sweep_that_never_fits_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    for words in (["hydra/launcher=ray", "hydra.launcher.address=start", "hydra.launcher.num_gpus=2"], []):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "chord_exp",
+                "-m",
+                "mu_peak=0.2,0.4",
+                "hydra.launcher.memory_per_trial=9999",
+                *words,
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+        )
+        assert done.returncode == 2 and "0_mu_peak=0.2 can never start: it takes 1 CPU, 9999.0 GiB" in done.stderr
+        assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "multirun").exists()
+
+
 def test_three_trials_killed_and_resumed_end_in_a_table_with_the_best_of_them(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path / "sweep")
     words = ["mu_peak=0.2,0.4,0.6", *SMALL, f"total_steps={STEPS}", "mu_schedule=constant", "cluster.save_interval=1"]

@@ -181,6 +181,8 @@ def test_ctrl_c_stops_a_tuned_sweep_and_the_same_command_goes_on_with_it(tmp_pat
         (["experiment=tune_mu", "hydra.sweeper.start_from=nowhere"], "no best.json"),
         (["experiment=tune_mu", "hydra.sweeper.objectives=[accuracy,loss]"], "one objective only"),
         (["experiment=tune_mu", "hydra.sweeper.sampler=grid"], "an interval has no grid"),
+        (["experiment=tune_mu", "hydra.launcher.memory_per_trial=9999"], "can never start: it takes 1 CPU, 9999.0 GiB"),
+        (["experiment=tune_mu", "hydra/launcher=ray", "hydra.launcher.address=http://127.0.0.1:9"], "no Ray cluster"),
     ],
 )
 def test_what_cannot_be_tuned_is_one_line_exit_2_and_leaves_nothing(
