@@ -54,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else SUCCEEDED if stop.code is None else RUN_FAILED
+    except BrokenPipeError:
+        # whoever read the output, `head` say, has enough of it; Python would complain again when it flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return RUN_FAILED
     except Exception as error:
         return _report(error, debug)
 

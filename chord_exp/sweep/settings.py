@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from chord_exp.errors import ConfigError
+from chord_exp.sweep import hydra_node
 from chord_exp.sweep.queue import ORDERS
 from chord_exp.sweep.scheduler import Limits
 
+NODE = "hydra.launcher"
 PLACES = ("local", "ray")
 AUTO, START = "auto", "start"
 
@@ -48,34 +49,22 @@ class Settings:
     num_cpus: int | None = None
 
     def __post_init__(self) -> None:
-        for key, choices in (("place", PLACES), ("order", ORDERS)):
-            value = getattr(self, key)
-            if value not in choices:
-                raise _refusal(key, f"{value!r} is not known", f"use one of {', '.join(choices)}")
+        hydra_node.one_of(self, NODE, {"place": PLACES, "order": ORDERS})
         least = {"max_concurrent": 1, "max_gpus": 0, "retries": 0, "patience": 0, "num_gpus": 0, "num_cpus": 1}
-        for key, lowest in least.items():
-            value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < lowest):
-                raise _refusal(key, f"{value!r} is no whole number of {lowest} or more", "give one")
+        hydra_node.whole_numbers(self, NODE, least, optional=least.keys() - {"retries"})
         for key in ("cpus_per_trial", "memory_per_trial"):
             value = getattr(self, key)
             if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0):
-                raise _refusal(key, f"{value!r} is no number above 0", "give one, or null for an estimate")
+                what = f"{value!r} is no number above 0"
+                raise hydra_node.refusal(NODE, key, what, "give one, or null for an estimate")
         for key in ("address", "bind"):
             if not isinstance(getattr(self, key), str):
-                raise _refusal(key, f"{getattr(self, key)!r} is no address", "give a text")
+                raise hydra_node.refusal(NODE, key, f"{getattr(self, key)!r} is no address", "give a text")
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Settings:
         """From the node `hydra.launcher`, or from `sweep.json`."""
-        known = {field.name for field in fields(cls)}
-        given = {key: value for key, value in values.items() if key != "_target_"}
-        if unknown := sorted(set(given) - known):
-            raise _refusal(unknown[0], "is not known", f"the keys are {', '.join(sorted(known))}")
-        try:
-            return cls(**given)
-        except TypeError as error:
-            raise ConfigError(f"hydra.launcher is incomplete: {error}", "hydra.launcher") from None
+        return hydra_node.read(cls, NODE, values)
 
     @property
     def limits(self) -> Limits:
@@ -85,7 +74,3 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """For `sweep.json`."""
         return asdict(self)
-
-
-def _refusal(key: str, what: str, fix: str) -> ConfigError:
-    return ConfigError(f"hydra.launcher.{key}: {what}", f"hydra.launcher.{key}", fix)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from chord_exp import metrics
 from chord_exp.errors import ConfigError
+from chord_exp.sweep import hydra_node
 
+NODE = "hydra.sweeper"
 SAMPLERS = ("tpe", "random", "grid", "cmaes")
 PRUNERS = ("asha", "hyperband", "median", "none")
 BEST, LAST = "best", "last"
@@ -78,16 +80,9 @@ class TuneSettings:
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key, choices in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("value", (BEST, LAST))):
-            if getattr(self, key) not in choices:
-                raise _refusal(key, f"{getattr(self, key)!r} is not known", f"use one of {', '.join(choices)}")
+        hydra_node.one_of(self, NODE, {"sampler": SAMPLERS, "pruner": PRUNERS, "value": (BEST, LAST)})
         least = {"n_trials": 1, "seed": 0, "n_startup_trials": 0, "min_steps": 1, "reduction_factor": 2}
-        for key, lowest in least.items():
-            value = getattr(self, key)
-            if value is None and key == "n_trials":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-                raise _refusal(key, f"{value!r} is no whole number of {lowest} or more", "give one")
+        hydra_node.whole_numbers(self, NODE, least, optional={"n_trials"})
         if self.n_trials is None and self.sampler != "grid":
             raise _refusal("n_trials", f"sampler={self.sampler} never ends by itself", "give a number")
         count = len(self.targets)
@@ -110,15 +105,8 @@ class TuneSettings:
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> TuneSettings:
         """From the node `hydra.sweeper`."""
-        known = {entry.name for entry in fields(cls)}
-        given = {key: value for key, value in values.items() if key != "_target_"}
-        if unknown := sorted(set(given) - known):
-            raise _refusal(unknown[0], "is not known", f"the keys are {', '.join(sorted(known))}")
-        try:
-            return cls(**given)
-        except TypeError as error:
-            raise ConfigError(f"hydra.sweeper is incomplete: {error}", "hydra.sweeper") from None
+        return hydra_node.read(cls, NODE, values)
 
 
 def _refusal(key: str, what: str, fix: str) -> ConfigError:
-    return ConfigError(f"hydra.sweeper.{key}: {what}", f"hydra.sweeper.{key}", fix)
+    return hydra_node.refusal(NODE, key, what, fix)

@@ -257,3 +257,21 @@ def test_completion_lists_the_options(place):
         timeout=120,
     )
     assert {"cluster=gpu_8", "cluster=local"} <= set(done.stdout.split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["action=plan"]])
+def test_a_reader_that_has_enough_of_the_output_gets_no_complaint(place, words):
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "chord_exp", *words],
+            cwd=place,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        os.close(write)
+    assert done.returncode == 1 and "rror" not in done.stderr

@@ -1,0 +1,49 @@
+"""The node `hydra.launcher`: what is refused, and how it is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chord_exp.errors import ConfigError
+from chord_exp.sweep.settings import Settings
+
+CONF = Path(__file__).parents[2] / "conf" / "hydra" / "launcher"
+
+
+def values(option: str) -> dict:
+    return yaml.safe_load((CONF / f"{option}.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("option", ["local", "ray"])
+def test_the_options_are_read_and_come_back_from_a_file(option):
+    settings = Settings.read(values(option))
+    assert settings.place == option and Settings.read(settings.as_dict()) == settings
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"place": "cloud"}, r"hydra\.launcher\.place: 'cloud' is not known .*use one of local, ray"),
+        ({"order": "lifo"}, r"order: 'lifo' is not known"),
+        ({"retries": None}, r"retries: None is no whole number of 0 or more"),
+        ({"retries": True}, r"retries: True is no whole number"),
+        ({"max_gpus": -1}, r"max_gpus: -1 is no whole number of 0 or more"),
+        ({"patience": 1.5}, r"patience: 1\.5 is no whole number"),
+        ({"memory_per_trial": 0}, r"memory_per_trial: 0 is no number above 0"),
+        ({"adress": "auto"}, r"adress: is not known .*address"),
+        ({"bind": 7}, r"bind: 7 is no address"),
+    ],
+)
+def test_what_is_not_a_setting_is_refused_with_the_key(change, said):
+    with pytest.raises(ConfigError, match=said):
+        Settings.read({**values("ray"), **change})
+
+
+def test_a_missing_setting_is_told():
+    given = values("local")
+    del given["order"]
+    with pytest.raises(ConfigError, match=r"hydra\.launcher is incomplete: .*order"):
+        Settings.read(given)
