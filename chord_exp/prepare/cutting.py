@@ -15,8 +15,9 @@ from chord_exp.prepare.rejects import Reject
 
 MAX_ROW_BYTES = 32 << 20
 
-# a whole string, or one structural character; a lone quote is a string that never ends
-_STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|([\[\]{},"])', re.DOTALL)
+# a whole string, or one structural character; a lone quote begins a string of more escapes than that, or one that
+# never ends. The engine remembers every escape of a string until that ends, which must not take gigabytes
+_STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*){0,5000}"|([\[\]{},"])', re.DOTALL)
 _BLANK = re.compile(rb"[ \t\r\n]*")
 _NEXT_OBJECT = re.compile(rb"\}\s*\{")
 _HEAD_BYTES, _HEAD_LINES = 1 << 20, 20
@@ -72,10 +73,34 @@ def too_long(size: int) -> Reject:
     return Reject("too_long", f"{size:,} bytes")
 
 
+def _structure(text: mmap.mmap, start: int) -> Iterator[re.Match[bytes]]:
+    """Strings and structural characters; a lone quote last, where a string never ends."""
+    while True:
+        for match in _STRUCTURE.finditer(text, start):
+            if match[1] == b'"' and (end := _string_end(text, match.end())):
+                start = end
+                break
+            yield match
+        else:
+            return
+
+
+def _string_end(text: mmap.mmap, start: int) -> int:
+    """Where a string ends whose content begins at `start`; 0 if it never does."""
+    while (quote := text.find(b'"', start)) >= 0:
+        first = quote
+        while first > start and text[first - 1] == ord("\\"):
+            first -= 1
+        if (quote - first) % 2 == 0:
+            return quote + 1
+        start = quote + 1
+    return 0
+
+
 def _elements(text: mmap.mmap, start: int, depth: int) -> Iterator[Span]:
     base, size = depth, len(text)
     begin = start
-    for match in _STRUCTURE.finditer(text, start):
+    for match in _structure(text, start):
         token = match[1]
         if token is None:
             continue

@@ -25,7 +25,8 @@ _BOMS = (
     (codecs.BOM_UTF8, UTF8),
 )
 _BLOCK = 1 << 20
-_ZSTD_BLOCK = 1 << 16
+# a block of four bytes may stand for 128 KiB: of so many bytes at once come 32 MiB at most
+_ZSTD_BLOCK = 1 << 10
 _SAMPLE = 4 << 20
 _LETTERS_LOOKED_AT = 20_000
 # of Chinese text nearly all characters lie in these rows of GB 2312: signs, and the 3,755 common characters; accented

@@ -12,6 +12,7 @@ import re
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from chord_exp.prepare.cutting import MAX_ROW_BYTES, elements, elements_start, t
 from chord_exp.prepare.files import ARROW, CSV, JSON, PARQUET, SAVED, TSV, InputFile
 from chord_exp.prepare.plain import Plain, make_plain
 from chord_exp.prepare.rejects import Reject
+from chord_exp.prepare.table_lines import RowTooLong, TableLines, decoded
 
 _DELIMITERS = {CSV: ",", TSV: "\t"}
 _FAULT_BYTES = 1024
@@ -147,46 +149,41 @@ def _element_chunks(
 
 
 def _csv_chunks(file: InputFile, plain: Plain, text: mmap.mmap, target: int) -> Iterator[Chunk]:
+    # of a file that is cut off the last line may be half a row that looks like a whole one
+    end = text.rfind(b"\n") + 1 if plain.fault else len(text)
+    if end <= plain.start:
+        return
     delimiter = _DELIMITERS[file.kind]
-    lines = _CountedLines(text, plain.start)
+    lines = TableLines(text, plain.start, end, MAX_ROW_BYTES)
     try:
         header = tabular.read_header(iter(lines), delimiter)
     except Reject as reject:
         yield Chunk(file, len(text), plain.path, fault=reject)
         return
+    except RowTooLong:
+        yield Chunk(file, len(text), plain.path, fault=Reject("unreadable_file", "its header is too long"))
+        return
+    lines.row_ended()
+    whole = partial(Chunk, file, path=plain.path, header=header)
     start, line = lines.offset, lines.count + 1
-    # the reader alone knows where a row ends: a quoted cell may hold line ends
-    for _ in tabular.read_table_text(iter(lines), header, delimiter, line):
-        if lines.offset - start >= target:
-            yield Chunk(file, lines.offset - start, plain.path, start, lines.offset, line, header=header)
+    while lines.offset < end:
+        try:
+            # the reader alone knows where a row ends: a quoted cell may hold line ends
+            for _ in tabular.read_table_text(iter(lines), header, delimiter, lines.count + 1):
+                lines.row_ended()
+                if lines.offset - start >= target:
+                    yield whole(lines.offset - start, start=start, end=lines.offset, line=line)
+                    start, line = lines.offset, lines.count + 1
+        except RowTooLong:
+            begin, of_row = lines.row_start, lines.row_line
+            if begin > start:
+                yield whole(begin - start, start=start, end=begin, line=line)
+            lines.skip_row()
+            size = lines.offset - begin
+            yield whole(size, line=of_row, fault=too_long(size))
             start, line = lines.offset, lines.count + 1
     if lines.offset > start:
-        yield Chunk(file, lines.offset - start, plain.path, start, lines.offset, line, header=header)
-
-
-class _CountedLines:
-    """Lines of a text, with how much of it has been given out."""
-
-    def __init__(self, text: mmap.mmap, start: int) -> None:
-        self._text = text
-        self.offset = start
-        self.count = 0
-
-    def __iter__(self) -> Iterator[str]:
-        while self.offset < len(self._text):
-            end = self._text.find(b"\n", self.offset) + 1 or len(self._text)
-            # a longer line is no row, and its length says so
-            line = self._text[self.offset : min(end, self.offset + 2 * MAX_ROW_BYTES)]
-            self.offset, self.count = end, self.count + 1
-            yield _decoded(line)
-
-
-def _decoded(line: bytes) -> str:
-    """A line of a table; bytes that are not UTF-8 become what no text holds, so that its row is refused by name."""
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return line.decode("utf-8", "surrogateescape")
+        yield whole(lines.offset - start, start=start, end=lines.offset, line=line)
 
 
 def _table_chunks(file: InputFile, target: int) -> Iterator[Chunk]:
@@ -265,7 +262,7 @@ def _read_elements(chunk: Chunk) -> Iterator[RawRow]:
 
 
 def _read_csv(chunk: Chunk) -> Iterator[RawRow]:
-    lines = (_decoded(line) for line in io.BytesIO(_bytes_of(chunk)))
+    lines = (decoded(line) for line in io.BytesIO(_bytes_of(chunk)))
     rows = tabular.read_table_text(lines, chunk.header, _DELIMITERS[chunk.file.kind], chunk.line)
     for line, record, fault in rows:
         if record is not None and not all(text.isascii() or tabular.is_text(text) for text in record.values()):

@@ -12,7 +12,8 @@ from chord_exp.prepare.rejects import Reject, clip
 
 MAX_COLUMNS = 10_000
 MAX_CELL_CHARACTERS = 32 << 20
-ROWS_A_BATCH = 1024
+# rows that are made into Python objects at once: so many, or fewer of so many bytes together
+ROWS_A_BATCH, BYTES_A_BATCH = 1024, 16 << 20
 
 Header = tuple[str, ...]
 TableRow = tuple[int, "dict[str, Any] | None", "Reject | None"]
@@ -90,6 +91,7 @@ def parquet_parts(path: Path) -> list[int]:
 
     try:
         facts = parquet.read_metadata(path)
+        _refuse_repeated(facts.schema.to_arrow_schema())
         return [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
     except (pyarrow.ArrowException, OSError) as error:
         raise _unreadable(error) from None
@@ -103,7 +105,9 @@ def read_row_group(path: Path, number: int, first_row: int) -> Iterator[TableRow
     row = first_row
     try:
         with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS_A_BATCH, row_groups=[number]):
+            facts = file.metadata.row_group(number)
+            rows = rows_a_batch(facts.num_rows, facts.total_byte_size)
+            for batch in file.iter_batches(rows, row_groups=[number]):
                 for one in _rows(batch, row):
                     yield one
                     row = one[0] + 1
@@ -144,8 +148,11 @@ def _batches(path: Path) -> Iterator[Any]:
                 file = pyarrow.ipc.open_file(source)
             except pyarrow.ArrowInvalid:
                 source.seek(0)
-                yield from pyarrow.ipc.open_stream(source)
+                stream = pyarrow.ipc.open_stream(source)
+                _refuse_repeated(stream.schema)
+                yield from stream
             else:
+                _refuse_repeated(file.schema)
                 for number in range(file.num_record_batches):
                     yield file.get_batch(number)
     except (pyarrow.ArrowException, OSError, EOFError) as error:
@@ -153,8 +160,9 @@ def _batches(path: Path) -> Iterator[Any]:
 
 
 def _rows(batch: Any, first_row: int) -> Iterator[TableRow]:
-    for start in range(0, batch.num_rows, ROWS_A_BATCH):
-        part = batch.slice(start, ROWS_A_BATCH)
+    step = rows_a_batch(batch.num_rows, batch.nbytes)
+    for start in range(0, batch.num_rows, step):
+        part = batch.slice(start, step)
         records = _records(part)
         for at, record in enumerate(records):
             number = first_row + start + at
@@ -172,6 +180,33 @@ def _records(part: Any) -> list[dict[str, Any] | None]:
         return part.to_pylist()
     except (ValueError, KeyError, OverflowError, ArithmeticError):
         return [None] if part.num_rows == 1 else [_records(part.slice(at, 1))[0] for at in range(part.num_rows)]
+
+
+def rows_a_batch(rows: int, size: int) -> int:
+    """Rows to take at once of so many, which have so many bytes together."""
+    return max(1, min(ROWS_A_BATCH, rows * BYTES_A_BATCH // max(1, size)))
+
+
+def _refuse_repeated(schema: Any) -> None:
+    """Of two columns of one name, also inside another column, a row would hold one only.
+
+    Raises:
+        Reject: there are two.
+    """
+    import pyarrow
+
+    waiting = [schema]
+    while waiting:
+        fields = list(waiting.pop())
+        names = Counter(one.name for one in fields)
+        if repeated := next((name for name, count in names.items() if count > 1), None):
+            raise Reject("unreadable_file", f"two columns {clip(repeated, 40)!r}")
+        for one in fields:
+            kind = one.type
+            while hasattr(kind, "value_type") and not pyarrow.types.is_dictionary(kind):
+                kind = kind.value_type
+            if pyarrow.types.is_struct(kind):
+                waiting.append([kind.field(at) for at in range(kind.num_fields)])
 
 
 def _unreadable(error: Exception) -> Reject:

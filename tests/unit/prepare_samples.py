@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.prepare import Manifest, ensure_prepared
+from chord_exp.prepare.files import find_files
 from chord_exp.prepare.options import PrepareOptions
+from chord_exp.prepare.reader import chunks_of, parse_row, read_chunk
+from chord_exp.prepare.rejects import Reject
 
 Record = dict[str, Any]
+Found = tuple[int, Any]
 
 
 def pair(number: int, *, reply: str | None = None) -> Record:
@@ -58,3 +62,20 @@ def rejects(out: Path) -> list[Record]:
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file under a folder with its bytes."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def read(folder: Path, target: int = 1 << 20) -> list[Found]:
+    """Line and record of every row below a folder; the reason in place of a record that is rejected."""
+    found: list[Found] = []
+    scratch = folder.parent / "scratch"
+    scratch.mkdir(exist_ok=True)
+    for file in find_files(folder)[0]:
+        for chunk in chunks_of(file, target, scratch):
+            for row in read_chunk(chunk):
+                try:
+                    if row.fault is not None:
+                        raise row.fault
+                    found.append((row.line, parse_row(row.data) if row.record is None else row.record))
+                except Reject as reject:
+                    found.append((row.line, reject.reason))
+    return found

@@ -9,41 +9,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow
 import pytest
 import zstandard
-from prepare_samples import pair, prepare, rejects, write_lines
+from prepare_samples import pair, prepare, read, rejects, write_lines
 from pyarrow import parquet
 
 from chord_exp.errors import DataError
 from chord_exp.prepare import cutting, reader
 from chord_exp.prepare.files import find_files, resolve_input
-from chord_exp.prepare.reader import chunks_of, parse_row, read_chunk
-from chord_exp.prepare.rejects import Reject
 
-Found = tuple[int, Any]
 QA = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
 A, B = {"prompt": "a, b", "response": "c"}, {"prompt": "多少。", "response": "三\n四"}
 LINES = (json.dumps(A) + "\n" + json.dumps(B, ensure_ascii=False) + "\n").encode()
-
-
-def read(folder: Path, target: int = 1 << 20) -> list[Found]:
-    """Line and record of every row below a folder; the reason in place of a record that is rejected."""
-    found: list[Found] = []
-    scratch = folder.parent / "scratch"
-    scratch.mkdir(exist_ok=True)
-    for file in find_files(folder)[0]:
-        for chunk in chunks_of(file, target, scratch):
-            for row in read_chunk(chunk):
-                try:
-                    if row.fault is not None:
-                        raise row.fault
-                    found.append((row.line, parse_row(row.data) if row.record is None else row.record))
-                except Reject as reject:
-                    found.append((row.line, reject.reason))
-    return found
 
 
 @pytest.fixture
