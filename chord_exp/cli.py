@@ -129,7 +129,8 @@ def _perform(job: Job, overrides: Sequence[str]) -> int:
 def _checked_jobs(flags: Namespace) -> list[Job]:
     """Compose and check every experiment of the command line.
 
-    Empty for a sweep whose jobs only its sweeper knows; each job is then checked when it starts.
+    Empty for a sweep that trains, of which only the first one is checked here, before Hydra makes its folder: the
+    launcher composes and checks all before any starts. Empty too where only the sweeper knows the jobs.
     """
     from chord_exp import actions
 
@@ -138,11 +139,17 @@ def _checked_jobs(flags: Namespace) -> list[Job]:
         for overrides, number in _expand(flags):
             job = _job(flags, overrides, number)
             actions.check(job.spec, job.run_dir)
+            if number is not None and job.command.action == "run" and not _sweeps("action", flags):
+                return []
             jobs.append(job)
     if all(job.command.action == "run" for job in jobs):
         for job in jobs:
             _prepare_run(job)
     return jobs
+
+
+def _sweeps(key: str, flags: Namespace) -> bool:
+    return any(override.lstrip("+").startswith(f"{key}=") and "," in override for override in flags.overrides)
 
 
 def _prepare_run(job: Job) -> None:
@@ -169,7 +176,7 @@ def _expand(flags: Namespace) -> Iterator[tuple[list[str], int | None]]:
     base = _compose(flags, [str(override.input_line) for override in parsed if not override.is_sweep_override()])
     if not flags.multirun and base.hydra.mode != RunMode.MULTIRUN:
         yield flags.overrides, None
-    elif str(base.hydra.sweeper._target_).endswith(".BasicSweeper"):
+    elif str(base.hydra.sweeper._target_).endswith((".BasicSweeper", ".GridSweeper")):
         params = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
         swept = parser.parse_overrides([*params, *flags.overrides])
         (jobs,) = BasicSweeper.split_arguments(swept, max_batch_size=None)

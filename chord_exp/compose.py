@@ -48,6 +48,7 @@ SPLIT_KEYS = (
 # modules of Hydra plug-ins and their classes
 PLUGINS = (
     ("hydra_plugins.chord_exp_launcher", "ChordLauncher"),
+    ("hydra_plugins.chord_exp_sweeper", "GridSweeper"),
     ("hydra_plugins.chord_exp_sweeper", "OptunaSweeper"),
 )
 # null in the configuration, derived by `read`; never null in the specification

@@ -16,9 +16,9 @@ from chord_exp.errors import INTERRUPTED, RunFailed
 from chord_exp.sweep.carry_out import new_info, start
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.names import folder_name, labels
-from chord_exp.sweep.requests import Requests
+from chord_exp.sweep.requests import CheckedJob, Requests, check
 from chord_exp.sweep.settings import Settings
-from chord_exp.sweep.trial import PRUNED, SUCCEEDED, Trial, TrialRequest
+from chord_exp.sweep.trial import PRUNED, SUCCEEDED, Trial
 
 
 def launch(
@@ -41,12 +41,18 @@ def launch(
     place = Path(str(config.hydra.sweep.dir))
     folder = SweepFolder(place if first == 0 else place / f"from_{first}")
     folder.refuse_used()
-    requests = Requests(given.cpus_per_trial, given.memory_per_trial)
-    composed = [
-        compose_job(config, loader, overrides, first + index, name, folder.path, requests)
-        for index, (overrides, name) in enumerate(zip(jobs, labels(jobs), strict=True))
-    ]
-    finished = start(folder, [request for request, _ in composed], new_info(given, sys.argv[1:]))
+    making = Requests(given.cpus_per_trial, given.memory_per_trial)
+    try:
+        composed = [
+            compose_job(config, loader, overrides, first + index, name, folder.path)
+            for index, (overrides, name) in enumerate(zip(jobs, labels(jobs), strict=True))
+        ]
+        # a job that is refused leaves no data of those before it
+        requests = [making.make(checked) for checked, _ in composed]
+    except BaseException:
+        folder.abandon()  # Hydra has made it
+        raise
+    finished = start(folder, requests, new_info(given, sys.argv[1:]))
     if finished.interrupted:
         raise SystemExit(INTERRUPTED)
     return [_returned(trial, job) for trial, (_, job) in zip(finished.trials, composed, strict=True)]
@@ -59,9 +65,8 @@ def compose_job(
     number: int,
     label: str,
     sweep_dir: Path,
-    requests: Requests,
-) -> tuple[TrialRequest, DictConfig]:
-    """Compose one job and ask for a trial of it; returns the request and the composed configuration."""
+) -> tuple[CheckedJob, DictConfig]:
+    """Compose one job and check it; returns it, and the composed configuration with Hydra's node."""
     job = loader.load_sweep_config(config, list(overrides))
     with open_dict(job):
         job.hydra.job.id = job.hydra.job.num = number
@@ -76,7 +81,7 @@ def compose_job(
         # a name that the user gave to the folders is left alone
         chosen = any(str(word).startswith("hydra.sweep.subdir=") for word in job.hydra.overrides.hydra)
         run_dir = sweep_dir / (subdir if chosen else folder_name(subdir, label))
-        return requests.make(experiment, number, label, run_dir, task), job
+        return check(experiment, number, label, run_dir, task), job
     finally:
         HydraConfig.instance().cfg = before
 

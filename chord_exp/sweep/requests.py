@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,38 @@ def resolved(spec: ExperimentSpec, debug: bool = False) -> dict[str, Any]:
     return {**asdict(spec), "trinity": dict(spec.trinity), "action": "run", "export_to": None, "debug": debug}
 
 
+@dataclass(frozen=True)
+class CheckedJob:
+    """An experiment of a sweep that can be run, as far as its configuration says."""
+
+    # place in the sweep, from 0
+    number: int
+    label: str
+    run_dir: Path
+    # as the user would type them
+    overrides: tuple[str, ...]
+    spec: ExperimentSpec
+    debug: bool
+
+
+def check(config: DictConfig, number: int, label: str, run_dir: Path, overrides: Sequence[str]) -> CheckedJob:
+    """Read and check one composed experiment; nothing is written, and no data is looked at.
+
+    Args:
+        config: as composed, without Hydra's node.
+
+    Raises:
+        ConfigError, DataError: it cannot be run.
+    """
+    spec, command = compose.read(config)
+    if command.action != "run":
+        raise ConfigError(f"action={command.action} is no trial", "action", "leave it out of a sweep")
+    actions.check(spec, run_dir)
+    return CheckedJob(number, label, run_dir, tuple(overrides), spec, command.debug)
+
+
 class Requests:
-    """Makes requests of composed configurations; sizes of data that many share are read once."""
+    """Makes requests of checked jobs; sizes of data that many share are read once."""
 
     def __init__(self, cpus: float | None = None, memory: float | None = None) -> None:
         """
@@ -75,33 +105,25 @@ class Requests:
         self._cpus, self._memory = cpus, memory
         self._facts: dict[str, DataFacts] = {}
 
-    def make(
-        self, config: DictConfig, number: int, label: str, run_dir: Path, overrides: Sequence[str]
-    ) -> TrialRequest:
-        """Check an experiment, prepare its data where needed, and ask for a trial of it.
-
-        Args:
-            config: as composed, without Hydra's node.
+    def make(self, job: CheckedJob) -> TrialRequest:
+        """Prepare a job's data where needed, and ask for a trial of it.
 
         Raises:
             ConfigError, DataError: it cannot be run.
         """
-        spec, command = compose.read(config)
-        if command.action != "run":
-            raise ConfigError(f"action={command.action} is no trial", "action", "leave it out of a sweep")
-        actions.check(spec, run_dir)
+        spec = job.spec
         key = repr((spec.data, spec.model))
         if key not in self._facts:
             self._facts[key] = actions.read_facts(spec, required=True)
         facts = self._facts[key]
-        actions.to_trinity(spec, facts, actions.run_folders(spec, run_dir))
+        actions.to_trinity(spec, facts, actions.run_folders(spec, job.run_dir))
         stages = derive(spec, facts).stages
         return TrialRequest(
-            number=number,
-            label=label,
-            run_dir=run_dir.absolute(),
-            overrides=tuple(overrides),
+            number=job.number,
+            label=job.label,
+            run_dir=job.run_dir.absolute(),
+            overrides=job.overrides,
             footprint=footprint_of(spec, self._cpus, self._memory),
-            config=resolved(spec, command.debug),
+            config=resolved(spec, job.debug),
             stages={stage.kind if len(stages) > 1 else "": stage.steps for stage in stages},
         )

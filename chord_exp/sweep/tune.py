@@ -68,8 +68,8 @@ def tune(config: DictConfig, loader: ConfigLoader, settings: Mapping[str, Any], 
 
     def request(number: int, values: Mapping[str, str]) -> TrialRequest:
         overrides = [*plan.fixed, *(f"{key}={value}" for key, value in values.items())]
-        made, _ = compose_job(config, loader, overrides, number, _label(values), folder.path, requests)
-        return made
+        checked, _ = compose_job(config, loader, overrides, number, _label(values), folder.path)
+        return requests.make(checked)
 
     # composing tells unknown keys and wrong types before anything is written
     probe = None

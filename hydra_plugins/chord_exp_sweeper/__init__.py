@@ -1,11 +1,19 @@
-"""Hydra's sweeper `optuna`: it hands the space and the command line to `chord_exp.sweep.tune`."""
+"""Hydra's sweepers: `grid`, and `optuna`, which hands the space and the command line to `chord_exp.sweep.tune`."""
 
 # Hydra reads the annotations of plug-ins: no `from __future__ import annotations` here
-from typing import Any, List, Optional  # noqa: UP035
+from typing import Any, List, Optional, Sequence  # noqa: UP035
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+
+class GridSweeper(BasicSweeper):
+    """Hydra's own sweeper without its composing of every job beforehand: the launchers do that, and check them too."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """See `chord_exp.sweep.hydra_jobs.launch`."""
 
 
 class OptunaSweeper(Sweeper):

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 import yaml
 from command_line import ROWS, SMALL, left_in, refused, run_module
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from chord_exp.cli import main
 from chord_exp.errors import INTERRUPTED, RunFailed
 from chord_exp.prepare import load_manifest
+from chord_exp.sweep import hydra_jobs
 
 
 def mu_peak_of(launch) -> float:
@@ -257,6 +259,24 @@ def test_completion_lists_the_options(place):
         timeout=120,
     )
     assert {"cluster=gpu_8", "cluster=local"} <= set(done.stdout.split())
+
+
+def test_each_job_of_a_sweep_is_composed_once_and_all_before_any_starts(place, monkeypatch):
+    composed: list[str] = []
+    load = ConfigLoaderImpl.load_sweep_config
+
+    def counted(self: ConfigLoaderImpl, config: Any, overrides: list[str]) -> Any:
+        composed.append(overrides[0])
+        return load(self, config, overrides)
+
+    def start(folder: Any, requests: Any, info: Any) -> None:
+        assert len(requests) == 3
+        raise SystemExit(7)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counted)
+    monkeypatch.setattr(hydra_jobs, "start", start)
+    assert main(["-m", "seed=1,2,3", *SMALL]) == 7
+    assert composed == ["seed=1", "seed=2", "seed=3"]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["action=plan"]])
