@@ -1,0 +1,261 @@
+"""What a sweep costs beside its trials: `python benchmarks/sweep_launch.py [--trials 24] [--no-ray]`, minutes.
+
+Launch: the same stand-in trials (`sweep_stand_in.py`: two steps of 0.05 s) one after another, in a sweep by the whole
+command line, and bare. A swept trial lasts from its start to the next one's: its process with all imports, the checks
+of its folder, its configuration, its lock, the look at how it ended, and every `trial.json` between. Bare is
+- on one machine: a process that does the trial and nothing else; and `python -m chord_exp`, up to where it would train;
+- on Ray: a job of that same process, asked for its state every `BARE_POLL` seconds, on the same head.
+
+Start: what the sweep does before its first trial, and how much of that each trial adds.
+Admission: a poll in which a trial ends and the next one starts, with 10,000 queued, without writing `trial.json`.
+Memory: of the sweep's process while its trials go by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+from sweep_scheduler import MACHINES, QUEUED, make_trial, mixed
+from sweep_stand_in import Words, command, run
+
+from chord_exp.sweep import carry_out, ray_head
+from chord_exp.sweep.backend import Exit
+from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.ledger import Footprint
+from chord_exp.sweep.scheduler import POLL_SECONDS, Scheduler
+from chord_exp.sweep.settings import Settings
+from chord_exp.sweep.simulated import Simulated, judge_by_code
+from chord_exp.sweep.trial import SUCCEEDED, Trial, TrialRequest
+
+ROOT = Path(__file__).parents[1]
+LOCAL_AIM, RAY_AIM = 0.3, 0.5
+BARE_POLL = 0.02
+SAMPLE_SECONDS = 0.2
+SIMULATED = 2000
+MIB = 2**20
+SETTINGS = {
+    "place": "local",
+    "max_concurrent": None,
+    "max_gpus": None,
+    "retries": 2,
+    "order": "backfill",
+    "patience": 16,
+    "cpus_per_trial": None,
+    "memory_per_trial": None,
+}
+
+
+def timed(words: Sequence[str]) -> float:
+    """Seconds of a command."""
+    before = time.perf_counter()
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} failed:\n{done.stdout}")
+    return time.perf_counter() - before
+
+
+class Swept:
+    """A sweep by the command line, its trials one at a time."""
+
+    def __init__(self, folder: Path, count: int, *words: str) -> None:
+        """Run it to its end."""
+        words = (f"seed=range(0,{count})", f"hydra.sweep.dir={folder}", "hydra.launcher.max_concurrent=1", *words)
+        began = time.time()
+        with open(folder.with_suffix(".log"), "w") as log:
+            process = subprocess.Popen(command("sweep", *words), stdout=log, stderr=subprocess.STDOUT)
+        seen = psutil.Process(process.pid)
+        samples = []
+        while process.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                samples.append((time.time(), seen.memory_info().rss))
+            time.sleep(SAMPLE_SECONDS)
+        if process.returncode:
+            raise SystemExit(folder.with_suffix(".log").read_text())
+        trials = SweepFolder(folder).trials()
+        assert all(trial.state == SUCCEEDED and trial.attempt == 1 for trial in trials)
+        starts = sorted(trial.started or 0.0 for trial in trials)
+        # seconds before the first trial; of each trial, the last one left out: nothing starts after it
+        self.before = starts[0] - began
+        self.each = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+        # MiB when so many per cent of the trials had been started
+        self.memory = {}
+        for share in (10, 50, 100):
+            at = starts[max(0, round(share / 100 * count) - 1)]
+            self.memory[share] = next((rss for when, rss in samples if when >= at), samples[-1][1]) / MIB
+
+
+def bare_jobs(address: str, folder: Path, count: int) -> list[float]:
+    """Seconds of each job of the trial's process alone."""
+    from ray.job_submission import JobSubmissionClient
+
+    client = JobSubmissionClient(address)
+    taken = []
+    for number in range(count):
+        before = time.perf_counter()
+        job = client.submit_job(entrypoint=f"exec {' '.join(command('work', str(folder / str(number))))}")
+        while not client.get_job_status(job).is_terminal():
+            time.sleep(BARE_POLL)
+        taken.append(time.perf_counter() - before)
+        assert str(client.get_job_status(job)) == "SUCCEEDED", client.get_job_logs(job)
+    return taken
+
+
+def tell(title: str, swept: list[float], bare: dict[str, list[float]], aim: float) -> None:
+    """Print the medians; the first of the bare ones is what the aim counts from."""
+    median = statistics.median(swept)
+    print(f"{title}: {median:.3f} s a trial ({min(swept):.3f} to {max(swept):.3f}, {len(swept)} trials)")
+    for place, (name, taken) in enumerate(bare.items()):
+        base = statistics.median(taken)
+        over = median - base
+        note = f", aim {aim}: {'met' if over <= aim else 'MISSED'}" if place == 0 else ""
+        print(f"  {name}: {base:.3f} s, so {over:+.3f} s ({median / base:.2f} times){note}")
+
+
+def tell_memory(swept: Swept) -> None:
+    """Print the memory of the sweep's process."""
+    print("  memory of its process:", ", ".join(f"{mib:.1f} MiB at {share}%" for share, mib in swept.memory.items()))
+
+
+def local(place: Path, count: int, data: list[str]) -> None:
+    """Trials on this machine."""
+    # bare ones before and after, so that a slower hour hits both; the first one prepares the data for all
+    timed(command("bare", f"hydra.run.dir={place / 'bare'}", *data))
+    work, bare = [], []
+    few = Swept(place / "few", 4, *data)
+    for half in range(2):
+        for number in range(half * count // 2, (half + 1) * count // 2):
+            work.append(timed(command("work", str(place / f"work_{number}"))))
+            if number % 4 == 0:
+                bare.append(timed(command("bare", f"hydra.run.dir={place / f'bare_{number}'}", *data)))
+        if half == 0:
+            swept = Swept(place / "local", count, *data)
+    tell("local sweep", swept.each, {"a process of the trial alone": work, "python -m chord_exp": bare}, LOCAL_AIM)
+    each = (swept.before - few.before) / (count - 4)
+    print(f"  before the first trial: {swept.before:.1f} s, of which each trial adds {each * 1e3:.0f} ms")
+    tell_memory(swept)
+
+
+def on_ray(place: Path, count: int, data: list[str]) -> None:
+    """Trials on a Ray head of our own, on loopback."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    folder = SweepFolder(place / "head")
+    folder.path.mkdir()
+    head = ray_head.start(folder, Settings.read({**SETTINGS, "place": "ray", "num_gpus": 4, "num_cpus": 8}))
+    try:
+        taken = bare_jobs(head.address, place / "jobs_before", count // 2)
+        words = ["hydra/launcher=ray", f"hydra.launcher.address={head.address}"]
+        swept = Swept(place / "ray", count, *words, *data)
+        taken += bare_jobs(head.address, place / "jobs_after", count // 2)
+    finally:
+        head.stop()
+    tell("sweep on Ray", swept.each, {"a job of the trial alone": taken}, RAY_AIM)
+    tell_memory(swept)
+
+
+def admission(repeats: int = 500) -> tuple[float, float]:
+    """Median and largest microseconds of a poll that starts a trial, 10,000 queued."""
+    draw = random.Random(0)
+    backend = Simulated(MACHINES, lambda trial: draw.lognormvariate(6, 0.7))
+    made = Scheduler(backend, judge=judge_by_code, save=lambda trial: None)
+    number = 0
+    taken: list[float] = []
+    made.poll()
+    while len(taken) < repeats:
+        while made.queued < QUEUED:
+            made.submit(make_trial(number, mixed(draw)))
+            number += 1
+        started = len(backend.starts)
+        before = time.perf_counter()
+        made.poll()
+        seconds = time.perf_counter() - before
+        # the first fills the empty machines
+        if len(backend.starts) > started > 0:
+            taken.append(seconds)
+        backend.wait(POLL_SECONDS)
+    return statistics.median(taken) * 1e6, max(taken) * 1e6
+
+
+class Leaving(Simulated):
+    """Simulated trials that leave what real ones do; notes this process's memory as they start."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(MACHINES, lambda trial: 60.0 + trial.number % 7, lambda trial: Exit(0))
+        self._count = count
+        self.memory: dict[int, float] = {}
+
+    def start(self, trial: Trial) -> str:
+        """Leave a record of success, and metrics."""
+        run(None, trial.run_dir, Words(steps=1, seconds=0.0).write())
+        (trial.run_dir / "metrics.jsonl").write_text('{"step": 1, "source": "trainer", "actor/mu": 0.5}\n' * 20)
+        (trial.run_dir / "logs").mkdir(exist_ok=True)
+        share = 100 * (len(self.starts) + 1) // self._count
+        if share in (10, 50, 100):
+            self.memory.setdefault(share, psutil.Process().memory_info().rss / MIB)
+        return super().start(trial)
+
+
+def simulated_memory(place: Path, count: int) -> dict[int, float]:
+    """MiB of this process at 10, 50 and 100% of a sweep with real folders, judgement and table, without processes."""
+    folder = SweepFolder(place / f"simulated_{count}")
+    backend = Leaving(count)
+    requests = [
+        TrialRequest(number, "", folder.path / str(number), (f"seed={number}",), Footprint(2), {"seed": number}, {"": 1})
+        for number in range(count)
+    ]
+    kept = carry_out.make_backend
+    carry_out.make_backend = lambda *given: contextlib.closing(backend)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            carry_out.start(folder, requests, carry_out.new_info(Settings.read(SETTINGS), []))
+    finally:
+        carry_out.make_backend = kept
+    return backend.memory
+
+
+def memory(place: Path) -> None:
+    """Print the memory of a long sweep."""
+    found = simulated_memory(place, SIMULATED)
+    growth = (found[100] - found[10]) / (0.9 * SIMULATED) * 1000
+    print(f"{SIMULATED} simulated trials:", ", ".join(f"{mib:.1f} MiB at {share}%" for share, mib in found.items()))
+    print(f"  {growth:+.2f} MiB for each 1,000 trials that ended")
+
+
+def main() -> None:
+    """Print all figures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trials", type=int, default=24, help="real trials of each kind")
+    parser.add_argument("--no-ray", action="store_true", help="this machine only")
+    parser.add_argument("--only", default="admission,memory,local,ray")
+    given = parser.parse_args()
+    wanted = given.only.split(",")
+    with tempfile.TemporaryDirectory(prefix="chord-bench-") as scratch:
+        place = Path(scratch)
+        data = [f"data.input_dir={ROOT / 'sft_data'}", f"data.out={place / 'prepared'}"]
+        parts: dict[str, Callable[[], None]] = {
+            "admission": lambda: print("one poll that starts a trial, {} queued: {:.0f} us, at most {:.0f}".format(
+                QUEUED, *admission()
+            )),
+            "memory": lambda: memory(place),
+            "local": lambda: local(place, given.trials, data),
+            "ray": lambda: on_ray(place, given.trials, data),
+        }
+        for name, measure in parts.items():
+            if name in wanted and not (name == "ray" and given.no_ray):
+                measure()
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
