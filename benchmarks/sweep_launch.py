@@ -1,12 +1,12 @@
 """What a sweep costs beside its trials: `python benchmarks/sweep_launch.py [--trials 24] [--no-ray]`, minutes.
 
-Launch: the same stand-in trials (`sweep_stand_in.py`: two steps of 0.05 s) one after another, in a sweep by the whole
-command line, and bare. A swept trial lasts from its start to the next one's: its process with all imports, the checks
-of its folder, its configuration, its lock, the look at how it ended, and every `trial.json` between. Bare is
+Launch: stand-in trials (`sweep_stand_in.py`: two steps of 0.05 s), swept and bare in turns, medians of the differences.
+A swept trial is all from making its folder to its judgement: the real worker with its imports, configuration and lock,
+the backend that starts and follows it, and every `trial.json`. Bare is
 - on one machine: a process that does the trial and nothing else; and `python -m chord_exp`, up to where it would train;
 - on Ray: a job of that same process, asked for its state every `BARE_POLL` seconds, on the same head.
 
-Start: what the sweep does before its first trial, and how much of that each trial adds.
+The same by the whole command line: seconds from one trial's start to the next one's, and before the first.
 Admission: a poll in which a trial ends and the next one starts, with 10,000 queued, without writing `trial.json`.
 Memory: of the sweep's process while its trials go by.
 """
@@ -16,25 +16,32 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import os
 import random
+import resource
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
+import yaml
 from sweep_scheduler import MACHINES, QUEUED, make_trial, mixed
-from sweep_stand_in import Words, command, run
+from sweep_stand_in import Words, command, run, stand_in_command
 
-from chord_exp.sweep import carry_out, ray_head
-from chord_exp.sweep.backend import Exit
+from chord_exp.sweep import carry_out, ray_head, ray_jobs
+from chord_exp.sweep.backend import Backend, Exit
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.ledger import Footprint
-from chord_exp.sweep.scheduler import POLL_SECONDS, Scheduler
+from chord_exp.sweep.ledger import Footprint, Node
+from chord_exp.sweep.local import LocalProcesses, worker_command
+from chord_exp.sweep.scheduler import POLL_SECONDS, Limits, Scheduler
 from chord_exp.sweep.settings import Settings
 from chord_exp.sweep.simulated import Simulated, judge_by_code
 from chord_exp.sweep.trial import SUCCEEDED, Trial, TrialRequest
@@ -71,6 +78,7 @@ class Swept:
 
     def __init__(self, folder: Path, count: int, *words: str) -> None:
         """Run it to its end."""
+        self.folder = folder
         words = (f"seed=range(0,{count})", f"hydra.sweep.dir={folder}", "hydra.launcher.max_concurrent=1", *words)
         began = time.time()
         with open(folder.with_suffix(".log"), "w") as log:
@@ -88,7 +96,7 @@ class Swept:
         starts = sorted(trial.started or 0.0 for trial in trials)
         # seconds before the first trial; of each trial, the last one left out: nothing starts after it
         self.before = starts[0] - began
-        self.each = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+        self.each = [later - earlier for earlier, later in itertools.pairwise(starts)]
         # MiB when so many per cent of the trials had been started
         self.memory = {}
         for share in (10, 50, 100):
@@ -96,55 +104,94 @@ class Swept:
             self.memory[share] = next((rss for when, rss in samples if when >= at), samples[-1][1]) / MIB
 
 
-def bare_jobs(address: str, folder: Path, count: int) -> list[float]:
-    """Seconds of each job of the trial's process alone."""
-    from ray.job_submission import JobSubmissionClient
+@dataclass(frozen=True)
+class Took:
+    """What something took."""
 
-    client = JobSubmissionClient(address)
-    taken = []
-    for number in range(count):
-        before = time.perf_counter()
-        job = client.submit_job(entrypoint=f"exec {' '.join(command('work', str(folder / str(number))))}")
-        while not client.get_job_status(job).is_terminal():
-            time.sleep(BARE_POLL)
-        taken.append(time.perf_counter() - before)
-        assert str(client.get_job_status(job)) == "SUCCEEDED", client.get_job_logs(job)
-    return taken
+    seconds: float
+    # of CPU, of this process and of the children that ended meanwhile
+    cpu: float = 0.0
 
 
-def tell(title: str, swept: list[float], bare: dict[str, list[float]], aim: float) -> None:
-    """Print the medians; the first of the bare ones is what the aim counts from."""
-    median = statistics.median(swept)
-    print(f"{title}: {median:.3f} s a trial ({min(swept):.3f} to {max(swept):.3f}, {len(swept)} trials)")
-    for place, (name, taken) in enumerate(bare.items()):
-        base = statistics.median(taken)
-        over = median - base
-        note = f", aim {aim}: {'met' if over <= aim else 'MISSED'}" if place == 0 else ""
-        print(f"  {name}: {base:.3f} s, so {over:+.3f} s ({median / base:.2f} times){note}")
+def took(act: Callable[[], object]) -> Took:
+    """Do something and say what it took."""
+
+    def cpu() -> float:
+        return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+    before, used = time.perf_counter(), cpu()
+    act()
+    return Took(time.perf_counter() - before, cpu() - used)
+
+
+class OneByOne:
+    """A sweep of stand-in trials that are asked for one at a time, so that bare ones can be timed in between."""
+
+    def __init__(self, folder: Path, backend: Backend, config: dict[str, Any]) -> None:
+        """
+        Args:
+            config: of every trial, composed and resolved.
+        """
+        self._folder, self._config, self._count = SweepFolder(folder), config, 0
+        self._scheduler = Scheduler(backend, Limits())
+
+    def trial(self) -> None:
+        """Run the next one: its folder is made, it is started, followed and judged."""
+        number, self._count = self._count, self._count + 1
+        run_dir = self._folder.path / str(number)
+        overrides = (f"seed={number}",)
+        made = self._folder.add(
+            TrialRequest(number, "", run_dir, overrides, Footprint(0, 1.0), self._config | {"seed": number}, {"": 2})
+        )
+        self._scheduler.run([made])
+        assert made.state == SUCCEEDED and made.attempt == 1, made.error
+
+
+def bare_job(client: Any, run_dir: Path) -> None:
+    """A job of the trial's process alone."""
+    job = client.submit_job(entrypoint=f"exec {shlex.join(command('work', str(run_dir)))}")
+    while not client.get_job_status(job).is_terminal():
+        time.sleep(BARE_POLL)
+    assert str(client.get_job_status(job)) == "SUCCEEDED", client.get_job_logs(job)
+
+
+def tell(title: str, swept: list[Took], bare: list[Took], aim: float | None, *, cpu: bool = True) -> None:
+    """Print medians; swept and bare ones were made in turns."""
+    more = statistics.median(one.seconds - other.seconds for one, other in zip(swept, bare, strict=True))
+    one, other = (statistics.median(took.seconds for took in each) for each in (swept, bare))
+    text = f"  over {title}: {more:+.3f} s ({one:.3f} and {other:.3f}, {one / other:.2f} times)"
+    if cpu:
+        text += f", of CPU {statistics.median(a.cpu - b.cpu for a, b in zip(swept, bare, strict=True)):+.3f} s"
+    if aim is not None:
+        text += f"; aim {aim} s: {'met' if more <= aim else 'MISSED'}"
+    print(text)
 
 
 def tell_memory(swept: Swept) -> None:
     """Print the memory of the sweep's process."""
-    print("  memory of its process:", ", ".join(f"{mib:.1f} MiB at {share}%" for share, mib in swept.memory.items()))
+    print("  memory of its process:", ", ".join(f"{mib:.2f} MiB at {share}%" for share, mib in swept.memory.items()))
 
 
 def local(place: Path, count: int, data: list[str]) -> None:
     """Trials on this machine."""
-    # bare ones before and after, so that a slower hour hits both; the first one prepares the data for all
+    # the first one prepares the data for all
     timed(command("bare", f"hydra.run.dir={place / 'bare'}", *data))
-    work, bare = [], []
-    few = Swept(place / "few", 4, *data)
-    for half in range(2):
-        for number in range(half * count // 2, (half + 1) * count // 2):
-            work.append(timed(command("work", str(place / f"work_{number}"))))
-            if number % 4 == 0:
-                bare.append(timed(command("bare", f"hydra.run.dir={place / f'bare_{number}'}", *data)))
-        if half == 0:
-            swept = Swept(place / "local", count, *data)
-    tell("local sweep", swept.each, {"a process of the trial alone": work, "python -m chord_exp": bare}, LOCAL_AIM)
-    each = (swept.before - few.before) / (count - 4)
-    print(f"  before the first trial: {swept.before:.1f} s, of which each trial adds {each * 1e3:.0f} ms")
-    tell_memory(swept)
+    few, many = Swept(place / "few", 4, *data), Swept(place / "many", count, *data)
+    config = yaml.safe_load(next(few.folder.glob("0_*/.hydra/config.yaml")).read_text())
+    backend = LocalProcesses(stand_in_command(worker_command), Node("here", 0, 1.0))
+    sweep = OneByOne(place / "local", backend, config)
+    swept, work, bare = [], [], []
+    for number in range(count):
+        swept.append(took(sweep.trial))
+        work.append(took(lambda: timed(command("work", str(place / f"work_{number}")))))  # noqa: B023
+        bare.append(took(lambda: timed(command("bare", f"hydra.run.dir={place / f'bare_{number}'}", *data))))  # noqa: B023
+    print(f"{count} trials on this machine, a trial")
+    tell("a process that does nothing else", swept, work, LOCAL_AIM)
+    tell("python -m chord_exp", swept, bare, None)
+    each = (many.before - few.before) / (count - 4)
+    print(f"  by the command line {statistics.median(many.each):.3f} s a trial, {many.before:.1f} s before the first,")
+    print(f"  of which each trial adds {each:.3f} s: it is composed and checked before anything starts")
+    tell_memory(many)
 
 
 def on_ray(place: Path, count: int, data: list[str]) -> None:
@@ -152,16 +199,29 @@ def on_ray(place: Path, count: int, data: list[str]) -> None:
     os.environ["RAY_AUTH_MODE"] = "disabled"
     folder = SweepFolder(place / "head")
     folder.path.mkdir()
-    head = ray_head.start(folder, Settings.read({**SETTINGS, "place": "ray", "num_gpus": 4, "num_cpus": 8}))
+    settings = Settings.read({**SETTINGS, "place": "ray", "num_gpus": 4, "num_cpus": 8})
+    head = ray_head.start(folder, settings)
     try:
-        taken = bare_jobs(head.address, place / "jobs_before", count // 2)
-        words = ["hydra/launcher=ray", f"hydra.launcher.address={head.address}"]
-        swept = Swept(place / "ray", count, *words, *data)
-        taken += bare_jobs(head.address, place / "jobs_after", count // 2)
+        from ray.job_submission import JobSubmissionClient
+
+        client = JobSubmissionClient(head.address)
+        by_line = Swept(place / "by_line", count, "hydra/launcher=ray", f"hydra.launcher.address={head.address}", *data)
+        config = yaml.safe_load(next(by_line.folder.glob("0_*/.hydra/config.yaml")).read_text())
+        backend = ray_jobs.RayJobs(
+            client, head.address, "bench", command=stand_in_command(ray_jobs.worker_command), say=print
+        )
+        sweep = OneByOne(place / "ray", backend, config)
+        swept, bare = [], []
+        for number in range(count):
+            swept.append(took(sweep.trial))
+            bare.append(took(lambda: bare_job(client, place / f"job_{number}")))  # noqa: B023
+        backend.close()
     finally:
         head.stop()
-    tell("sweep on Ray", swept.each, {"a job of the trial alone": taken}, RAY_AIM)
-    tell_memory(swept)
+    print(f"{count} trials on Ray, a trial")
+    tell("a job that does nothing else", swept, bare, RAY_AIM, cpu=False)
+    print(f"  by the command line {statistics.median(by_line.each):.3f} s a trial")
+    tell_memory(by_line)
 
 
 def admission(repeats: int = 500) -> tuple[float, float]:
@@ -211,7 +271,9 @@ def simulated_memory(place: Path, count: int) -> dict[int, float]:
     folder = SweepFolder(place / f"simulated_{count}")
     backend = Leaving(count)
     requests = [
-        TrialRequest(number, "", folder.path / str(number), (f"seed={number}",), Footprint(2), {"seed": number}, {"": 1})
+        TrialRequest(
+            number, "", folder.path / str(number), (f"seed={number}",), Footprint(2), {"seed": number}, {"": 1}
+        )
         for number in range(count)
     ]
     kept = carry_out.make_backend
@@ -228,7 +290,7 @@ def memory(place: Path) -> None:
     """Print the memory of a long sweep."""
     found = simulated_memory(place, SIMULATED)
     growth = (found[100] - found[10]) / (0.9 * SIMULATED) * 1000
-    print(f"{SIMULATED} simulated trials:", ", ".join(f"{mib:.1f} MiB at {share}%" for share, mib in found.items()))
+    print(f"{SIMULATED} simulated trials:", ", ".join(f"{mib:.2f} MiB at {share}%" for share, mib in found.items()))
     print(f"  {growth:+.2f} MiB for each 1,000 trials that ended")
 
 
@@ -244,9 +306,9 @@ def main() -> None:
         place = Path(scratch)
         data = [f"data.input_dir={ROOT / 'sft_data'}", f"data.out={place / 'prepared'}"]
         parts: dict[str, Callable[[], None]] = {
-            "admission": lambda: print("one poll that starts a trial, {} queued: {:.0f} us, at most {:.0f}".format(
-                QUEUED, *admission()
-            )),
+            "admission": lambda: print(
+                "one poll that starts a trial, {} queued: {:.0f} us, at most {:.0f}".format(QUEUED, *admission())
+            ),
             "memory": lambda: memory(place),
             "local": lambda: local(place, given.trials, data),
             "ray": lambda: on_ray(place, given.trials, data),

@@ -2,7 +2,7 @@
 
     sweep_stand_in.py work RUN_DIR [WORD...]   the trial and nothing else
     sweep_stand_in.py bare OVERRIDES...        `python -m chord_exp OVERRIDES...`, up to where it would train
-    sweep_stand_in.py worker RUN_DIR ...       `python -m chord_exp.sweep.worker RUN_DIR ...`, up to where it would train
+    sweep_stand_in.py worker RUN_DIR ...       `python -m chord_exp.sweep.worker RUN_DIR ...`, up to there
     sweep_stand_in.py sweep OVERRIDES...       `python -m chord_exp -m OVERRIDES...` with such workers
 
 Only `actions.run`, which trains, is replaced. What a trial does is said by words among its overrides (see `Words`).
