@@ -9,8 +9,9 @@ Each contender gets a fresh head with 4 logical GPUs on loopback for each scene,
 - trial: SIGKILL to the process of a running trial
 A trial takes its GPUs by actors of its own, as Trinity-RFT does (`sweep_stand_in.py`). Ray Tune is measured with
 trials that run inside it (`tune`), where its placement groups hold, and with trials that are programs of their own, as
-a run of Trinity-RFT is (`tune_reserved`, `tune_free`; the scene `deadlock` only). hydra-ray-launcher runs its jobs as
-Ray tasks, with (`hydra_ray_reserved`) or without (`hydra_ray`) GPUs of their own.
+a run of Trinity-RFT is; those reserve their GPUs in Tune as well, or none (`tune_reserved`, `tune_free`: the scene
+`deadlock` only). hydra-ray-launcher runs its jobs as Ray tasks, whose GPUs actors of theirs cannot draw from: trials do
+with the task's GPUs and make no actors (`hydra_ray`), or make them beside (`hydra_ray_reserved`, `hydra_ray_free`).
 
 hydra-ray-launcher needs cloudpickle 2 and so an environment of its own:
     python3.11 -m venv VENV && VENV/bin/pip install "ray[default]==2.60.0" hydra-ray-launcher==1.2.2
@@ -29,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
@@ -51,10 +52,10 @@ LIMIT_SECONDS = 300.0
 DEADLOCK_SECONDS = 90.0
 # how long trials are watched for going on without their driver
 ORPHAN_SECONDS = 10.0
-CONTENDERS = ("chord_exp", "tune", "tune_reserved", "tune_free", "hydra_ray", "hydra_ray_reserved")
+CONTENDERS = ("chord_exp", "tune", "tune_reserved", "tune_free", "hydra_ray", "hydra_ray_reserved", "hydra_ray_free")
 SCENES = ("time", "deadlock", "driver", "trial")
 # what deadlocks, or holds GPUs twice, is not asked further
-DEADLOCK_ONLY = ("tune_reserved", "tune_free", "hydra_ray_reserved")
+DEADLOCK_ONLY = ("tune_reserved", "tune_free", "hydra_ray_reserved", "hydra_ray_free")
 LONG, SHORT = Words(steps=30, seconds=0.3, gpus=2), Words(steps=5, seconds=0.3, gpus=2)
 
 
@@ -93,9 +94,8 @@ class Run:
 
     def _hydra_ray(self) -> list[str]:
         # as shipped it hands a memory size to ray.init, which refuses that with an address: null takes it out
-        init = [f"+hydra.launcher.ray.init.{key}" for key in ("object_store_memory=null",)]
-        init += [f"hydra.launcher.ray.init.address='{self.gcs}'"]
-        gpus = self.trials[0].gpus if self.contender == "hydra_ray_reserved" else 0
+        init = [f"hydra.launcher.ray.init.address='{self.gcs}'", "+hydra.launcher.ray.init.object_store_memory=null"]
+        gpus = 0 if self.contender == "hydra_ray_free" else self.trials[0].gpus
         numbers = ",".join(str(number) for number in range(len(self.trials)))
         texts = "|".join(" ".join(trial.write()) for trial in self.trials)
         return [
@@ -218,7 +218,8 @@ def deadlock(run: Run) -> str:
     try:
         code = run.wait(DEADLOCK_SECONDS)
     except TooLong:
-        return f"stuck: {len(run.finished())} of {len(run.trials)} ended in {DEADLOCK_SECONDS:.0f} s"
+        started = sum(bool(run.notes(number, "starts.txt")) for number in range(len(run.trials)))
+        return f"stuck: {started} started, {len(run.finished())} ended in {DEADLOCK_SECONDS:.0f} s"
     if code or len(run.finished()) < len(run.trials):
         return failed(run, code)
     return f"none, {time.perf_counter() - before:.1f} s"
@@ -298,6 +299,8 @@ def main() -> None:
                 print(f"{contender}: not installed: {needs}")
             continue
         play, trials = PLAYS[scene]
+        if contender == "hydra_ray":
+            trials = [replace(trial, own=0) for trial in trials]
         with running(contender, python, place, trials) as run:
             try:
                 results[contender, scene] = play(run)

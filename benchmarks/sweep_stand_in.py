@@ -32,13 +32,15 @@ class Words:
     seconds: float = 0.05
     # taken in two halves, as engines and then a trainer do
     gpus: int = 0
+    # 0: by no actors of its own; its process was given them
+    own: int = 1
     # a checkpoint every so many steps
     save: int = 5
 
     @classmethod
     def read(cls, words: Sequence[str]) -> Words:
         """From `key=value` words; others are left alone."""
-        kinds = {"steps": int, "seconds": float, "gpus": int, "save": int}
+        kinds = {"steps": int, "seconds": float, "gpus": int, "own": int, "save": int}
         given = dict(word.split("=", 1) for word in words if "=" in word)
         return cls(**{key: kind(given[key]) for key, kind in kinds.items() if key in given})
 
@@ -62,7 +64,9 @@ def work(folder: Path, words: Words, begin: int | None = None, on_step: Callable
     if begin is None:
         begin = int(checkpoint.read_text()) if checkpoint.exists() else 0
     _note(folder / "starts.txt", begin)
-    held = take_gpus(words.gpus)
+    held = take_gpus(words.gpus) if words.own else []
+    if not words.own:
+        time.sleep(2 * LOAD_SECONDS)
     for step in range(begin + 1, words.steps + 1):
         time.sleep(words.seconds)
         _note(folder / "steps.txt", step)
