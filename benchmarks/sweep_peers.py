@@ -56,7 +56,7 @@ CONTENDERS = ("chord_exp", "tune", "tune_reserved", "tune_free", "hydra_ray", "h
 SCENES = ("time", "deadlock", "driver", "trial")
 # what deadlocks, or holds GPUs twice, is not asked further
 DEADLOCK_ONLY = ("tune_reserved", "tune_free", "hydra_ray_reserved", "hydra_ray_free")
-LONG, SHORT = Words(steps=30, seconds=0.3, gpus=2), Words(steps=5, seconds=0.3, gpus=2)
+SHORT, LONG, LONGER = (Words(steps, seconds=0.3, gpus=2) for steps in (5, 30, 100))
 
 
 class TooLong(Exception):
@@ -169,11 +169,17 @@ class Run:
         """What it cost: trials that never ended, starts beyond the first, steps made twice."""
         numbers = range(len(self.trials))
         again = [step for number in numbers for step, _ in self.notes(number, "starts.txt")[1:]]
+        # a trial saves with its last step
+        done = sum(
+            step == trial.steps
+            for number, trial in enumerate(self.trials)
+            for step, _ in self.notes(number, "starts.txt")[1:]
+        )
         twice = sum(len(self.steps(number)) - len({step for step, _ in self.steps(number)}) for number in numbers)
         from_0 = sum(step == 0 for step in again)
         text = f"{len(self.finished())} of {len(self.trials)} ended"
         if again:
-            text += f", {len(again)} started again ({from_0} from step 0), {twice} steps twice"
+            text += f", {len(again)} started again ({from_0} from step 0, {done} that had ended), {twice} steps twice"
         return text
 
     def end(self) -> None:
@@ -228,7 +234,8 @@ def deadlock(run: Run) -> str:
 def kill_driver(run: Run) -> str:
     """One trial has ended, two run, two wait: the driver is killed, and its resume takes over."""
     run.drive("start")
-    run.until(lambda: 0 in run.finished() and sum(5 < len(run.steps(number)) < 25 for number in (1, 2)) == 2)
+    run.until(lambda: 0 in run.finished() and all(len(run.steps(number)) > 5 for number in (1, 2)))
+    assert not {1, 2} & set(run.finished()), "the trials are too short for this machine"
     assert run.process is not None
     run.process.kill()
     run.process.wait()
@@ -259,7 +266,7 @@ def failed(run: Run, code: int) -> str:
 PLAYS: dict[str, tuple[Callable[[Run], str], list[Words]]] = {
     "time": (in_time, [LONG] * 6),
     "deadlock": (deadlock, [Words(steps=2, seconds=0.2, gpus=4)] * 3),
-    "driver": (kill_driver, [SHORT, LONG, LONG, SHORT, SHORT]),
+    "driver": (kill_driver, [SHORT, LONGER, LONGER, SHORT, SHORT]),
     "trial": (kill_trial, [SHORT, LONG, LONG, SHORT]),
 }
 
@@ -305,14 +312,14 @@ def main() -> None:
             try:
                 results[contender, scene] = play(run)
             except TooLong:
-                results[contender, scene] = f"not within {LIMIT_SECONDS:.0f} s: {run.lost()}"
+                results[contender, scene] = f"not played, or not within {LIMIT_SECONDS:.0f} s: {run.lost()}"
         print(f"{contender}, {scene}: {results[contender, scene]}", flush=True)
     table = Table(title=f"the same trials on a head with {GPUS} logical GPUs, {psutil.cpu_count()} cores")
     for column in ("", *scenes):
         table.add_column(column)
     for contender in contenders:
         table.add_row(contender, *(results.get((contender, scene), "-") for scene in scenes))
-    Console().print(table)
+    Console(width=200).print(table)
     if given.keep:
         print(f"folders and logs: {place}")
     else:
