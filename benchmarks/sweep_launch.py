@@ -299,17 +299,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=24, help="real trials of each kind")
     parser.add_argument("--no-ray", action="store_true", help="this machine only")
-    parser.add_argument("--only", default="admission,memory,local,ray")
+    parser.add_argument("--only", default="memory,admission,local,ray")
     given = parser.parse_args()
     wanted = given.only.split(",")
     with tempfile.TemporaryDirectory(prefix="chord-bench-") as scratch:
         place = Path(scratch)
         data = [f"data.input_dir={ROOT / 'sft_data'}", f"data.out={place / 'prepared'}"]
+        # memory first: what others left free would hide its growth
         parts: dict[str, Callable[[], None]] = {
+            "memory": lambda: memory(place),
             "admission": lambda: print(
                 "one poll that starts a trial, {} queued: {:.0f} us, at most {:.0f}".format(QUEUED, *admission())
             ),
-            "memory": lambda: memory(place),
             "local": lambda: local(place, given.trials, data),
             "ray": lambda: on_ray(place, given.trials, data),
         }
