@@ -11,7 +11,7 @@ ARGS ?=
 
 .PHONY: help
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: check-python
 check-python:
@@ -111,6 +111,14 @@ bench: $(READY)  ## speed of the default run against its bare arithmetic
 .PHONY: bench-prepare
 bench-prepare: $(READY)  ## speed and memory of data preparation against its peers (ARGS="--rows 100000")
 	@$(PY) benchmarks/prepare_data.py $(ARGS)
+
+# e.g. the Python of a throw-away environment with hydra-ray-launcher, see benchmarks/sweep_peers.py
+HYDRA_RAY ?= $(PY)
+.PHONY: bench-sweep
+bench-sweep: $(READY)  ## makespan, launch and memory of sweeps, and their peers (HYDRA_RAY=VENV/bin/python)
+	@$(PY) benchmarks/sweep_scheduler.py
+	@$(PY) benchmarks/sweep_launch.py $(ARGS)
+	@$(PY) benchmarks/sweep_peers.py --hydra-ray $(HYDRA_RAY)
 
 .PHONY: lock
 lock: | check-python  ## remake constraints/*.txt (needs a network)

@@ -1,30 +1,25 @@
-"""How well and how quickly a sweep is scheduled: `python benchmarks/sweep_scheduler.py [--no-launch]`.
+"""How well and how quickly a sweep is scheduled: `python benchmarks/sweep_scheduler.py`; see also sweep_launch.py.
 
 Makespan: 1,000 simulated trials of mixed footprints against the lower bound of list scheduling, which no schedule can
 beat: the larger of (GPU seconds of all trials / GPUs) and the longest trial. Decision: one admission with 10,000 trials
-queued and a full cluster. Launch: what the scheduler and its local backend add to a bare process, per trial.
+queued and a full cluster.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
 from chord_exp.sweep.ledger import Footprint, Node
-from chord_exp.sweep.local import LocalProcesses
 from chord_exp.sweep.queue import BACKFILL, STRICT
 from chord_exp.sweep.scheduler import Limits, Scheduler
 from chord_exp.sweep.simulated import Simulated, judge_by_code
 from chord_exp.sweep.trial import SUCCEEDED, Trial
 
 MACHINES = [Node(f"n{number}", 8, 128) for number in range(4)]
-TRIALS, QUEUED, BARE = 1000, 10_000, [sys.executable, "-c", "pass"]
+TRIALS, QUEUED = 1000, 10_000
 
 
 def make_trial(number: int, footprint: Footprint, folder: Path = Path("/sweep")) -> Trial:
@@ -67,36 +62,12 @@ def decision(repeats: int = 200) -> float:
     return statistics.median(taken) * 1e6
 
 
-def launch(count: int = 20) -> float:
-    """Seconds that a local trial takes longer than a bare process, one at a time."""
-    before = time.perf_counter()
-    for _ in range(count):
-        subprocess.run(BARE, check=True)
-    bare = time.perf_counter() - before
-    with tempfile.TemporaryDirectory() as place:
-        trials = [make_trial(number, Footprint(), Path(place)) for number in range(count)]
-        for trial in trials:
-            trial.run_dir.mkdir()
-        backend = LocalProcesses(lambda trial: BARE, Node("here", 0, 1))
-        made = Scheduler(backend, judge=judge_by_code)
-        before = time.perf_counter()
-        made.run(trials)
-        swept = time.perf_counter() - before
-        assert all(trial.state == SUCCEEDED for trial in trials)
-    return (swept - bare) / count
-
-
 def main() -> None:
     """Print all figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--no-launch", action="store_true", help="simulated trials only")
-    given = parser.parse_args()
     for order in (BACKFILL, STRICT):
         ratios = [makespan(order, seed) for seed in range(5)]
         print(f"makespan / lower bound, {order}: median {statistics.median(ratios):.3f}, worst {max(ratios):.3f} of 5")
     print(f"one admission decision, {QUEUED} queued: {decision():.0f} us")
-    if not given.no_launch:
-        print(f"local trial over a bare process: {launch() * 1e3:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -101,7 +101,6 @@ def _attempt(run_dir: Path) -> tuple[int, str]:
     from omegaconf import OmegaConf
 
     from chord_exp import actions, compose
-    from chord_exp.refusals import REFUSALS, translate
 
     before = read_record(run_dir)
     if before is not None and before.status == record.SUCCEEDED:
@@ -120,6 +119,9 @@ def _attempt(run_dir: Path) -> tuple[int, str]:
     except Exception as error:
         with suppress(OSError):
             traceback.print_exc()
+        # imports Hydra, which a trial that is not refused can do without
+        from chord_exp.refusals import REFUSALS, translate
+
         known = translate(error) if isinstance(error, REFUSALS) else error
         if isinstance(known, ChordExpError):
             return known.exit_code, str(known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -137,3 +138,11 @@ def test_sweep_and_launch_and_prepare_import_heavy_libraries_late():
     light += [PACKAGE / f"{name}.py" for name in ("cli", "compose", "actions", "refusals", "trinity_schema", "plan")]
     for file in light:
         assert not top_level_imports_of(file) & heavy, file
+
+
+def test_the_worker_of_a_trial_reads_its_configuration_without_hydra():
+    code = (
+        "import sys, chord_exp.sweep.worker, chord_exp.actions, chord_exp.compose; chord_exp.compose.schema(); "
+        "sys.exit('hydra' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
