@@ -56,11 +56,12 @@ def check_conversation(conversation: Conversation) -> Checked:
     """
     if _is_plain_pair(conversation):
         return Checked(conversation.messages, "", False)
-    messages, last_only = [_full(found) for found in conversation.messages], False
+    found = _with_calls_joined(conversation.messages)
+    messages, last_only = [_full(message) for message in found], False
     if messages and messages[0]["role"] == SYSTEM and not messages[0]["content"].strip():
         del messages[0]
     if conversation.answered:
-        messages, last_only = _trained(conversation.messages, messages)
+        messages, last_only = _trained(found, messages)
     start = 1 if messages and messages[0]["role"] == SYSTEM else 0
     if len(messages) == start:
         raise Reject("empty_prompt", "no user turn")
@@ -97,14 +98,36 @@ def _is_plain_pair(conversation: Conversation) -> bool:
     return characters <= MAX_TEXT_CHARACTERS
 
 
+def _with_calls_joined(found: list[Any]) -> list[Any]:
+    """ms-swift writes every tool call as a turn of its own, after what the assistant says: together they are one."""
+    if not any(_role(message) == "tool_call" for message in found):
+        return found
+    joined: list[Any] = []
+    for message in found:
+        if _role(message) != "tool_call":
+            joined.append(message)
+            continue
+        call = _json(message.get("content"), "bad_tool_call")
+        before = joined[-1] if joined and _role(joined[-1]) == ASSISTANT else None
+        calls = (before or {}).get("tool_calls") or []
+        if before is None:
+            joined.append({**message, "role": ASSISTANT, "content": "", "tool_calls": [call]})
+        elif _wanted(before) != _wanted(message) or not isinstance(calls, list):
+            raise Reject("bad_tool_call", "of a turn that is trained in part only")
+        else:
+            joined[-1] = {**before, "tool_calls": [*calls, call]}
+    return joined
+
+
+def _role(message: Any) -> Any:
+    return message.get("role") if isinstance(message, dict) else None
+
+
 def _full(message: Any) -> Message:
     """A turn with all that may stand in it."""
     if not isinstance(message, dict):
         raise Reject("not_text", "a message is no object")
     role, content = message.get("role"), message.get("content")
-    if role == "tool_call":
-        # ms-swift: an assistant turn that only calls a tool
-        return {"role": ASSISTANT, "content": "", "tool_calls": [_call(_json(content, "bad_tool_call"))]}
     known = _ROLES.get(role) if isinstance(role, str) else None
     if known is None:
         raise Reject("unknown_role", clip(repr(role), 40))

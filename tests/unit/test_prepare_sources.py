@@ -231,6 +231,29 @@ def test_a_record_gives_its_conversation(name, record, expected):
     assert (found, conversation.answered, checked.messages, checked.last_only) == (name, True, expected, False)
 
 
+def swift_call(city: str, **more) -> dict:
+    content = json.dumps({"name": "get_weather", "arguments": {"city": city}})
+    return {"role": "tool_call", "content": content, **more}
+
+
+def test_tool_calls_that_are_turns_of_their_own_are_one_turn_with_what_was_said_before_them():
+    turns = [user("Paris or Rome?"), assistant("Let me see."), swift_call("Paris"), swift_call("Rome")]
+    turns += [{"role": "tool_response", "content": text} for text in ("18 C", "25 C")]
+    _, _, checked = read({"messages": [*turns, assistant("Rome.")]})
+    assert [message["role"] for message in checked.messages] == ["user", "assistant", "tool", "tool", "assistant"]
+    said = checked.messages[1]
+    assert said["content"] == "Let me see."
+    assert [call["function"]["arguments"]["city"] for call in said["tool_calls"]] == ["Paris", "Rome"]
+
+
+def test_a_turn_of_which_only_the_call_is_trained_is_refused():
+    turns = [user("Paris?"), assistant("Let me see.", loss=False), swift_call("Paris")]
+    with pytest.raises(Reject, match="trained in part only"):
+        read({"messages": turns})
+    _, _, checked = read({"messages": [*turns[:1], swift_call("Paris", loss=True)]})
+    assert len(checked.messages[1]["tool_calls"]) == 1
+
+
 VERL = {
     "data_source": "math_dapo",
     "prompt": [user("1+1?")],
