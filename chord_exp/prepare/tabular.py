@@ -15,6 +15,8 @@ MAX_CELL_CHARACTERS = 32 << 20
 # rows that are made into Python objects at once: so many, or fewer of so many bytes together
 ROWS_A_BATCH, BYTES_A_BATCH = 1024, 16 << 20
 
+INDEX_COLUMN = "Unnamed: 0"
+
 Header = tuple[str, ...]
 TableRow = tuple[int, "dict[str, Any] | None", "Reject | None"]
 """Line or row number, the record, and why it has none."""
@@ -35,6 +37,9 @@ def read_header(line_source: Iterator[str], delimiter: str) -> Header:
     if len(header) > MAX_COLUMNS:
         raise Reject("unreadable_file", f"{len(header):,} columns")
     names = tuple(name.strip() for name in header)
+    if len(names) > 1 and not names[0]:
+        # the index of a pandas table, by the name that pandas gives it
+        names = (INDEX_COLUMN, *names[1:])
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if not all(is_text(name) for name in names):
         raise Reject("unreadable_file", "its header is not UTF-8")

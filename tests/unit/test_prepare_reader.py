@@ -80,6 +80,7 @@ def small_groups(path: Path, table: pyarrow.Table) -> None:
         ("a.csv", b"p,r\xff\n1,2\n", [(1, "unreadable_file")]),
         ("a.csv", b"p,p\n1,2\n", [(1, "unreadable_file")]),
         ("a.csv", b"p,\n1,2\n", [(1, "unreadable_file")]),
+        ("a.csv", b",p,r\n0,1,2\n", [(2, {"Unnamed: 0": "0", "p": "1", "r": "2"})]),
         ("a.csv", b"", []),
         ("a.csv", b"p,r\n", []),
         ("a.parquet", b"PAR1 no", [(1, "unreadable_file")]),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 import zstandard
-from prepare_samples import read
+from prepare_samples import pair, prepare, read, rows
 from pyarrow import parquet
 
 from chord_exp.prepare import reader, tabular
@@ -152,7 +152,9 @@ def mib_to_count(code: str) -> tuple[int, int]:
 
 def test_a_string_of_escapes_is_cut_without_remembering_each(raw: Path) -> None:
     (raw / "a.json").write_text(json.dumps([{"p": '"\n' * (8 * MIB // 4), "r": "x"}, {"p": "y"}]), encoding="utf-8")
-    rows, mib = mib_to_count(f"from prepare_samples import read; count = len(read(Path({str(raw)!r})))")
+    rows, mib = mib_to_count(
+        f"from prepare_samples import pair, prepare, read, rows; count = len(read(Path({str(raw)!r})))"
+    )
     assert rows == 2 and mib < 150
 
 
@@ -182,3 +184,11 @@ def test_a_table_of_long_rows_is_read_a_few_at_a_time(raw: Path) -> None:
     code = f"from chord_exp.prepare import tabular; path = Path({str(raw / 'a.parquet')!r})\n"
     rows, mib = mib_to_count(code + "count = sum(1 for _ in tabular.read_row_group(path, 0, 1))")
     assert rows == 300 and mib < 450
+
+
+def test_a_table_that_pandas_wrote_with_its_index_is_read_without_it(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    (tmp_path / "raw").mkdir()
+    pandas.DataFrame([pair(number) for number in range(30)]).to_csv(tmp_path / "raw" / "a.csv")
+    prepare(tmp_path / "raw", tmp_path / "out")
+    assert len(rows(tmp_path / "out", "sft")) + len(rows(tmp_path / "out", "rl")) == 30
