@@ -49,15 +49,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = _wants_debug(arguments)
     try:
+        code = _exit_code(arguments, debug)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # whoever read the output, `head` say, has enough of it; Python would complain again when it flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return RUN_FAILED
+
+
+def _exit_code(arguments: list[str], debug: bool) -> int:
+    try:
         return _main(arguments, debug)
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else SUCCEEDED if stop.code is None else RUN_FAILED
     except BrokenPipeError:
-        # whoever read the output, `head` say, has enough of it; Python would complain again when it flushes at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return RUN_FAILED
+        raise
     except Exception as error:
         return _report(error, debug)
 

@@ -47,6 +47,7 @@ SPLIT_KEYS = (
     "free_text",
 )
 # modules of Hydra plug-ins and their classes
+GRID_SWEEPER = "hydra_plugins.chord_exp_sweeper.GridSweeper"
 PLUGINS = (
     ("hydra_plugins.chord_exp_launcher", "ChordLauncher"),
     ("hydra_plugins.chord_exp_sweeper", "GridSweeper"),
@@ -115,9 +116,14 @@ def register_plugins() -> None:
 
     Hydra finds those of an installed wheel by itself, but not those of an editable install.
     """
+    from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
 
     known = Plugins.instance()
+    # Hydra's default sweeper, by our class. A file of that name in conf/ would be warned of: Hydra checks such a file
+    # against its own entry
+    grid = {"_target_": GRID_SWEEPER, "max_batch_size": None, "params": None}
+    ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=grid, provider="chord_exp")
     for module, plugin in PLUGINS:
         found = getattr(importlib.import_module(module), plugin)
         if f"{module}.{plugin}" not in known.class_name_to_class:

@@ -1,4 +1,4 @@
-"""Hydra's sweepers: `grid`, and `optuna`, which hands the space and the command line to `chord_exp.sweep.tune`."""
+"""Hydra's sweepers: `basic`, and `optuna`, which hands the space and the command line to `chord_exp.sweep.tune`."""
 
 # Hydra reads the annotations of plug-ins: no `from __future__ import annotations` here
 from typing import Any, List, Optional, Sequence  # noqa: UP035

@@ -24,7 +24,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
     return finish(tmp_path_factory.mktemp("finished") / "run", "total_steps=6")
 
 
-@pytest.fixture(scope="session")
+# not for the session: package/ looks whether a Ray runs on this machine, and its tests want none
+@pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ray_head.Head]:
     """A Ray cluster of one machine with four logical GPUs and eight logical cores."""
     folder = SweepFolder(tmp_path_factory.mktemp("head"))
