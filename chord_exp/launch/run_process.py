@@ -207,7 +207,6 @@ def _connect(config: Any, order: RunOrder) -> None:
     """Start a private Ray on loopback, or join the cluster that the order names."""
     import ray
 
-    from chord_exp.engine import vllm_standin
     from chord_exp.launch.forkserver import workers_forked
 
     if ray.is_initialized():
@@ -215,6 +214,8 @@ def _connect(config: Any, order: RunOrder) -> None:
     environment: dict[str, Any] = {"env_vars": config.get_envs()}
     if order.ray_address != "local":
         if order.engine == "local":
+            from chord_exp.engine import vllm_standin
+
             # Trinity's own actors import vLLM's names; a private Ray forks its workers from a process that has them
             environment["worker_process_setup_hook"] = f"{vllm_standin.__name__}.{vllm_standin.install.__name__}"
         try:
