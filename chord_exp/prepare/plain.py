@@ -75,6 +75,9 @@ def make_plain(file: InputFile, scratch: Path) -> Plain:
             fault = str(error)
         except UnicodeDecodeError as error:
             fault = f"not {encoding}: {error.reason}"
+            # the block's text before it, with what the decoder had kept of the one before
+            good = _decoder(encoding).decode(error.object[: error.start])
+            target.write(good.encode("utf-8", "surrogatepass"))
     return Plain(copy, 0, fault)
 
 

@@ -57,6 +57,19 @@ def test_half_a_cell_at_the_end_of_a_cut_off_utf_16_table_is_no_row(raw: Path) -
     assert read(raw) == [(2, {"p": "1", "r": "one"}), (3, "unreadable_file")]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_the_rows_before_a_byte_that_does_not_decode_are_kept(raw: Path, name: str) -> None:
+    rows = {"a.csv": "p,r\n" + "1,one\n" * 50, "a.jsonl": '{"p": "1", "r": "one"}\n' * 50}[name]
+    broken = "\ufeff".encode("utf-16-le") + rows.encode("utf-16-le") + "9,half".encode("utf-16-le") + b"x"
+    (raw / name).write_bytes(broken)
+    good = [record for _, record in read(raw) if isinstance(record, dict)]
+    assert good == [{"p": "1", "r": "one"}] * 50 and read(raw)[-1][1] == "unreadable_file"
+    wide = "\ufeff".encode("utf-32-le") + rows.encode("utf-32-le") + b"\xff\xff\xff\xff" + rows.encode("utf-32-le")
+    (raw / name).write_bytes(wide)
+    good = [record for _, record in read(raw) if isinstance(record, dict)]
+    assert good == [{"p": "1", "r": "one"}] * 50 and read(raw)[-1][1] == "unreadable_file"
+
+
 def test_a_cut_off_table_whose_header_is_not_whole_is_one_fault(raw: Path) -> None:
     (raw / "a.csv.gz").write_bytes(gzipped(b"prompt,resp"))
     assert read(raw) == [(1, "unreadable_file")]
