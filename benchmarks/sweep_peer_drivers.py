@@ -48,7 +48,7 @@ def chord_exp(action: str, folder: Path, trials: list[Words], kind: str) -> int:
             "",
             folder / str(number),
             tuple(words.write()),
-            Footprint(words.gpus, 0.5),
+            Footprint(words.gpus, 0.5, joins=True),
             config,
             {"": words.steps},
         )

@@ -113,9 +113,12 @@ class SweepFolder:
             (self.path / name).unlink(missing_ok=True)
         here = Path.cwd()
         for folder in (self.path, *self.path.parents):
-            if not folder.is_relative_to(here) or folder == here or any(folder.iterdir()):
+            if not folder.is_relative_to(here) or folder == here:
                 return
-            folder.rmdir()
+            if folder.is_dir():
+                if any(folder.iterdir()):
+                    return
+                folder.rmdir()
 
     def info(self) -> SweepInfo:
         """What the sweep is.

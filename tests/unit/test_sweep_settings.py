@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from chord_exp.errors import ConfigError
+from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings
 
 CONF = Path(__file__).parents[2] / "conf" / "hydra" / "launcher"
@@ -15,6 +16,13 @@ CONF = Path(__file__).parents[2] / "conf" / "hydra" / "launcher"
 
 def values(option: str) -> dict:
     return yaml.safe_load((CONF / f"{option}.yaml").read_text(encoding="utf-8"))
+
+
+def test_a_sweep_that_is_refused_before_its_folder_is_made_takes_nothing_of_the_one_above(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweep" / "0").mkdir(parents=True)
+    SweepFolder(tmp_path / "sweep" / "from_4").abandon()
+    assert (tmp_path / "sweep" / "0").is_dir()
 
 
 @pytest.mark.parametrize("option", ["local", "ray"])
