@@ -52,16 +52,7 @@ BARE_POLL = 0.02
 SAMPLE_SECONDS = 0.2
 SIMULATED = 2000
 MIB = 2**20
-SETTINGS = {
-    "place": "local",
-    "max_concurrent": None,
-    "max_gpus": None,
-    "retries": 2,
-    "order": "backfill",
-    "patience": 16,
-    "cpus_per_trial": None,
-    "memory_per_trial": None,
-}
+SETTINGS = yaml.safe_load((ROOT / "conf" / "hydra" / "launcher" / "local.yaml").read_text(encoding="utf-8"))
 
 
 def timed(words: Sequence[str]) -> float:

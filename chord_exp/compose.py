@@ -47,10 +47,10 @@ SPLIT_KEYS = (
     "free_text",
 )
 # modules of Hydra plug-ins and their classes
-GRID_SWEEPER = "hydra_plugins.chord_exp_sweeper.GridSweeper"
+GRID_SWEEPER = ("hydra_plugins.chord_exp_sweeper", "GridSweeper")
 PLUGINS = (
     ("hydra_plugins.chord_exp_launcher", "ChordLauncher"),
-    ("hydra_plugins.chord_exp_sweeper", "GridSweeper"),
+    GRID_SWEEPER,
     ("hydra_plugins.chord_exp_sweeper", "OptunaSweeper"),
 )
 # null in the configuration, derived by `read`; never null in the specification
@@ -122,7 +122,7 @@ def register_plugins() -> None:
     known = Plugins.instance()
     # Hydra's default sweeper, by our class. A file of that name in conf/ would be warned of: Hydra checks such a file
     # against its own entry
-    grid = {"_target_": GRID_SWEEPER, "max_batch_size": None, "params": None}
+    grid = {"_target_": ".".join(GRID_SWEEPER), "max_batch_size": None, "params": None}
     ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=grid, provider="chord_exp")
     for module, plugin in PLUGINS:
         found = getattr(importlib.import_module(module), plugin)

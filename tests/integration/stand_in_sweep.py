@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+import yaml
+
 from chord_exp.sweep import carry_out, local, ray_jobs
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.ledger import Footprint
@@ -14,16 +16,8 @@ from chord_exp.sweep.settings import Settings
 from chord_exp.sweep.trial import Trial, TrialRequest
 
 TRIAL = str(Path(__file__).with_name("stand_in_trial.py"))
-DEFAULTS = {
-    "place": "local",
-    "max_concurrent": None,
-    "max_gpus": None,
-    "retries": 2,
-    "order": "backfill",
-    "patience": None,
-    "cpus_per_trial": None,
-    "memory_per_trial": None,
-}
+LAUNCHERS = Path(__file__).parents[2] / "conf" / "hydra" / "launcher"
+DEFAULTS = yaml.safe_load((LAUNCHERS / "local.yaml").read_text(encoding="utf-8"))
 
 
 def with_stand_in(command):
