@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from chord_exp import metrics
+from chord_exp.run_files import metrics
 
 # left out of the mean: the first steps load code and memory
 WARMUP_STEPS = 3
@@ -65,7 +65,7 @@ def plain_seconds(trinity_yaml: Path, steps: int, scratch: Path) -> dict[str, fl
 
     from chord_exp.engine.rollout import LocalRolloutModel
     from chord_exp.engine.train_engine import LocalTrainEngine
-    from chord_exp.loss_tokens import attach_side_tokens
+    from chord_exp.plugins.sample_strategy import attach_side_tokens
 
     config = load_config(str(trinity_yaml))
     config.continue_from_checkpoint = False

@@ -36,15 +36,16 @@ import yaml
 from sweep_scheduler import MACHINES, QUEUED, make_trial, mixed
 from sweep_stand_in import Words, command, run, stand_in_command
 
-from chord_exp.sweep import carry_out, ray_head, ray_jobs
-from chord_exp.sweep.backend import Backend, Exit
+from chord_exp.sweep import run as sweep_run
+from chord_exp.sweep.backends import ray_head, ray_jobs
+from chord_exp.sweep.backends.local import LocalProcesses, worker_command
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.ledger import Footprint, Node
-from chord_exp.sweep.local import LocalProcesses, worker_command
-from chord_exp.sweep.scheduler import POLL_SECONDS, Limits, Scheduler
+from chord_exp.sweep.scheduling.backend import Backend, Exit
+from chord_exp.sweep.scheduling.resources import Footprint, Node
+from chord_exp.sweep.scheduling.scheduler import POLL_SECONDS, Limits, Scheduler
+from chord_exp.sweep.scheduling.simulated import Simulated, judge_by_code
+from chord_exp.sweep.scheduling.trial import SUCCEEDED, Trial, TrialRequest
 from chord_exp.sweep.settings import Settings
-from chord_exp.sweep.simulated import Simulated, judge_by_code
-from chord_exp.sweep.trial import SUCCEEDED, Trial, TrialRequest
 
 ROOT = Path(__file__).parents[1]
 LOCAL_AIM, RAY_AIM = 0.3, 0.5
@@ -267,13 +268,13 @@ def simulated_memory(place: Path, count: int) -> dict[int, float]:
         )
         for number in range(count)
     ]
-    kept = carry_out.make_backend
-    carry_out.make_backend = lambda *given: contextlib.closing(backend)
+    kept = sweep_run.make_backend
+    sweep_run.make_backend = lambda *given: contextlib.closing(backend)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            carry_out.start(folder, requests, carry_out.new_info(Settings.read(SETTINGS), []))
+            sweep_run.start(folder, requests, sweep_run.new_info(Settings.read(SETTINGS), []))
     finally:
-        carry_out.make_backend = kept
+        sweep_run.make_backend = kept
     return backend.memory
 
 

@@ -26,17 +26,18 @@ def chord_exp(action: str, folder: Path, trials: list[Words], kind: str) -> int:
     """Sweep by chord_exp's Ray backend."""
     import hydra
 
-    from chord_exp import compose
-    from chord_exp.sweep import carry_out, ray_jobs
+    from chord_exp.config import compose
+    from chord_exp.sweep import run
+    from chord_exp.sweep.backends import ray_jobs
     from chord_exp.sweep.folder import SweepFolder
-    from chord_exp.sweep.ledger import Footprint
-    from chord_exp.sweep.requests import resolved
+    from chord_exp.sweep.hydra_launcher.trial_request import resolved
+    from chord_exp.sweep.scheduling.resources import Footprint
+    from chord_exp.sweep.scheduling.trial import TrialRequest
     from chord_exp.sweep.settings import Settings
-    from chord_exp.sweep.trial import TrialRequest
 
     ray_jobs.worker_command = stand_in_command(ray_jobs.worker_command)
     if action == "resume":
-        return carry_out.resume(SweepFolder(folder)).exit_code
+        return run.resume(SweepFolder(folder)).exit_code
     compose.register_schema()
     with hydra.initialize_config_module("chord_exp.conf", version_base="1.3"):
         launcher = hydra.compose("config", ["hydra/launcher=ray"], return_hydra_config=True).hydra.launcher
@@ -54,7 +55,7 @@ def chord_exp(action: str, folder: Path, trials: list[Words], kind: str) -> int:
         )
         for number, words in enumerate(trials)
     ]
-    return carry_out.start(SweepFolder(folder), requests, carry_out.new_info(settings, sys.argv)).exit_code
+    return run.start(SweepFolder(folder), requests, run.new_info(settings, sys.argv)).exit_code
 
 
 def ray_tune(action: str, folder: Path, trials: list[Words], kind: str) -> int:

@@ -41,7 +41,7 @@ from rich.table import Table
 from sweep_launch import SETTINGS
 from sweep_stand_in import LOAD_SECONDS, Words
 
-from chord_exp.sweep import ray_head
+from chord_exp.sweep.backends import ray_head
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings
 

@@ -12,11 +12,11 @@ import statistics
 import time
 from pathlib import Path
 
-from chord_exp.sweep.ledger import Footprint, Node
-from chord_exp.sweep.queue import BACKFILL, STRICT
-from chord_exp.sweep.scheduler import Limits, Scheduler
-from chord_exp.sweep.simulated import Simulated, judge_by_code
-from chord_exp.sweep.trial import SUCCEEDED, Trial
+from chord_exp.sweep.scheduling.queue import BACKFILL, STRICT
+from chord_exp.sweep.scheduling.resources import Footprint, Node
+from chord_exp.sweep.scheduling.scheduler import Limits, Scheduler
+from chord_exp.sweep.scheduling.simulated import Simulated, judge_by_code
+from chord_exp.sweep.scheduling.trial import SUCCEEDED, Trial
 
 MACHINES = [Node(f"n{number}", 8, 128) for number in range(4)]
 TRIALS, QUEUED = 1000, 10_000

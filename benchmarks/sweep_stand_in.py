@@ -2,7 +2,7 @@
 
     sweep_stand_in.py work RUN_DIR [WORD...]   the trial and nothing else
     sweep_stand_in.py bare OVERRIDES...        `python -m chord_exp OVERRIDES...`, up to where it would train
-    sweep_stand_in.py worker RUN_DIR ...       `python -m chord_exp.sweep.worker RUN_DIR ...`, up to there
+    sweep_stand_in.py worker RUN_DIR ...       `python -m chord_exp.sweep.backends.worker RUN_DIR ...`, up to there
     sweep_stand_in.py sweep OVERRIDES...       `python -m chord_exp -m OVERRIDES...` with such workers
 
 Only `actions.run`, which trains, is replaced. What a trial does is said by words among its overrides (see `Words`).
@@ -120,8 +120,8 @@ def stand_in_command(real: Callable[[Any], list[str]]) -> Callable[[Any], list[s
 
 def run(spec: Any, run_dir: Path, overrides: Sequence[str]) -> int:
     """In place of `chord_exp.actions.run`: the trial, and the record that says how it ended."""
-    from chord_exp import record
-    from chord_exp.launch.order import RECORD
+    from chord_exp.run_files import record
+    from chord_exp.run_files.names import RECORD
 
     words = Words.read(overrides)
     running = record.RunRecord(
@@ -157,12 +157,12 @@ def main() -> int:
 
         return cli.main(words)
     if mode == "worker":
-        from chord_exp.sweep import worker
+        from chord_exp.sweep.backends import worker
 
         actions.run = run
         return worker.main(words)
     from chord_exp import cli
-    from chord_exp.sweep import local, ray_jobs
+    from chord_exp.sweep.backends import local, ray_jobs
 
     local.worker_command = stand_in_command(local.worker_command)
     ray_jobs.worker_command = stand_in_command(ray_jobs.worker_command)

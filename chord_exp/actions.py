@@ -7,16 +7,16 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chord_exp.errors import SUCCEEDED, ConfigError, DataError
-from chord_exp.geometry import Geometry, derive
-from chord_exp.hand_set import extra_term_warnings, flatten
-from chord_exp.spec import DataFacts, DataSpec, ExperimentSpec
-from chord_exp.trinity_config import Folders, to_trinity, to_yaml
-from chord_exp.workflow_names import PACKAGE
+from chord_exp.experiment.geometry import Geometry, derive
+from chord_exp.experiment.spec import DataFacts, DataSpec, ExperimentSpec
+from chord_exp.trinity_config.build import Folders, to_trinity, to_yaml
+from chord_exp.trinity_config.user_overrides import extra_term_warnings, flatten
+from chord_exp.trinity_config.verl_version import verl_is_legacy
+from chord_exp.trinity_config.workflow_names import PACKAGE
 
 if TYPE_CHECKING:
     from chord_exp.launch.request import Launch
@@ -44,8 +44,8 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
     """
     # the import is not light, and a refused configuration needs none of it
     from chord_exp.prepare import ensure_prepared, load_manifest
-    from chord_exp.prepare.files import resolve_input
-    from chord_exp.prepare.lengths import longest
+    from chord_exp.prepare.read.files import resolve_input
+    from chord_exp.prepare.report.token_lengths import longest
 
     data = spec.data
     if data.input_dir is None:
@@ -90,7 +90,7 @@ def _check_rows(spec: ExperimentSpec, manifest: Manifest) -> None:
     Raises:
         DataError: some would break or waste the training.
     """
-    from chord_exp.prepare.check import check_prepared
+    from chord_exp.prepare.trinity_readers import check_prepared
 
     model, data = spec.model, spec.data
     report = check_prepared(
@@ -154,15 +154,6 @@ def described(spec: ExperimentSpec, facts: DataFacts) -> Geometry:
     return replace(geometry, warnings=(*geometry.warnings, *hand_set))
 
 
-def verl_is_legacy() -> bool:
-    """Whether the installed verl is older than 0.8; false without verl, as for the version that is locked."""
-    try:
-        major, minor = metadata.version("verl").split(".")[:2]
-    except metadata.PackageNotFoundError:
-        return False
-    return (int(major), int(minor)) < (0, 8)
-
-
 def run_folders(spec: ExperimentSpec, run_dir: Path, *, with_metrics: bool = True) -> Folders:
     """The absolute paths of a run in `run_dir`."""
     root = run_dir.absolute()
@@ -178,14 +169,14 @@ def check(spec: ExperimentSpec, run_dir: Path) -> None:
     config = to_trinity(spec, assumed_facts(spec), run_folders(spec, run_dir))
     if spec.trinity:
         # slow to import; only hand-set values can be foreign to Trinity
-        from chord_exp.trinity_schema import check_schema
+        from chord_exp.trinity_config.schema import check_schema
 
         check_schema(config)
 
 
 def plan(spec: ExperimentSpec, run_dir: Path) -> int:
     """Print what would run."""
-    from chord_exp.plan import show
+    from chord_exp.experiment.plan import show
 
     facts = read_facts(spec, required=False)
     to_trinity(spec, facts, run_folders(spec, run_dir))

@@ -25,10 +25,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from chord_exp import compose
+from chord_exp.config import compose
 from chord_exp.errors import BAD_INPUT, INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, ConfigError
-from chord_exp.launch.order import RECORD
-from chord_exp.spec import ExperimentSpec
+from chord_exp.experiment.spec import ExperimentSpec
+from chord_exp.run_files.names import RECORD
 from chord_exp.sweep.folder import SweepFolder
 
 VERSION_BASE = "1.3"
@@ -77,7 +77,7 @@ def _wants_debug(arguments: Sequence[str]) -> bool:
 
 
 def _report(error: Exception, debug: bool) -> int:
-    from chord_exp.refusals import REFUSALS, translate
+    from chord_exp.config.hydra_errors import REFUSALS, translate
 
     if debug:
         traceback.print_exc()

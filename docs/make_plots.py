@@ -19,8 +19,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import yaml
 
-from chord_exp import metrics
-from chord_exp.schedule import MuSchedule, values
+from chord_exp.experiment.schedule import MuSchedule, values
+from chord_exp.run_files import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 PLOTS = ROOT / "docs" / "plots"

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from chord_exp.actions import verl_is_legacy
 from chord_exp.check.document import Document, look_at_data, read
 from chord_exp.check.rules import findings, summary
 from chord_exp.check.subject import ERROR, Finding
 from chord_exp.errors import BAD_INPUT, INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
+from chord_exp.trinity_config.verl_version import verl_is_legacy
 
 PROGRAM = "chord_exp.check"
 
@@ -58,7 +58,7 @@ def check(path: Path, verl_legacy: bool) -> int:
     """
     # slow to import, and reading a file that is none needs nothing of it
     document = read(path)
-    from chord_exp.trinity_schema import trinity_keys
+    from chord_exp.trinity_config.schema import trinity_keys
 
     known = frozenset(trinity_keys())
     rows = look_at_data(document.values)
@@ -74,7 +74,7 @@ def check(path: Path, verl_legacy: bool) -> int:
 
 
 def _of_wrong_type(document: Document) -> list[Finding]:
-    from chord_exp.trinity_schema import check_schema
+    from chord_exp.trinity_config.schema import check_schema
 
     try:
         check_schema(document.values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chord_exp.check.subject import ERROR, WARNING, Finding, Subject
-from chord_exp.geometry import ratio_by_round_trip
+from chord_exp.experiment.geometry import ratio_by_round_trip
 
 RATIO = "algorithm.sample_strategy_args.expert_data_ratio"
 

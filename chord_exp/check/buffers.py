@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chord_exp.check.subject import AUXILIARY, ERROR, WARNING, Finding, Rows, Subject
-from chord_exp.trinity_config import EVAL_TWINS
+from chord_exp.trinity_config.build import EVAL_TWINS
 
 INPUT = "buffer.explorer_input"
 TASKSET = f"{INPUT}.taskset"

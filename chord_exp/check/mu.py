@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from chord_exp.check.subject import ERROR, EXACT_LOSS, LOSS_ARGUMENTS, STOCK_LOSS, WARNING, Finding, Subject
 from chord_exp.check.weights import STOCK_DEFAULTS
 from chord_exp.errors import ConfigError
-from chord_exp.schedule import MuSchedule, mu_at
+from chord_exp.experiment.schedule import MuSchedule, mu_at
 
 # the coefficients that Trinity's classes have by default
 DEFAULT_KL_COEF = 0.001

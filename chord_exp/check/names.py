@@ -9,7 +9,7 @@ from typing import Any
 from chord_exp.check.subject import AUXILIARY, ERROR, EXACT_LOSS, LOSS_ARGUMENTS, STOCK_LOSS, WARNING, Finding, Subject
 from chord_exp.check.weights import STOCK_DEFAULTS
 
-# arguments of chord_exp.loss.ExactCHORDLoss
+# arguments of chord_exp.plugins.loss.ExactCHORDLoss
 EXACT_ARGUMENTS = (
     "mu_warmup_steps",
     "mu_decay_steps",

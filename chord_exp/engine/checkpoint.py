@@ -8,7 +8,6 @@ Layout, as verl's: `global_step_N/actor/huggingface/` (weights, config, tokenize
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from chord_exp.errors import RunFailed
+from chord_exp.utils.files import write_atomically
 
 LATEST = "latest_checkpointed_iteration.txt"
 TRAIN_STATE = "train_state.pt"
@@ -94,16 +94,6 @@ def save(job_dir: str | Path, step: int, model: Any, tokenizer: Any, train_state
 def load_train_state(job_dir: str | Path, step: int) -> dict[str, Any]:
     """What `save` was given as `train_state`."""
     return torch.load(step_dir(job_dir, step) / "actor" / TRAIN_STATE, map_location="cpu", weights_only=False)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small text file so that a reader sees the old text or the new, never a part."""
-    draft = path.with_name(path.name + ".part")
-    with open(draft, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(path)
 
 
 def record_explorer_state(job_dir: str | Path, state: dict[str, Any]) -> None:

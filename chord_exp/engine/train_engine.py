@@ -2,7 +2,7 @@
 
 One optimizer step per Trinity step, as strict on-policy CHORD asks. The protocol is that of verl >= 0.8 with one rank:
 the loss of each micro-batch is backpropagated by itself and the gradients add up, so the policy loss must weigh itself
-(`chord_exp.loss`).
+(`chord_exp.plugins.loss`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from chord_exp.engine import checkpoint
 from chord_exp.engine.batch import collate, micro_batches, to_device, training_order
 from chord_exp.engine.settings import EngineSettings
 from chord_exp.errors import ConfigError
-from chord_exp.loss import reduce_micro_batch_metrics
+from chord_exp.plugins.loss import reduce_micro_batch_metrics
 
 
 class NonFiniteLoss(FloatingPointError):

@@ -10,12 +10,13 @@ from typing import Any
 
 import yaml
 
-from chord_exp import record
 from chord_exp.errors import ConfigError
 from chord_exp.launch import processes
-from chord_exp.launch.order import CHECKPOINTS, LOGS, METRICS, RECORD, TRINITY_CONFIG, Outcome, phase_path
+from chord_exp.launch.order import Outcome, phase_path
 from chord_exp.launch.request import Launch
-from chord_exp.record import RUNNING, RunRecord
+from chord_exp.run_files import record
+from chord_exp.run_files.names import CHECKPOINTS, LOGS, METRICS, RECORD, TRINITY_CONFIG
+from chord_exp.run_files.record import RUNNING, RunRecord
 
 # space held back so that the end of a run can be recorded on a disk that it has filled, bytes
 BALLAST = 1 << 20

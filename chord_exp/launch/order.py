@@ -8,11 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-TRINITY_CONFIG = "trinity.yaml"
-METRICS = "metrics.jsonl"
-RECORD = "run.json"
-LOGS = "logs"
-CHECKPOINTS = "checkpoints"
+from chord_exp.run_files.names import LOGS
 
 
 @dataclass(frozen=True)

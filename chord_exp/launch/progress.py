@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from chord_exp import metrics
+from chord_exp.run_files import metrics
 
 # without a terminal a line is printed at most this often, seconds
 PLAIN_INTERVAL = 10.0

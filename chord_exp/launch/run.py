@@ -14,14 +14,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from chord_exp import metrics, record, signals
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED
 from chord_exp.launch import private_ray, processes, summary, verdict
 from chord_exp.launch.folder import open_folder
-from chord_exp.launch.order import CHECKPOINTS, LOGS, METRICS, RECORD, Outcome, RunOrder, read_phase
+from chord_exp.launch.order import Outcome, RunOrder, read_phase
 from chord_exp.launch.progress import Progress, State
 from chord_exp.launch.request import Launch
-from chord_exp.record import FAILED, STOPPED, RunError, RunRecord
+from chord_exp.run_files import metrics, record
+from chord_exp.run_files.names import CHECKPOINTS, LOGS, METRICS, RECORD
+from chord_exp.run_files.record import FAILED, STOPPED, RunError, RunRecord
+from chord_exp.utils import signals
 
 POLL_SECONDS = 0.25
 EXIT_CODES = {record.SUCCEEDED: SUCCEEDED, FAILED: RUN_FAILED, STOPPED: INTERRUPTED}

@@ -21,8 +21,9 @@ from typing import Any
 
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, RunFailed
 from chord_exp.launch import private_ray
-from chord_exp.launch.order import LOGS, TRINITY_CONFIG, Outcome, RunOrder, announce
+from chord_exp.launch.order import Outcome, RunOrder, announce
 from chord_exp.launch.processes import end_with_parent
+from chord_exp.run_files.names import LOGS, TRINITY_CONFIG
 
 # of the logical cluster that a local run is checked for, nothing is asked of the private Ray but processes
 LOCAL_CPUS = 64

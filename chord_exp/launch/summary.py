@@ -7,11 +7,11 @@ from pathlib import Path
 import plotext
 from rich.console import Console
 
-from chord_exp import metrics
-from chord_exp.launch.order import CHECKPOINTS, LOGS, METRICS, RECORD, TRINITY_CONFIG
 from chord_exp.launch.progress import clock
-from chord_exp.record import STOPPED, SUCCEEDED, RunRecord
-from chord_exp.wandb_files import sync_command
+from chord_exp.run_files import metrics
+from chord_exp.run_files.names import CHECKPOINTS, LOGS, METRICS, RECORD, TRINITY_CONFIG
+from chord_exp.run_files.record import STOPPED, SUCCEEDED, RunRecord
+from chord_exp.run_files.wandb_sync import sync_command
 
 PLOT_SIZE = (64, 10)
 

@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from chord_exp import metrics
-from chord_exp.launch.order import LOGS, Outcome
-from chord_exp.record import FAILED, STOPPED, SUCCEEDED, RunError
+from chord_exp.launch.order import Outcome
+from chord_exp.run_files import metrics
+from chord_exp.run_files.names import LOGS
+from chord_exp.run_files.record import FAILED, STOPPED, SUCCEEDED, RunError
 
 # below this, writing has been failing, bytes
 FULL_DISK = 256 * 1024

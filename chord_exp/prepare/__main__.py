@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from chord_exp.errors import BAD_INPUT, INTERRUPTED, SUCCEEDED, ChordExpError, DataError
-from chord_exp.prepare.files import resolve_input
-from chord_exp.prepare.layout import default_out
+from chord_exp.prepare.answers.scoring import FREE_TEXT_CHOICES
 from chord_exp.prepare.manifest import Manifest
 from chord_exp.prepare.options import PrepareOptions, parse_map
 from chord_exp.prepare.pipeline import ensure_prepared
-from chord_exp.prepare.progress import shown_progress
-from chord_exp.prepare.scoring import FREE_TEXT_CHOICES
-from chord_exp.prepare.summary import summary_lines
+from chord_exp.prepare.read.files import resolve_input
+from chord_exp.prepare.report.progress import shown_progress
+from chord_exp.prepare.report.summary import summary_lines
+from chord_exp.trinity_config.rows import default_out
 
 PROGRAM = "chord_exp.prepare"
 DEFAULT_EXPERT_RATIO = 0.25
@@ -126,7 +126,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _check(out: Path, manifest: Manifest, arguments: argparse.Namespace) -> int:
-    from chord_exp.prepare.check import check_prepared
+    from chord_exp.prepare.trinity_readers import check_prepared
 
     limit = arguments.max_tokens or sys.maxsize
     report = check_prepared(

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.layout import FILES, MANIFEST_FILE, ROWS_FILE, SIDES
+from chord_exp.trinity_config.rows import FILES, MANIFEST_FILE, ROWS_FILE, SIDES
 
 TOOL = "chord_exp.prepare"
 """Written into every manifest: a folder with it is ours to replace."""

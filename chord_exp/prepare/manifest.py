@@ -11,20 +11,20 @@ from typing import Any
 
 import chord_exp
 from chord_exp.errors import DataError
-from chord_exp.prepare.answers import FREE_TEXT, KINDS, TOOL_CALL
+from chord_exp.prepare.answers.find import FREE_TEXT, KINDS, TOOL_CALL
+from chord_exp.prepare.answers.scoring import SCORINGS
 from chord_exp.prepare.columns import AS_WRITTEN, Columns
 from chord_exp.prepare.folder import TOOL
-from chord_exp.prepare.language import LANGUAGES
-from chord_exp.prepare.layout import EVAL, LAYOUT_VERSION, MANIFEST_FILE, RL, SFT, SIDES
 from chord_exp.prepare.options import PrepareOptions
-from chord_exp.prepare.percentiles import percentiles
-from chord_exp.prepare.place import REASONS, Placement
-from chord_exp.prepare.scoring import SCORINGS
-from chord_exp.prepare.sources import source_of
-from chord_exp.prepare.survey import Survey, sha256_file
-from chord_exp.prepare.tally import Tally
-from chord_exp.prepare.verdict import Facts, collect_warnings
-from chord_exp.workflow_names import EVAL_TWINS
+from chord_exp.prepare.read.survey import Survey, sha256_file
+from chord_exp.prepare.report.percentiles import percentiles
+from chord_exp.prepare.report.tally import Tally
+from chord_exp.prepare.report.warnings import Facts, collect_warnings
+from chord_exp.prepare.rows.script import LANGUAGES
+from chord_exp.prepare.split.assign import REASONS, Placement
+from chord_exp.prepare.split.sources import source_of
+from chord_exp.trinity_config.rows import EVAL, LAYOUT_VERSION, MANIFEST_FILE, RL, SFT, SIDES
+from chord_exp.trinity_config.workflow_names import EVAL_TWINS
 
 RATIO_NOTE = (
     "expert_ratio is the share of the data set's verifiable training rows that become expert rows; "

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.scoring import FREE_TEXT_CHOICES
+from chord_exp.prepare.answers.scoring import FREE_TEXT_CHOICES
 
 
 @dataclass(frozen=True)

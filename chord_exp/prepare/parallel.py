@@ -15,8 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 
 from chord_exp.errors import RunFailed
-from chord_exp.prepare.chunk import ChunkReader, ChunkResult
-from chord_exp.prepare.reader import Chunk
+from chord_exp.prepare.chunk_reader import ChunkReader, ChunkResult
+from chord_exp.prepare.read.chunks import Chunk
 
 _CHUNKS_AHEAD = 2
 _PR_SET_PDEATHSIG = 1

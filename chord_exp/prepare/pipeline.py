@@ -10,13 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.errors import DataError, RunFailed
-from chord_exp.prepare.card import write_card
-from chord_exp.prepare.chunk import ChunkReader
+from chord_exp.prepare.chunk_reader import ChunkReader
 from chord_exp.prepare.columns import Columns
 from chord_exp.prepare.folder import locked, recover, refuse_foreign, refuse_overlap, replacing
-from chord_exp.prepare.layout import FAILED_ANSWERS_FILE, MANIFEST_FILE, REJECTS_FILE
-from chord_exp.prepare.leaks import read_eval_prompts
-from chord_exp.prepare.lengths import token_percentiles
 from chord_exp.prepare.manifest import (
     Built,
     Manifest,
@@ -27,18 +23,22 @@ from chord_exp.prepare.manifest import (
     save,
     why_rebuild,
 )
-from chord_exp.prepare.near import Part
 from chord_exp.prepare.options import PrepareOptions
 from chord_exp.prepare.parallel import read_chunks, usable_workers
-from chord_exp.prepare.personal import look_at_sides
-from chord_exp.prepare.place import Placement, Placer
-from chord_exp.prepare.reader import chunks_of
+from chord_exp.prepare.read.chunks import chunks_of
+from chord_exp.prepare.read.survey import Survey, survey
 from chord_exp.prepare.rejects import Reject, clip_bytes, reject_line
-from chord_exp.prepare.sources import number_sources
-from chord_exp.prepare.survey import Survey, survey
-from chord_exp.prepare.tally import FileTally, Tally
-from chord_exp.prepare.verdict import refuse_unusable
-from chord_exp.prepare.writer import LinesWriter, Spooled, write_sides
+from chord_exp.prepare.report.card import write_card
+from chord_exp.prepare.report.personal import look_at_sides
+from chord_exp.prepare.report.tally import FileTally, Tally
+from chord_exp.prepare.report.token_lengths import token_percentiles
+from chord_exp.prepare.report.warnings import refuse_unusable
+from chord_exp.prepare.report.writer import LinesWriter, Spooled, write_sides
+from chord_exp.prepare.rows.contamination import read_eval_prompts
+from chord_exp.prepare.split.assign import Placement, Placer
+from chord_exp.prepare.split.near_duplicates import Part
+from chord_exp.prepare.split.sources import number_sources
+from chord_exp.trinity_config.rows import FAILED_ANSWERS_FILE, MANIFEST_FILE, REJECTS_FILE
 
 Progress = Callable[[str, int, int, int], None]
 """Told now and then: what is being done, how much of it, out of how much, and the rows read so far."""

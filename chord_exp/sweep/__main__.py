@@ -11,15 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
-from chord_exp.launch.order import LOGS
-from chord_exp.sweep import ray_head, table, tune, worker
-from chord_exp.sweep.carry_out import make_backend, resume
+from chord_exp.run_files.names import LOGS
+from chord_exp.sweep.backends import ray_head, worker
 from chord_exp.sweep.drive import drive
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.scheduler import Scheduler
+from chord_exp.sweep.run import make_backend, resume
+from chord_exp.sweep.scheduling.scheduler import Scheduler
+from chord_exp.sweep.scheduling.trial import ACTIVE, Trial
 from chord_exp.sweep.settings import START, Settings
-from chord_exp.sweep.trial import ACTIVE, Trial, write_atomically
-from chord_exp.sweep.watch import Watch, plain_console
+from chord_exp.sweep.show import table
+from chord_exp.sweep.show.live import Watch, plain_console
+from chord_exp.sweep.tune import sweeper
+from chord_exp.utils.files import write_atomically
 
 PROGRAM = "python -m chord_exp.sweep"
 LINES = 30
@@ -82,8 +85,8 @@ def _status(folder: SweepFolder, given: argparse.Namespace) -> int:
 
 
 def _resume(folder: SweepFolder, given: argparse.Namespace) -> int:
-    if folder.info().kind == tune.KIND:
-        return tune.go_on(folder)
+    if folder.info().kind == sweeper.KIND:
+        return sweeper.go_on(folder)
     return resume(folder, failed_too=given.failed).exit_code
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from chord_exp import signals
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.scheduler import GRACE, POLL_SECONDS, Event, Scheduler
+from chord_exp.sweep.scheduling.scheduler import GRACE, POLL_SECONDS, Event, Scheduler
+from chord_exp.utils import signals
 
 
 class View(Protocol):

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.errors import ConfigError
-from chord_exp.sweep.trial import TRIAL, Trial, TrialRequest, write_atomically
+from chord_exp.sweep.scheduling.trial import TRIAL, Trial, TrialRequest
+from chord_exp.utils.files import write_atomically
 
 SWEEP, LOCK, STOP = "sweep.json", "sweep.lock", "stop"
 HEAD, HEAD_LOG = "ray_head.json", "ray_head.log"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from chord_exp.sweep import hydra_node
-from chord_exp.sweep.queue import ORDERS
-from chord_exp.sweep.scheduler import Limits
+from chord_exp.config import hydra_node
+from chord_exp.sweep.scheduling.queue import ORDERS
+from chord_exp.sweep.scheduling.scheduler import Limits
 
 NODE = "hydra.launcher"
 PLACES = ("local", "ray")

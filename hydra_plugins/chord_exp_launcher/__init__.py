@@ -23,7 +23,7 @@ class ChordLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs; returns when all have ended."""
-        from chord_exp.sweep.hydra_jobs import launch
+        from chord_exp.sweep.hydra_launcher.jobs import launch
 
         assert self.config is not None and self.hydra_context is not None
         loader = self.hydra_context.config_loader

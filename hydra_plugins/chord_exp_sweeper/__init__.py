@@ -13,7 +13,7 @@ class GridSweeper(BasicSweeper):
     """Hydra's own sweeper without its composing of every job beforehand: the launchers do that, and check them too."""
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """See `chord_exp.sweep.hydra_jobs.launch`."""
+        """See `chord_exp.sweep.hydra_launcher.jobs.launch`."""
 
 
 class OptunaSweeper(Sweeper):
@@ -34,7 +34,7 @@ class OptunaSweeper(Sweeper):
         Raises:
             SystemExit: with its exit code, unless that is 0.
         """
-        from chord_exp.sweep.tune import tune
+        from chord_exp.sweep.tune.sweeper import tune
 
         assert self.config is not None and self.hydra_context is not None
         code = tune(self.config, self.hydra_context.config_loader, self.settings, arguments)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent / "unit"))
 
 from composing import FACTS, FOLDERS, compose_spec  # noqa: E402
 
-from chord_exp.trinity_config import to_trinity  # noqa: E402
+from chord_exp.trinity_config.build import to_trinity  # noqa: E402
 
 EXPERIMENTS: dict[str, list[str]] = {
     "default": [],

@@ -10,7 +10,7 @@ import pytest
 from running import Run, finish
 from stand_in_sweep import DEFAULTS
 
-from chord_exp.sweep import ray_head
+from chord_exp.sweep.backends import ray_head
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings
 

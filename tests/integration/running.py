@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from chord_exp import metrics
 from chord_exp.launch.processes import MARK
+from chord_exp.run_files import metrics
 
 # a quarter of an hour: only a hang takes it, even on a busy machine
 TIMEOUT = 900

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import yaml
 
-from chord_exp.sweep import carry_out, local, ray_jobs
+from chord_exp.sweep import run
+from chord_exp.sweep.backends import local, ray_jobs
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.ledger import Footprint
-from chord_exp.sweep.names import folder_name, label
+from chord_exp.sweep.hydra_launcher.labels import folder_name, label
+from chord_exp.sweep.scheduling.resources import Footprint
+from chord_exp.sweep.scheduling.trial import Trial, TrialRequest
 from chord_exp.sweep.settings import Settings
-from chord_exp.sweep.trial import Trial, TrialRequest
 
 TRIAL = str(Path(__file__).with_name("stand_in_trial.py"))
 LAUNCHERS = Path(__file__).parents[2] / "conf" / "hydra" / "launcher"
@@ -36,7 +37,7 @@ def main() -> int:
     local.worker_command = with_stand_in(local.worker_command)
     ray_jobs.worker_command = with_stand_in(ray_jobs.worker_command)
     if action == "resume":
-        return carry_out.resume(folder).exit_code
+        return run.resume(folder).exit_code
     given = json.loads(text)
     settings = Settings.read({**DEFAULTS, **given["settings"]})
     requests = []
@@ -47,7 +48,7 @@ def main() -> int:
         overrides = tuple(f"{key}={value}" for key, value in words.items())
         run_dir = folder.path / folder_name(number, name)
         requests.append(TrialRequest(number, name, run_dir, overrides, footprint, {}, {"": int(words["steps"])}))
-    return carry_out.start(folder, requests, carry_out.new_info(settings, sys.argv)).exit_code
+    return run.start(folder, requests, run.new_info(settings, sys.argv)).exit_code
 
 
 if __name__ == "__main__":

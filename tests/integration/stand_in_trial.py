@@ -15,9 +15,9 @@ from pathlib import Path
 
 import yaml
 
-from chord_exp import record
-from chord_exp.launch.order import METRICS, RECORD
-from chord_exp.sweep import worker
+from chord_exp.run_files import record
+from chord_exp.run_files.names import METRICS, RECORD
+from chord_exp.sweep.backends import worker
 
 
 def run(run_dir: Path) -> tuple[int, str]:

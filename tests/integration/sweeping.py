@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from chord_exp.sweep import worker
+from chord_exp.sweep.backends import worker
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.trial import Trial
+from chord_exp.sweep.scheduling.trial import Trial
 
 SCRIPT = str(Path(__file__).with_name("stand_in_sweep.py"))
 TIMEOUT = 240

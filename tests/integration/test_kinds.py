@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from running import finish
 
-from chord_exp import metrics
+from chord_exp.run_files import metrics
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from prepared_kinds import conversations, free_texts, tool_model, write_prepared

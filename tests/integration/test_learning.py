@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from running import Run
 
-from chord_exp import metrics
+from chord_exp.run_files import metrics
 
 
 def default_run(folder: Path, *overrides: str) -> Run:

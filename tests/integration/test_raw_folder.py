@@ -11,7 +11,7 @@ from typing import Any
 
 from running import finish
 
-from chord_exp import metrics
+from chord_exp.run_files import metrics
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from prepared_kinds import TOOL, tool_model

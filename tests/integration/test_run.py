@@ -13,8 +13,8 @@ from running import SMALL, Run, finish
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from wandb_reader import rows_of, run_of
 
-from chord_exp import metrics
-from chord_exp.schedule import MuSchedule, mu_at
+from chord_exp.experiment.schedule import MuSchedule, mu_at
+from chord_exp.run_files import metrics
 
 
 def test_a_run_succeeds_says_so_and_leaves_nothing_running(finished: tuple[Run, str]) -> None:

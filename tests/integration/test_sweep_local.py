@@ -126,6 +126,15 @@ def test_the_worker_of_a_dead_launcher_does_nothing(sweep):
     run_dir = sweep.trial(0).run_dir
     dead = subprocess.Popen(["true"])
     dead.wait()
-    words = [sys.executable, "-m", "chord_exp.sweep.worker", str(run_dir), "--attempt", "2", "--parent", str(dead.pid)]
+    words = [
+        sys.executable,
+        "-m",
+        "chord_exp.sweep.backends.worker",
+        str(run_dir),
+        "--attempt",
+        "2",
+        "--parent",
+        str(dead.pid),
+    ]
     assert subprocess.run(words, timeout=60).returncode == 130
     assert not (run_dir / "trinity.yaml").exists()

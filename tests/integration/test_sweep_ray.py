@@ -16,8 +16,8 @@ from stand_in_sweep import DEFAULTS
 from sweeping import Sweep, worker_of
 
 from chord_exp.errors import ConfigError
-from chord_exp.sweep import ray_head, ray_jobs
 from chord_exp.sweep.__main__ import main as sweep_main
+from chord_exp.sweep.backends import ray_head, ray_jobs
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings
 

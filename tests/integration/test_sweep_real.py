@@ -13,11 +13,11 @@ from pathlib import Path
 from running import SMALL, TIMEOUT
 from sweeping import worker_of
 
-from chord_exp import metrics
-from chord_exp.record import RunRecord
-from chord_exp.sweep import worker
+from chord_exp.run_files import metrics
+from chord_exp.run_files.record import RunRecord
+from chord_exp.sweep.backends import worker
+from chord_exp.sweep.backends.ray_head import Head
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.ray_head import Head
 
 STEPS = 3
 

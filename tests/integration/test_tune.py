@@ -16,10 +16,10 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 from running import SMALL, TIMEOUT
 
-from chord_exp import metrics
-from chord_exp.sweep import worker
+from chord_exp.run_files import metrics
+from chord_exp.sweep.backends import worker
+from chord_exp.sweep.backends.ray_head import Head
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.ray_head import Head
 
 STAND_IN = str(Path(__file__).with_name("stand_in_tune.py"))
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import hydra
 
-from chord_exp import compose
-from chord_exp.spec import DataFacts, ExperimentSpec
-from chord_exp.trinity_config import Folders
+from chord_exp.config import compose
+from chord_exp.experiment.spec import DataFacts, ExperimentSpec
+from chord_exp.trinity_config.build import Folders
 
 FACTS = DataFacts(expert_rows=520, rl_rows=1380, eval_rows=100)
 FOLDERS = Folders("/run/checkpoints", "/run/metrics.jsonl", "/data/prepared")

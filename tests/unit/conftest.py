@@ -9,10 +9,10 @@ from contextlib import closing
 import pytest
 from command_line import ROWS
 
-from chord_exp.sweep.backend import Exit
-from chord_exp.sweep.ledger import Node
-from chord_exp.sweep.scheduler import Scheduler
-from chord_exp.sweep.simulated import Simulated, judge_by_code
+from chord_exp.sweep.scheduling.backend import Exit
+from chord_exp.sweep.scheduling.resources import Node
+from chord_exp.sweep.scheduling.scheduler import Scheduler
+from chord_exp.sweep.scheduling.simulated import Simulated, judge_by_code
 
 
 @pytest.fixture(autouse=True)
@@ -57,9 +57,9 @@ def machine(monkeypatch):
     codes: list[int] = []
     backend = Simulated([Node("simulated", cpus=1, memory=64)], lambda trial: 1.0, lambda trial: Exit(_next(codes)))
     backend.codes = codes
-    monkeypatch.setattr("chord_exp.sweep.carry_out.make_backend", lambda settings, folder, sweep_id: closing(backend))
+    monkeypatch.setattr("chord_exp.sweep.run.make_backend", lambda settings, folder, sweep_id: closing(backend))
     monkeypatch.setattr(
-        "chord_exp.sweep.carry_out.Scheduler", lambda backend, limits: Scheduler(backend, limits, judge=judge_by_code)
+        "chord_exp.sweep.run.Scheduler", lambda backend, limits: Scheduler(backend, limits, judge=judge_by_code)
     )
     return backend
 

@@ -30,7 +30,7 @@ from verl.utils.py_functional import append_to_dict, rename_dict
 from verl.workers.engine.utils import postprocess_batch_func, prepare_micro_batches
 from verl.workers.utils.padding import left_right_2_no_padding, no_padding_2_padding
 
-from chord_exp.loss_tokens import TokenCountMixSampleStrategy, TokenCountSampleStrategy
+from chord_exp.plugins.sample_strategy import TokenCountMixSampleStrategy, TokenCountSampleStrategy
 
 VOCABULARY = 11
 CLIP = 0.2

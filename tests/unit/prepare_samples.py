@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.prepare import Manifest, ensure_prepared
-from chord_exp.prepare.files import find_files
 from chord_exp.prepare.options import PrepareOptions
-from chord_exp.prepare.reader import chunks_of, parse_row, read_chunk
+from chord_exp.prepare.read.chunks import chunks_of, parse_row, read_chunk
+from chord_exp.prepare.read.files import find_files
 from chord_exp.prepare.rejects import Reject
 
 Record = dict[str, Any]

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 import chord_exp.tiny
-from chord_exp.prepare.answers import find_answer
-from chord_exp.prepare.scoring import CHRF, expert_row, response_text, rollout_row
+from chord_exp.prepare.answers.find import find_answer
+from chord_exp.prepare.answers.scoring import CHRF, expert_row, response_text, rollout_row
 
 TINY = Path(chord_exp.tiny.__file__).parent / "model"
 TOOL = {

@@ -235,7 +235,7 @@ def test_the_weights_are_what_the_real_loss_class_computes(dynamic, usual, exper
 
 def test_the_known_arguments_are_those_of_the_classes():
     chord = pytest.importorskip("trinity.algorithm.policy_loss_fn.chord_policy_loss")
-    from chord_exp.loss import ExactCHORDLoss
+    from chord_exp.plugins.loss import ExactCHORDLoss
 
     stock = inspect.signature(chord.MIXCHORDPolicyLossFn.__init__).parameters
     assert {name: stock[name].default for name in STOCK_DEFAULTS} == STOCK_DEFAULTS
@@ -438,8 +438,8 @@ def _every_path(node: Any, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]
 def test_what_this_package_exports_has_no_errors(overrides, loss, tmp_path):
     from composing import FACTS, FOLDERS, compose_spec
 
-    from chord_exp.trinity_config import to_trinity
-    from chord_exp.trinity_schema import trinity_keys
+    from chord_exp.trinity_config.build import to_trinity
+    from chord_exp.trinity_config.schema import trinity_keys
 
     # Trinity's own baselines are exact only where a rank takes its rows at once
     roomy = ["cluster.max_token_len_per_gpu=10000000"] if loss == "stock" else []

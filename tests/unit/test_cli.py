@@ -18,7 +18,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from chord_exp.cli import main
 from chord_exp.errors import INTERRUPTED, RunFailed
 from chord_exp.prepare import load_manifest
-from chord_exp.sweep import hydra_jobs
+from chord_exp.sweep.hydra_launcher import jobs
 
 
 def mu_peak_of(launch) -> float:
@@ -274,7 +274,7 @@ def test_each_job_of_a_sweep_is_composed_once_and_all_before_any_starts(place, m
         raise SystemExit(7)
 
     monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counted)
-    monkeypatch.setattr(hydra_jobs, "start", start)
+    monkeypatch.setattr(jobs, "start", start)
     assert main(["-m", "seed=1,2,3", *SMALL]) == 7
     assert composed == ["seed=1", "seed=2", "seed=3"]
 

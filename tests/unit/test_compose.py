@@ -11,10 +11,10 @@ import yaml
 from composing import compose_config, compose_spec
 
 import chord_exp
-from chord_exp import compose
+from chord_exp.config import compose
+from chord_exp.config.hydra_errors import groups, translate
 from chord_exp.errors import ConfigError
-from chord_exp.refusals import groups, translate
-from chord_exp.spec import ClusterSpec, DataSpec, ExperimentSpec, ModelSpec, MonitorSpec
+from chord_exp.experiment.spec import ClusterSpec, DataSpec, ExperimentSpec, ModelSpec, MonitorSpec
 
 CONF = Path(__import__("chord_exp.conf", fromlist=["x"]).__file__).parent
 YAML_FILES = sorted(CONF.rglob("*.yaml"))

@@ -14,14 +14,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from chord_exp import actions, cli, compose
+from chord_exp import actions, cli
 from chord_exp.check.__main__ import build_parser as check_parser
+from chord_exp.config import compose
+from chord_exp.config.hydra_errors import groups
 from chord_exp.prepare.__main__ import _dashed, build_parser
-from chord_exp.refusals import groups
 from chord_exp.sweep.__main__ import build_parser as build_sweep_parser
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.tune import Plan, make_plan
-from chord_exp.sweep.tune_settings import TuneSettings
+from chord_exp.sweep.tune.settings import TuneSettings
+from chord_exp.sweep.tune.sweeper import Plan, make_plan
 
 ROOT = Path(__file__).parents[2]
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")

@@ -19,7 +19,7 @@ from test_docs import _COMMAND, DOCUMENTS, ROOT, check_experiment, place  # noqa
 from chord_exp.check.rules import findings
 from chord_exp.check.subject import ERROR
 from chord_exp.prepare.__main__ import _dashed, build_parser
-from chord_exp.trinity_schema import check_schema, trinity_keys
+from chord_exp.trinity_config.schema import check_schema, trinity_keys
 
 PACKAGE = ROOT / "package"
 SCRIPT = PACKAGE / "run_chord_training.sh"

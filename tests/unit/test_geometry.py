@@ -11,9 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from chord_exp.errors import ConfigError
-from chord_exp.geometry import derive, ratio_by_round_trip
-from chord_exp.gpus import split_gpus
-from chord_exp.spec import DataFacts
+from chord_exp.experiment.geometry import derive, ratio_by_round_trip
+from chord_exp.experiment.gpu_split import split_gpus
+from chord_exp.experiment.spec import DataFacts
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from command_line import run_module
 
-from chord_exp.refusals import groups
+from chord_exp.config.hydra_errors import groups
 
 if sys.version_info >= (3, 11):
     import tomllib

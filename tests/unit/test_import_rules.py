@@ -142,7 +142,8 @@ def test_sweep_and_launch_and_prepare_import_heavy_libraries_late():
 
 def test_the_worker_of_a_trial_reads_its_configuration_without_hydra():
     code = (
-        "import sys, chord_exp.sweep.worker, chord_exp.actions, chord_exp.compose; chord_exp.compose.schema(); "
+        "import sys, chord_exp.sweep.backends.worker, chord_exp.actions, chord_exp.config.compose; "
+        "chord_exp.config.compose.schema(); "
         "sys.exit('hydra' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

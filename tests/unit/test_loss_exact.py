@@ -21,9 +21,9 @@ def exact_loss(case: Case) -> TrinityPolicyLoss:
         args |= {"expert_rows": case.expert}
     if case.usual and case.expert:
         args |= {**case.mu, "enable_phi_function": case.phi}
-        return trinity_loss("chord_exp.loss.ExactCHORDLoss", args, case.mode)
+        return trinity_loss("chord_exp.plugins.loss.ExactCHORDLoss", args, case.mode)
     name = "ExactGRPOLoss" if case.usual else "ExactSFTLoss"
-    return trinity_loss(f"chord_exp.loss.{name}", args, case.mode)
+    return trinity_loss(f"chord_exp.plugins.loss.{name}", args, case.mode)
 
 
 def assert_exact(case: Case) -> None:

@@ -23,7 +23,7 @@ from verl.utils.py_functional import append_to_dict
 from verl.workers.engine.utils import prepare_micro_batches
 from verl.workers.utils.padding import no_padding_2_padding
 
-from chord_exp.loss import ExactCHORDLoss
+from chord_exp.plugins.loss import ExactCHORDLoss
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

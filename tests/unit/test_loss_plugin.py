@@ -12,8 +12,8 @@ from trinity.algorithm import POLICY_LOSS_FN, SAMPLE_STRATEGY
 from trinity.common.experience import Experience
 from verl.utils.metric import Metric
 
-from chord_exp.loss import ExactCHORDLoss, ExactGRPOLoss, ExactSFTLoss, reduce_micro_batch_metrics
-from chord_exp.loss_tokens import TokenCountSampleStrategy
+from chord_exp.plugins.loss import ExactCHORDLoss, ExactGRPOLoss, ExactSFTLoss, reduce_micro_batch_metrics
+from chord_exp.plugins.sample_strategy import TokenCountSampleStrategy
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -34,7 +34,7 @@ LOSSES = [(ExactCHORDLoss, CHORD), (ExactGRPOLoss, GRPO), (ExactSFTLoss, SFT)]
 
 @pytest.mark.parametrize(("cls", "args"), LOSSES)
 def test_trinity_finds_and_pickles_the_loss_by_dotted_path(cls: type, args: dict[str, Any]) -> None:
-    path = f"chord_exp.loss.{cls.__name__}"
+    path = f"chord_exp.plugins.loss.{cls.__name__}"
     assert POLICY_LOSS_FN.get(path) is cls
     wrapped = pickle.loads(pickle.dumps(trinity_loss(path, args, "seq-mean-token-mean")))
     assert wrapped.policy_loss_fn.geometry == cls(**args).geometry
@@ -99,7 +99,7 @@ def test_each_side_can_have_its_own_mode() -> None:
     ],
 )
 def test_sizes_that_are_not_the_trainers_are_refused_at_the_first_step(change: dict[str, Any], words: str) -> None:
-    loss = trinity_loss("chord_exp.loss.ExactCHORDLoss", CHORD | change, "seq-mean-token-mean")
+    loss = trinity_loss("chord_exp.plugins.loss.ExactCHORDLoss", CHORD | change, "seq-mean-token-mean")
     with pytest.raises(ValueError, match=words):
         train_step(Case(usual=3, expert=1), loss)
 
@@ -147,7 +147,7 @@ def test_sample_strategies_count_the_action_tokens_of_each_side() -> None:
     tokens = batch["response_mask"].sum(-1)
     assert batch["side_tokens"].tolist() == [int(tokens[:4].sum())] * 4 + [int(tokens[4:].sum())] * 2
     for name in ("TokenCountMixSampleStrategy", "TokenCountSampleStrategy"):
-        assert SAMPLE_STRATEGY.get(f"chord_exp.loss_tokens.{name}").__name__ == name
+        assert SAMPLE_STRATEGY.get(f"chord_exp.plugins.sample_strategy.{name}").__name__ == name
 
 
 def test_token_counts_follow_the_rows_when_a_batch_is_sampled_again() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chord_exp import metrics
+from chord_exp.run_files import metrics
 
 
 def test_lines_cut_short_by_a_crash_are_passed_over(tmp_path: Path) -> None:

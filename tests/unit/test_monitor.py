@@ -11,8 +11,8 @@ import pytest
 import torch
 from trinity.common.config import Config, MonitorConfig
 
-from chord_exp import metrics
-from chord_exp.monitor import RunMonitor, metric_line
+from chord_exp.plugins.monitor import RunMonitor, metric_line
+from chord_exp.run_files import metrics
 
 
 def monitor(folder: Path, name: str = "run", **args: object) -> RunMonitor:

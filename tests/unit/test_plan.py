@@ -8,10 +8,10 @@ import pytest
 from composing import FACTS, compose_spec
 from rich.console import Console
 
-from chord_exp.geometry import derive
-from chord_exp.hand_set import flatten
-from chord_exp.plan import mu_curve, render, show
-from chord_exp.spec import DataFacts
+from chord_exp.experiment.geometry import derive
+from chord_exp.experiment.plan import mu_curve, render, show
+from chord_exp.experiment.spec import DataFacts
+from chord_exp.trinity_config.user_overrides import flatten
 
 
 def text_of(overrides: list[str], facts: DataFacts = FACTS) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chord_exp.prepare.answers import (
+from chord_exp.prepare.answers.find import (
     CHOICE,
     EXPRESSION,
     FRACTION,
@@ -19,9 +19,9 @@ from chord_exp.prepare.answers import (
     Answer,
     find_answer,
 )
-from chord_exp.prepare.check import score_experts
+from chord_exp.prepare.answers.scoring import SCORING, response_text
 from chord_exp.prepare.rejects import Reject
-from chord_exp.prepare.scoring import SCORING, response_text
+from chord_exp.prepare.trinity_readers import score_experts
 
 
 def reward(response: str, answer: Answer) -> float:

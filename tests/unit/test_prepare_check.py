@@ -8,9 +8,9 @@ import pytest
 from prepared_kinds import TEMPLATE, TOOLS, conversations, free_texts, rows_of, tool_model, write_prepared
 
 from chord_exp.errors import DataError
-from chord_exp.prepare import check
-from chord_exp.prepare.check import check_prepared, score_experts
-from chord_exp.prepare.scoring import FREE_TEXT_SCORING, JUDGE, Scoring, expert_row
+from chord_exp.prepare import trinity_readers
+from chord_exp.prepare.answers.scoring import FREE_TEXT_SCORING, JUDGE, Scoring, expert_row
+from chord_exp.prepare.trinity_readers import check_prepared, score_experts
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +48,25 @@ def messages(*turns):
 @pytest.mark.parametrize(
     ("side", "fields", "reason"),
     [
-        ("sft", {"messages": messages(("user", "a"), ("assistant", ""))}, check.EMPTY_ANSWER),
-        ("sft", {"messages": messages(("user", "a"))}, check.EMPTY_ANSWER),
-        ("sft", {"messages": messages(("user", "a"), ("gpt", "b"))}, check.UNKNOWN_ROLE),
-        ("sft", {"messages": messages(("user", "a"), ("assistant", "b " * 900))}, check.TOO_LONG),
-        ("sft", {"messages": messages(("user", None), ("assistant", "b"))}, check.UNREADABLE),
-        ("sft", {"messages": "[]"}, check.UNREADABLE),
-        ("sft", {"tools": "{"}, check.UNREADABLE),
-        ("rl", {"answer": ""}, check.EMPTY_ANSWER),
+        ("sft", {"messages": messages(("user", "a"), ("assistant", ""))}, trinity_readers.EMPTY_ANSWER),
+        ("sft", {"messages": messages(("user", "a"))}, trinity_readers.EMPTY_ANSWER),
+        ("sft", {"messages": messages(("user", "a"), ("gpt", "b"))}, trinity_readers.UNKNOWN_ROLE),
+        ("sft", {"messages": messages(("user", "a"), ("assistant", "b " * 900))}, trinity_readers.TOO_LONG),
+        ("sft", {"messages": messages(("user", None), ("assistant", "b"))}, trinity_readers.UNREADABLE),
+        ("sft", {"messages": "[]"}, trinity_readers.UNREADABLE),
+        ("sft", {"tools": "{"}, trinity_readers.UNREADABLE),
+        ("rl", {"answer": ""}, trinity_readers.EMPTY_ANSWER),
         ("rl", {"answer": "1,000"}, None),
-        ("rl", {"answer": "\\boxed{7/0}", "reward": "accuracy_reward"}, check.NEVER_SCORES),
-        ("rl", {"prompt": " "}, check.EMPTY_PROMPT),
-        ("rl", {"prompt": "word " * 600}, check.TOO_LONG),
-        ("rl", {"workflow": "no_such_workflow"}, check.UNREADABLE),
-        ("rl", {"reward": "chord_exp.rewards.Missing"}, check.UNREADABLE),
-        ("eval", {"conversation": "[", "workflow": "chord_exp.workflows.ConversationEvaluation"}, check.UNREADABLE),
+        ("rl", {"answer": "\\boxed{7/0}", "reward": "accuracy_reward"}, trinity_readers.NEVER_SCORES),
+        ("rl", {"prompt": " "}, trinity_readers.EMPTY_PROMPT),
+        ("rl", {"prompt": "word " * 600}, trinity_readers.TOO_LONG),
+        ("rl", {"workflow": "no_such_workflow"}, trinity_readers.UNREADABLE),
+        ("rl", {"reward": "chord_exp.plugins.rewards.Missing"}, trinity_readers.UNREADABLE),
+        (
+            "eval",
+            {"conversation": "[", "workflow": "chord_exp.plugins.workflows.ConversationEvaluation"},
+            trinity_readers.UNREADABLE,
+        ),
     ],
 )
 def test_a_row_that_would_break_training_is_told_with_file_and_line(tmp_path, model, side, fields, reason):
@@ -85,7 +89,9 @@ def test_a_template_that_refuses_a_role_is_told_row_by_row(tmp_path, model):
     (strict / "chat_template.jinja").write_text(refusal + TEMPLATE)
     out = write_prepared(tmp_path / "out", [conversations], each=1)
     report = checked(out, str(strict), multi_turn=False)
-    assert {problem.detail for problem in report.problems if problem.reason == check.UNREADABLE} == {"no tool role"}
+    assert {problem.detail for problem in report.problems if problem.reason == trinity_readers.UNREADABLE} == {
+        "no tool role"
+    }
 
 
 def test_a_long_row_is_told_whether_the_reader_cuts_it_or_not(tmp_path, model):
@@ -126,4 +132,4 @@ def test_tools_of_a_row_count_towards_its_length(tmp_path, model):
     turns, _ = conversations(1)["tool_call"]
     assert rows_of(turns, long)["sft"] == expert_row(turns, long)
     change(out, "rl", 6, tools=long)
-    assert [problem.reason for problem in checked(out, model).problems] == [check.TOO_LONG]
+    assert [problem.reason for problem in checked(out, model).problems] == [trinity_readers.TOO_LONG]

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from prepare_samples import free_text, pair, prepare, prompts, rejects, rows, write_lines
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.files import find_files
-from chord_exp.prepare.formats import detect
 from chord_exp.prepare.options import PrepareOptions
-from chord_exp.prepare.reader import RawRow, chunks_of, parse_row, read_chunk
+from chord_exp.prepare.read.chunks import RawRow, chunks_of, parse_row, read_chunk
+from chord_exp.prepare.read.files import find_files
 from chord_exp.prepare.rejects import Reject
-from chord_exp.prepare.rows import Row, RowBuilder
+from chord_exp.prepare.rows.build import Row, RowBuilder
+from chord_exp.prepare.rows.formats import detect
 
 OPTIONS = PrepareOptions(expert_ratio=0.25, eval_rows=0, eval_ratio=None, seed=0, system_prompt="")
 TURNS = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "\\boxed{2}"}]

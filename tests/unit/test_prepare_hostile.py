@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from chord_exp.prepare import reader
-from chord_exp.prepare.checks import check_conversation
-from chord_exp.prepare.files import ARROW, CSV, JSON, LINES, PARQUET, SAVED, TSV, InputFile
-from chord_exp.prepare.formats import detect, mapped_format
-from chord_exp.prepare.plain import make_plain
-from chord_exp.prepare.reader import RawRow, chunks_of, parse_row, read_chunk
+from chord_exp.prepare.read import chunks
+from chord_exp.prepare.read.chunks import RawRow, chunks_of, parse_row, read_chunk
+from chord_exp.prepare.read.encodings import make_plain
+from chord_exp.prepare.read.files import ARROW, CSV, JSON, LINES, PARQUET, SAVED, TSV, InputFile
 from chord_exp.prepare.rejects import REASONS, Reject, clip_bytes, reject_line
+from chord_exp.prepare.rows.formats import detect, mapped_format
+from chord_exp.prepare.rows.turns import check_conversation
 
 quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -154,7 +154,7 @@ def test_every_byte_that_is_not_white_space_lies_in_a_row(path, kind, text):
         held = make_plain(InputFile(path, "file", kind), Path(scratch))
         expected = held.path.read_bytes()[held.start :]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "_FAULT_BYTES", 1 << 20)  # what is no row is shown by its beginning only
+        patch.setattr(chunks, "_FAULT_BYTES", 1 << 20)  # what is no row is shown by its beginning only
         found = b"".join(data for _, data, _ in read(path, kind, 7))
     # between the elements of an array lie commas, around them two brackets
     drop = b" \t\r\n\f\v" + (b"" if kind == LINES else b",[]")

@@ -12,7 +12,7 @@ from command_line import SMALL, refused
 
 import chord_exp
 from chord_exp.errors import ConfigError
-from chord_exp.prepare.lengths import longest
+from chord_exp.prepare.report.token_lengths import longest
 
 pytest.importorskip("transformers")
 TINY = Path(chord_exp.__file__).parent / "tiny" / "model"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.checks import check_conversation
-from chord_exp.prepare.formats import mapped_format
 from chord_exp.prepare.rejects import Reject
+from chord_exp.prepare.rows.formats import mapped_format
+from chord_exp.prepare.rows.turns import check_conversation
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 QA = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]

@@ -82,7 +82,7 @@ def test_rows_with_their_own_system_prompt_are_rolled_out_with_it(tmp_path):
         system, user = json.loads(row["conversation"])
         number = int(re.findall(r"\d+", user["content"])[0])
         assert system == {"role": "system", "content": f"You are calculator {number}."}
-    assert "chord_exp.workflows.ConversationWorkflow" in made.scored_by
+    assert "chord_exp.plugins.workflows.ConversationWorkflow" in made.scored_by
 
 
 def test_the_card_shows_what_the_manifest_holds_and_plots_that_do_not_change(tmp_path):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from prepare_samples import free_text, pair, prepare, prompts, rejects, rows, write_lines
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.language import LANGUAGES, language
-from chord_exp.prepare.near import Part, near_duplicates, signatures
-from chord_exp.prepare.personal import kinds_in
-from chord_exp.prepare.sources import source_of
+from chord_exp.prepare.report.personal import kinds_in
+from chord_exp.prepare.rows.script import LANGUAGES, language
+from chord_exp.prepare.split.near_duplicates import Part, near_duplicates, signatures
+from chord_exp.prepare.split.sources import source_of
 
 STORY = (
     "A baker in a small town gets up early every morning, mixes flour and water, waits until the dough has risen and "
@@ -178,7 +178,7 @@ def test_free_text_scored_by_similarity_is_told_of_and_needs_no_box(tmp_path):
     with pytest.raises(DataError, match="free text, which no rule can score"):
         prepare(tmp_path / "raw", tmp_path / "out")
     made = prepare(tmp_path / "raw", tmp_path / "out", free_text="chrf")
-    assert made.rl_rows == 15 and "chord_exp.rewards.ChrfReward" in made.scored_by
+    assert made.rl_rows == 15 and "chord_exp.plugins.rewards.ChrfReward" in made.scored_by
     (warning,) = made.warnings
     assert "similarity to the expert's response (chrf)" in warning
 

@@ -17,8 +17,8 @@ from prepare_samples import pair, prepare, read, rejects, write_lines
 from pyarrow import parquet
 
 from chord_exp.errors import DataError
-from chord_exp.prepare import cutting, reader
-from chord_exp.prepare.files import find_files, resolve_input
+from chord_exp.prepare.read import chunks, json_spans
+from chord_exp.prepare.read.files import find_files, resolve_input
 
 QA = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
 A, B = {"prompt": "a, b", "response": "c"}, {"prompt": "多少。", "response": "三\n四"}
@@ -294,8 +294,8 @@ def test_a_table_of_a_million_columns_is_one_reject(raw):
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 @pytest.mark.parametrize("target", [1, 150, 1 << 20])
 def test_a_row_beyond_the_limit_is_one_reject(raw, name, target, monkeypatch):
-    monkeypatch.setattr(cutting, "MAX_ROW_BYTES", 100)
-    monkeypatch.setattr(reader, "MAX_ROW_BYTES", 100)
+    monkeypatch.setattr(json_spans, "MAX_ROW_BYTES", 100)
+    monkeypatch.setattr(chunks, "MAX_ROW_BYTES", 100)
     rows = [json.dumps({"n": text}) for text in ("a", "b" * 200, "c", "d" * 91)]
     joined = "\n".join(rows) if name == "a.jsonl" else f"[{','.join(rows)}]"
     (raw / name).write_text(joined)
@@ -312,7 +312,7 @@ def test_a_folder_wins_over_a_hub_id(tmp_path, monkeypatch):
 
 def test_a_hub_id_without_a_network_is_a_readable_error(tmp_path):
     code = (
-        "from chord_exp.errors import DataError\nfrom chord_exp.prepare.files import resolve_input\n"
+        "from chord_exp.errors import DataError\nfrom chord_exp.prepare.read.files import resolve_input\n"
         "try:\n    resolve_input('nobody-here/no-such-data')\n"
         "except DataError as error:\n    print(type(error).__name__, error)"
     )

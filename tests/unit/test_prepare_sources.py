@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 import pytest
 
-from chord_exp.prepare.checks import Checked, check_conversation
-from chord_exp.prepare.conversation import Conversation
-from chord_exp.prepare.formats import detect
-from chord_exp.prepare.reader import parse_row
+from chord_exp.prepare.read.chunks import parse_row
 from chord_exp.prepare.rejects import Reject
+from chord_exp.prepare.rows.conversation import Conversation
+from chord_exp.prepare.rows.formats import detect
+from chord_exp.prepare.rows.turns import Checked, check_conversation
 
 Record = dict[str, Any]
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from prepare_samples import free_text, pair, prepare, prompts, rejects, rows, tree, write_lines
 
 import chord_exp.prepare.pipeline as pipeline
-import chord_exp.prepare.split as split_module
+import chord_exp.prepare.split.groups as split_module
 from chord_exp.errors import DataError
-from chord_exp.prepare.normal import normalise
 from chord_exp.prepare.options import PrepareOptions
-from chord_exp.prepare.split import Groups, split_groups
-from chord_exp.prepare.tally import FileTally, Tally
+from chord_exp.prepare.report.tally import FileTally, Tally
+from chord_exp.prepare.rows.text_keys import normalise
+from chord_exp.prepare.split.groups import Groups, split_groups
 
 
 def sides(out):

@@ -14,8 +14,8 @@ import zstandard
 from prepare_samples import pair, prepare, read, rows
 from pyarrow import parquet
 
-from chord_exp.prepare import reader, tabular
-from chord_exp.prepare.table_lines import RowTooLong, TableLines
+from chord_exp.prepare.read import chunks, tables
+from chord_exp.prepare.read.csv_lines import RowTooLong, TableLines
 
 MIB = 1 << 20
 
@@ -29,7 +29,7 @@ def raw(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def short_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "MAX_ROW_BYTES", 100)
+    monkeypatch.setattr(chunks, "MAX_ROW_BYTES", 100)
 
 
 def gzipped(text: bytes) -> bytes:
@@ -127,21 +127,21 @@ def test_two_columns_of_one_name_are_told_and_neither_is_dropped(raw: Path, kind
     else:
         with pyarrow.OSFile(str(raw / "a.arrow"), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-    (chunk,) = reader.chunks_of(reader_file(raw), 1 << 20, raw)
+    (chunk,) = chunks.chunks_of(reader_file(raw), 1 << 20, raw)
     assert chunk.fault is not None and "two columns 'response'" in str(chunk.fault)
 
 
 def reader_file(raw: Path):
-    from chord_exp.prepare.files import find_files
+    from chord_exp.prepare.read.files import find_files
 
     return find_files(raw)[0][0]
 
 
 def test_batches_of_long_rows_have_few_of_them() -> None:
-    assert tabular.rows_a_batch(1000, 1000 * 100) == tabular.ROWS_A_BATCH
-    assert tabular.rows_a_batch(1000, 1000 * 2 * MIB) == 8
-    assert tabular.rows_a_batch(3, 300 * MIB) == 1
-    assert tabular.rows_a_batch(0, 0) == 1
+    assert tables.rows_a_batch(1000, 1000 * 100) == tables.ROWS_A_BATCH
+    assert tables.rows_a_batch(1000, 1000 * 2 * MIB) == 8
+    assert tables.rows_a_batch(3, 300 * MIB) == 1
+    assert tables.rows_a_batch(0, 0) == 1
 
 
 COUNT = """
@@ -185,7 +185,9 @@ def test_a_compressed_file_of_nothing_but_blanks_is_written_out_piece_by_piece(r
         for _ in range(32):
             target.write(packer.compress(b" " * (16 * MIB)))
         target.write(packer.flush())
-    code = "from chord_exp.prepare.files import find_files; from chord_exp.prepare.plain import make_plain\n"
+    code = (
+        "from chord_exp.prepare.read.files import find_files\nfrom chord_exp.prepare.read.encodings import make_plain\n"
+    )
     code += f"file, scratch = find_files(Path({str(raw)!r}))[0][0], Path({str(tmp_path)!r})\n"
     size, mib = mib_to_count(code + "count = make_plain(file, scratch).path.stat().st_size")
     assert (raw / "a.jsonl.zst").stat().st_size < MIB and size == 512 * MIB and mib < 200
@@ -195,7 +197,7 @@ def test_a_table_of_long_rows_is_read_a_few_at_a_time(raw: Path) -> None:
     table = pyarrow.table({"p": [f"{number}" + "x" * MIB for number in range(300)]})
     parquet.write_table(table, raw / "a.parquet", compression="none", use_dictionary=False)
     code = f"from chord_exp.prepare import tabular; path = Path({str(raw / 'a.parquet')!r})\n"
-    rows, mib = mib_to_count(code + "count = sum(1 for _ in tabular.read_row_group(path, 0, 1))")
+    rows, mib = mib_to_count(code + "count = sum(1 for _ in tables.read_row_group(path, 0, 1))")
     assert rows == 300 and mib < 450
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chord_exp.record import config_hash
+from chord_exp.run_files.record import config_hash
 
 RUN_DIR = Path("/out/实验 1")
 

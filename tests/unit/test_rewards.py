@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chord_exp.rewards import BleuReward, ChrfReward, ToolCallReward
+from chord_exp.plugins.rewards import BleuReward, ChrfReward, ToolCallReward
 
 TRUTH = '[{"arguments": {"a": 1}, "name": "add"}]'
 

@@ -15,9 +15,9 @@ from prepared_kinds import conversations, free_texts, rows_of, tool_model
 from chord_exp.actions import export
 from chord_exp.engine import vllm_standin
 from chord_exp.errors import ConfigError
-from chord_exp.prepare.scoring import JUDGE
-from chord_exp.trinity_config import REWARD_KEY, TOOLS_KEY, WORKFLOW_KEY, to_trinity
-from chord_exp.workflow_names import CHRF_REWARD, JUDGE_WORKFLOW
+from chord_exp.prepare.answers.scoring import JUDGE
+from chord_exp.trinity_config.build import REWARD_KEY, TOOLS_KEY, WORKFLOW_KEY, to_trinity
+from chord_exp.trinity_config.workflow_names import CHRF_REWARD, JUDGE_WORKFLOW
 
 vllm_standin.install()
 
@@ -28,9 +28,9 @@ def tasksets(overrides, facts=FACTS):
 
 
 def test_the_columns_that_the_configuration_names_are_those_that_prepare_writes():
-    from chord_exp.prepare import layout
+    from chord_exp.trinity_config import rows
 
-    assert (WORKFLOW_KEY, REWARD_KEY, TOOLS_KEY) == (layout.WORKFLOW_KEY, layout.REWARD_KEY, layout.TOOLS_KEY)
+    assert (WORKFLOW_KEY, REWARD_KEY, TOOLS_KEY) == (rows.WORKFLOW_KEY, rows.REWARD_KEY, rows.TOOLS_KEY)
 
 
 def test_a_workflow_or_reward_set_for_the_run_is_that_of_every_row_and_else_each_row_names_its_own():

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from chord_exp.tiny import make_data
-from chord_exp.tiny.word_problems import (
+from tools.tiny import make_data
+from tools.tiny.word_problems import (
     BASE_TEMPLATES,
     LARGEST_NUMBER,
     SAMPLE_TEMPLATES,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chord_exp.errors import ConfigError
-from chord_exp.schedule import MuSchedule, mu_at, values
+from chord_exp.experiment.schedule import MuSchedule, mu_at, values
 
 steps = st.integers(0, 50)
 weights = st.floats(0, 1)

@@ -9,10 +9,9 @@ import pytest
 from prepared_kinds import TOOLS, conversations, free_texts, rows_of, tool_model
 
 from chord_exp.engine import vllm_standin
-from chord_exp.prepare.answers import FREE_TEXT, VERIFIABLE, Answer, find_answer
-from chord_exp.prepare.check import score_experts
-from chord_exp.prepare.layout import ROLLOUT_COLUMNS
-from chord_exp.prepare.scoring import (
+from chord_exp.experiment.spec import FREE_TEXT as SPEC_CHOICES
+from chord_exp.prepare.answers.find import FREE_TEXT, VERIFIABLE, Answer, find_answer
+from chord_exp.prepare.answers.scoring import (
     BLEU,
     CHRF,
     FREE_TEXT_CHOICES,
@@ -25,8 +24,15 @@ from chord_exp.prepare.scoring import (
     rollout_row,
     scoring_of,
 )
-from chord_exp.spec import FREE_TEXT as SPEC_CHOICES
-from chord_exp.workflow_names import BLEU_REWARD, CHRF_REWARD, CONVERSATION_WORKFLOW, EVAL_TWINS, JUDGE_WORKFLOW
+from chord_exp.prepare.trinity_readers import score_experts
+from chord_exp.trinity_config.rows import ROLLOUT_COLUMNS
+from chord_exp.trinity_config.workflow_names import (
+    BLEU_REWARD,
+    CHRF_REWARD,
+    CONVERSATION_WORKFLOW,
+    EVAL_TWINS,
+    JUDGE_WORKFLOW,
+)
 
 vllm_standin.install()
 
@@ -105,7 +111,7 @@ def test_what_is_asked_is_tokenised_as_the_expert_row_is(model):
     from trinity.common.config import FormatConfig, StorageConfig
     from trinity.common.constants import PromptType
 
-    from chord_exp.workflows import prompt_text
+    from chord_exp.plugins.workflows import prompt_text
 
     experts = SFTFormatter(model, FormatConfig(prompt_type=PromptType.MESSAGES, messages_key="messages"))
     keys = FormatConfig(response_key="answer", system_prompt="", workflow_key="workflow", reward_fn_key="reward")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from chord_exp import metrics
 from chord_exp.launch.progress import State, clock
 from chord_exp.launch.summary import mu_plot, warnings
+from chord_exp.run_files import metrics
 
 
 def rows(**values: list[float]) -> list[metrics.Row]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from composing import compose_spec
 
-from chord_exp.sweep.ledger import Footprint
-from chord_exp.sweep.requests import footprint_of
+from chord_exp.sweep.hydra_launcher.trial_request import footprint_of
+from chord_exp.sweep.scheduling.resources import Footprint
 
 MODEL = ["model=qwen3_4b", "data=folder"]
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chord_exp.errors import RunFailed
-from chord_exp.sweep.backend import Exit
-from chord_exp.sweep.ledger import Footprint, Ledger, Node
-from chord_exp.sweep.queue import BACKFILL, STRICT
-from chord_exp.sweep.scheduler import STALL_SECONDS, Limits, Scheduler
-from chord_exp.sweep.simulated import Simulated, judge_by_code
-from chord_exp.sweep.trial import FAILED, PRUNED, QUEUED, RUNNING, STARTING, STOPPED, SUCCEEDED, Trial
+from chord_exp.sweep.scheduling.backend import Exit
+from chord_exp.sweep.scheduling.queue import BACKFILL, STRICT
+from chord_exp.sweep.scheduling.resources import Footprint, Ledger, Node
+from chord_exp.sweep.scheduling.scheduler import STALL_SECONDS, Limits, Scheduler
+from chord_exp.sweep.scheduling.simulated import Simulated, judge_by_code
+from chord_exp.sweep.scheduling.trial import FAILED, PRUNED, QUEUED, RUNNING, STARTING, STOPPED, SUCCEEDED, Trial
 
 EIGHT = [Node("a", 8, 64)]
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chord_exp.tiny import make_model
-from chord_exp.tiny.make_data import sample_pairs
-from chord_exp.tiny.tokenizer import MESSAGE_END, VOCABULARY_SIZE
+import chord_exp.tiny
+from tools.tiny import make_model
+from tools.tiny.make_data import sample_pairs
+from tools.tiny.tokenizer import MESSAGE_END, VOCABULARY_SIZE
 
-MODEL = Path(make_model.__file__).parent / "model"
+MODEL = Path(chord_exp.tiny.__file__).parent / "model"
 MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS = 64, 24
 CHAT = [
     {"role": "system", "content": "Be brief."},

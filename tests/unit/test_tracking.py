@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from composing import FACTS, FOLDERS, compose_spec
 
-from chord_exp.compose import in_sweep
+from chord_exp.config.compose import in_sweep
 from chord_exp.errors import ConfigError
-from chord_exp.tracking import sweep_label
-from chord_exp.trinity_config import to_trinity
+from chord_exp.trinity_config.build import to_trinity
+from chord_exp.trinity_config.wandb_config import sweep_label
 
 
 def told(*overrides: str) -> dict:

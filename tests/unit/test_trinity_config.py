@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from composing import FACTS, FOLDERS, SIZES, compose_spec
 
+from chord_exp.config.hydra_errors import groups
 from chord_exp.errors import ConfigError
-from chord_exp.geometry import derive
-from chord_exp.refusals import groups
-from chord_exp.spec import DataFacts, ExperimentSpec
-from chord_exp.trinity_config import EXPERT_BUFFER, Folders, to_trinity, to_yaml
+from chord_exp.experiment.geometry import derive
+from chord_exp.experiment.spec import DataFacts, ExperimentSpec
+from chord_exp.trinity_config.build import EXPERT_BUFFER, Folders, to_trinity, to_yaml
 
 pytest.importorskip("trinity")
 
@@ -178,7 +178,7 @@ def test_a_kl_loss_is_taken_where_there_is_a_reference_model_and_none_everywhere
 
 
 def test_trinity_schema_refuses_an_unknown_key_with_a_suggestion(tmp_path):
-    from chord_exp.trinity_schema import check_schema
+    from chord_exp.trinity_config.schema import check_schema
 
     config = to_trinity(compose_spec(["trinity.buffer.bach_size=3"], tmp_path), FACTS, FOLDERS)
     with pytest.raises(ConfigError, match=r"buffer\.bach_size.*did you mean 'buffer\.batch_size'"):
@@ -186,15 +186,15 @@ def test_trinity_schema_refuses_an_unknown_key_with_a_suggestion(tmp_path):
 
 
 def test_the_keys_of_prepared_rows_are_those_of_the_prepared_layout(tmp_path):
-    from chord_exp.prepare import layout
+    from chord_exp.trinity_config import rows
 
     for option in groups()["data"]:
         needed = {"folder": ["data.input_dir=x"], "prepared": ["data.out=x"]}.get(option, [])
         data = compose_spec([f"data={option}", *needed], tmp_path).data
         assert (data.messages_key, data.prompt_key, data.answer_key) == (
-            layout.MESSAGES_KEY,
-            layout.PROMPT_KEY,
-            layout.ANSWER_KEY,
+            rows.MESSAGES_KEY,
+            rows.PROMPT_KEY,
+            rows.ANSWER_KEY,
         )
     paths = to_trinity(compose_spec([], tmp_path), FACTS, FOLDERS)["buffer"]
     used = [
@@ -202,4 +202,4 @@ def test_the_keys_of_prepared_rows_are_those_of_the_prepared_layout(tmp_path):
         paths["explorer_input"]["taskset"]["path"],
         paths["explorer_input"]["eval_tasksets"][0]["path"],
     ]
-    assert [Path(path).name for path in used] == list(layout.SIDES)
+    assert [Path(path).name for path in used] == list(rows.SIDES)

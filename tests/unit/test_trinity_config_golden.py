@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chord_exp.refusals import groups
+from chord_exp.config.hydra_errors import groups
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 sys.path.insert(0, str(GOLDEN))

@@ -9,7 +9,7 @@ from trinity.common.config import FormatConfig, GenerationConfig
 from trinity.common.rewards.math_reward import MathBoxedRewardFn
 from trinity.common.workflows import WORKFLOWS, Task
 
-from chord_exp.workflow_names import EVAL_TWINS
+from chord_exp.trinity_config.workflow_names import EVAL_TWINS
 
 
 def task(workflow: type, temperature: float) -> Task:

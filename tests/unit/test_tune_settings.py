@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from chord_exp import metrics
+from chord_exp.config.hydra_errors import groups
 from chord_exp.errors import ConfigError
-from chord_exp.refusals import groups
-from chord_exp.sweep.tune_best import BestTrial, Result, find_start
-from chord_exp.sweep.tune_settings import Objective, TuneSettings
-from chord_exp.sweep.tune_values import Course
+from chord_exp.run_files import metrics
+from chord_exp.sweep.tune.best import BestTrial, Result, find_start
+from chord_exp.sweep.tune.objective_values import Course
+from chord_exp.sweep.tune.settings import Objective, TuneSettings
 
 CONF = Path(__import__("chord_exp.conf", fromlist=["x"]).__file__).parent
 ABOUT = {"model.name": "tiny", "data.name": "sft_data", "variant": "mu"}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chord_exp.errors import ConfigError
-from chord_exp.sweep.tune_space import Dimension, dimension, grid
+from chord_exp.sweep.tune.space import Dimension, dimension, grid
 
 OWN = {"lr": 1e-3, "batch_size": 6, "variant": "mu", "mu_warmup_steps": 0, "debug": False, "mu_peak": 0.6}
 

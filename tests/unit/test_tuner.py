@@ -11,19 +11,19 @@ import pytest
 from optuna.trial import TrialState
 from test_tune_settings import settings
 
-from chord_exp import metrics
 from chord_exp.errors import ConfigError
-from chord_exp.sweep.backend import Exit
+from chord_exp.run_files import metrics
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.ledger import Footprint, Node
-from chord_exp.sweep.scheduler import Limits, Scheduler
-from chord_exp.sweep.simulated import Simulated, judge_by_code
-from chord_exp.sweep.trial import Trial, TrialRequest
-from chord_exp.sweep.tune_best import counts
-from chord_exp.sweep.tune_settings import TuneSettings
-from chord_exp.sweep.tune_space import Dimension, grid
-from chord_exp.sweep.tune_study import Journal
-from chord_exp.sweep.tuner import Tuner
+from chord_exp.sweep.scheduling.backend import Exit
+from chord_exp.sweep.scheduling.resources import Footprint, Node
+from chord_exp.sweep.scheduling.scheduler import Limits, Scheduler
+from chord_exp.sweep.scheduling.simulated import Simulated, judge_by_code
+from chord_exp.sweep.scheduling.trial import Trial, TrialRequest
+from chord_exp.sweep.tune.best import counts
+from chord_exp.sweep.tune.settings import TuneSettings
+from chord_exp.sweep.tune.space import Dimension, grid
+from chord_exp.sweep.tune.study import Journal
+from chord_exp.sweep.tune.tuner import Tuner
 
 PEAK = Dimension("mu_peak", low=0.0, high=1.0)
 STEPS = 9

@@ -17,10 +17,11 @@ import wandb
 from trinity.common.config import Config, MonitorConfig
 from wandb_reader import config_of, rows_of, run_of
 
-from chord_exp import metrics, wandb_writer
-from chord_exp.monitor import RunMonitor
-from chord_exp.wandb_files import sync_command
-from chord_exp.wandb_writer import WandbWriter, has_key
+from chord_exp.plugins import wandb_writer
+from chord_exp.plugins.monitor import RunMonitor
+from chord_exp.plugins.wandb_writer import WandbWriter, has_key
+from chord_exp.run_files import metrics
+from chord_exp.run_files.wandb_sync import sync_command
 
 KEY = "0123456789abcdef" * 2 + "01234567"
 ARGS = {"mode": "online", "group": "tiny/2026", "tags": ["mu", "tiny"], "config": {"mu_peak": 0.4, "model": {"a": 1}}}
@@ -227,7 +228,7 @@ def test_nothing_asks_for_a_key_even_at_a_terminal(tmp_path: Path) -> None:
     import pty
 
     script = (
-        "from pathlib import Path; from chord_exp.wandb_writer import WandbWriter;"
+        "from pathlib import Path; from chord_exp.plugins.wandb_writer import WandbWriter;"
         f"w = WandbWriter(Path({str(tmp_path)!r}), 'p', 'n', '', 'trainer', {ARGS!r});"
         "w.log({'a': 1.0}, 1); w.close()"
     )

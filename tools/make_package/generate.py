@@ -12,12 +12,12 @@ import hydra
 import yaml
 from yaml_text import annotated
 
-from chord_exp import compose
 from chord_exp.actions import assumed_facts
-from chord_exp.geometry import Stage, derive
-from chord_exp.hand_set import lookup
-from chord_exp.spec import ExperimentSpec
-from chord_exp.trinity_config import Folders, to_trinity
+from chord_exp.config import compose
+from chord_exp.experiment.geometry import Stage, derive
+from chord_exp.experiment.spec import ExperimentSpec
+from chord_exp.trinity_config.build import Folders, to_trinity
+from chord_exp.trinity_config.user_overrides import lookup
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "package"

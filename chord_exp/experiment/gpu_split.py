@@ -1,0 +1,155 @@
+"""How the GPUs of a cluster are shared by inference engines and trainer.
+
+D is the trainer's data-parallel size: its GPUs over the sequence-parallel size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chord_exp.errors import ConfigError
+from chord_exp.experiment.spec import ClusterSpec
+
+
+@dataclass(frozen=True)
+class GpuSplit:
+    """How Trinity divides the GPUs of one stage."""
+
+    # Trinity's mode: both, colocate or train
+    mode: str
+    total: int
+    engine_num: int
+    gpu_per_engine: int
+    # GPUs of the inference engines together; 0 without rollouts
+    rollout: int
+    # GPUs of the trainer
+    trainer: int
+    # D
+    data_parallel_size: int
+
+
+def split_gpus(cluster: ClusterSpec, kind: str, usual_rows: int = 0) -> GpuSplit:
+    """Divide the GPUs as Trinity does: the trainer gets what the engines leave.
+
+    Args:
+        kind: chord, sft or grpo; sft has no engines.
+        usual_rows: U; where the number of engines is free, one is preferred whose D divides U.
+
+    Raises:
+        ConfigError: the GPUs cannot be divided so.
+    """
+    total = cluster.node_num * cluster.gpu_per_node
+    tensor, sequence = cluster.tensor_parallel_size, cluster.ulysses_sequence_parallel_size
+    if cluster.engine == "local":
+        _check_local(cluster, total)
+        mode, engines = ("train", 0) if kind == "sft" else ("both", 1)
+        return GpuSplit(mode, total, engines, engines, engines, total - engines, 1)
+    if kind == "sft":
+        return GpuSplit("train", total, 0, 0, 0, total, _data_parallel(total, sequence))
+    if total == 1:
+        _check_colocate(cluster)
+        return GpuSplit("colocate", 1, 1, 1, 1, 1, 1)
+    if tensor > cluster.gpu_per_node and tensor % cluster.gpu_per_node:
+        raise ConfigError(
+            f"cluster.tensor_parallel_size={tensor} is no whole number of machines of "
+            f"cluster.gpu_per_node={cluster.gpu_per_node}",
+            "cluster.tensor_parallel_size",
+            f"use {cluster.gpu_per_node} or a multiple of it, or less than it",
+        )
+    engines = cluster.engine_num or _choose_engines(cluster, total, usual_rows)
+    rollout = engines * tensor
+    trainer = total - rollout
+    _check_split(cluster, total, engines, trainer)
+    return GpuSplit("both", total, engines, tensor, rollout, trainer, _data_parallel(trainer, sequence))
+
+
+def _check_local(cluster: ClusterSpec, total: int) -> None:
+    given = {"tensor_parallel_size": 1, "ulysses_sequence_parallel_size": 1}
+    for key, only in given.items():
+        if getattr(cluster, key) != only:
+            raise ConfigError(
+                f"cluster.{key}={getattr(cluster, key)}: the local engine runs one model on one device",
+                f"cluster.{key}",
+                "use 1, or a GPU cluster such as cluster=gpu_4",
+            )
+    if total != 2 or cluster.engine_num not in (None, 1):
+        raise ConfigError(
+            f"cluster.node_num={cluster.node_num}, gpu_per_node={cluster.gpu_per_node}, "
+            f"engine_num={cluster.engine_num}: "
+            "the local engine's logical cluster is one machine with one engine and one trainer",
+            "cluster",
+            "use node_num=1 gpu_per_node=2 engine_num=1, or a GPU cluster such as cluster=gpu_4",
+        )
+
+
+def _check_colocate(cluster: ClusterSpec) -> None:
+    for key in ("engine_num", "tensor_parallel_size", "ulysses_sequence_parallel_size"):
+        if getattr(cluster, key) not in (None, 1):
+            raise ConfigError(
+                f"cluster.{key}={getattr(cluster, key)} does not fit on 1 GPU, which engine and trainer share",
+                f"cluster.{key}",
+                f"set cluster.{key}=1, or use more GPUs (cluster=gpu_2)",
+            )
+
+
+def _check_split(cluster: ClusterSpec, total: int, engines: int, trainer: int) -> None:
+    tensor, sequence, node = (
+        cluster.tensor_parallel_size,
+        cluster.ulysses_sequence_parallel_size,
+        cluster.gpu_per_node,
+    )
+    taken = f"{engines} engines x tensor_parallel_size={tensor} = {engines * tensor} of {total} GPUs"
+    if trainer < 1:
+        raise ConfigError(
+            f"{taken} leaves none for the trainer",
+            "cluster.engine_num",
+            f"use at most {(total - 1) // tensor} engines of that size"
+            if tensor < total
+            else "use a smaller tensor_parallel_size",
+        )
+    if trainer > node and trainer % node:
+        raise ConfigError(
+            f"{taken} leaves {trainer} for the trainer, which is no whole number of machines of {node}",
+            "cluster.engine_num",
+            f"change cluster.engine_num or cluster.tensor_parallel_size so that {node} or a multiple is left",
+        )
+    if trainer % sequence:
+        raise ConfigError(
+            f"{taken} leaves {trainer} for the trainer, not divisible by ulysses_sequence_parallel_size={sequence}",
+            "cluster.ulysses_sequence_parallel_size",
+            "use a size that divides the trainer's GPUs",
+        )
+
+
+def _choose_engines(cluster: ClusterSpec, total: int, usual_rows: int) -> int:
+    """Engines that take about half of the GPUs and leave the trainer a number it can use."""
+    tensor, sequence, node = (
+        cluster.tensor_parallel_size,
+        cluster.ulysses_sequence_parallel_size,
+        cluster.gpu_per_node,
+    )
+    fits = []
+    for engines in range(1, total // tensor + 1):
+        trainer = total - engines * tensor
+        if trainer >= 1 and trainer % sequence == 0 and (trainer <= node or trainer % node == 0):
+            uneven = usual_rows % (trainer // sequence) != 0
+            fits.append((uneven, abs(trainer - total / 2), engines))
+    if not fits:
+        raise ConfigError(
+            f"{total} GPUs cannot be split between engines of tensor_parallel_size={tensor} and a "
+            "trainer with "
+            f"ulysses_sequence_parallel_size={sequence}",
+            "cluster",
+            "use smaller parallel sizes or more GPUs",
+        )
+    return min(fits)[2]
+
+
+def _data_parallel(trainer: int, sequence: int) -> int:
+    if trainer % sequence:
+        raise ConfigError(
+            f"{trainer} trainer GPUs are not divisible by ulysses_sequence_parallel_size={sequence}",
+            "cluster.ulysses_sequence_parallel_size",
+            "use a size that divides the trainer's GPUs",
+        )
+    return trainer // sequence

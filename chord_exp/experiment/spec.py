@@ -1,0 +1,387 @@
+"""What an experiment is: types, units and ranges. Values live in conf/, and only there.
+
+Field names are the configuration's keys. Lengths are in tokens, sizes in rows, learning rates per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chord_exp.errors import ConfigError
+from chord_exp.experiment.field_checks import at_least, finite, one_of, refuse_unless, safe_name, wandb_label
+from chord_exp.experiment.schedule import MuSchedule
+
+VARIANTS = ("mu", "phi", "sft", "grpo", "sft_then_grpo")
+LOSSES = ("exact", "stock")
+ENGINES = ("local", "verl")
+FREE_TEXT = ("none", "judge", "chrf", "bleu")
+# longest labels that Weights & Biases takes, characters
+WANDB_GROUP_LENGTH, WANDB_TAG_LENGTH = 128, 64
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The model to train, its lengths, and the sizes it is usually trained with."""
+
+    # label of the model, part of folder names
+    name: str
+    # folder of a Hugging Face checkpoint, or its hub id
+    path: str
+    # let the checkpoint run its own Python code
+    trust_remote_code: bool
+    # longest prompt, tokens; longer ones are cut by Trinity and do not count as experience
+    max_prompt_tokens: int
+    # longest response, tokens
+    max_response_tokens: int
+    # window of the model, tokens; null: prompt and response together
+    max_model_len: int | None
+    # sampling temperature of rollouts
+    temperature: float
+    # Qwen3's thinking switch in the chat template; null leaves it out
+    enable_thinking: bool | None
+    # parameters in billions, for the plan only
+    parameters_b: float
+    # learning rate this model is usually trained with
+    lr: float
+    # prompts a step it is usually trained with
+    batch_size: int
+    # rollouts a prompt it is usually trained with
+    repeat_times: int
+    # steps it is usually trained for; null: from the data and data.epochs
+    total_steps: int | None
+
+    def __post_init__(self) -> None:
+        finite(self, "model.")
+        safe_name("model.name", self.name)
+        refuse_unless(bool(self.path.strip()), "model.path is empty", "model.path", "give a folder or a hub id")
+        at_least(self, "model.", 1, "max_prompt_tokens", "max_response_tokens", "max_model_len")
+        at_least(self, "model.", 0, "temperature", "parameters_b")
+        needed = self.max_prompt_tokens + self.max_response_tokens
+        refuse_unless(
+            self.window >= needed,
+            f"model.max_prompt_tokens={self.max_prompt_tokens} + "
+            f"model.max_response_tokens={self.max_response_tokens} "
+            f"= {needed} does not fit model.max_model_len={self.max_model_len}",
+            "model.max_model_len",
+            f"raise it to {needed}, set it to null, or shorten prompt or response",
+        )
+
+    @property
+    def window(self) -> int:
+        """Tokens of one row at most: prompt and response."""
+        if self.max_model_len is None:
+            return self.max_prompt_tokens + self.max_response_tokens
+        return self.max_model_len
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Where the data comes from and how it is asked and judged."""
+
+    # label of the data
+    name: str
+    # folder of raw SFT files; null: `out` is already prepared
+    input_dir: str | None
+    # folder of the prepared data
+    out: str
+    # share of prompt groups that becomes expert (SFT) data, in (0, 1); the rest becomes RL prompts
+    expert_ratio: float
+    # prompts held out of both sides for evaluation
+    eval_rows: int
+    # seed of the split and of the order in which expert rows are read
+    seed: int
+    # system prompt of expert rows, rollouts and evaluation alike; empty for none
+    system_prompt: str
+    # folder of evaluation data whose prompts must not be trained on; null for none
+    eval_dir: str | None
+    # fields of the raw rows named by hand, such as {prompt: question, response: reply}; empty to detect formats
+    map: Mapping[str, Any]
+    # similarity from which two rows are near duplicates, in (0, 1]; null to keep them
+    near_dedup: float | None
+    # score each expert's answer with the reward; what fails stays on the SFT side
+    answer_check: bool
+    # read every prepared row as Trinity will before training
+    check: bool
+    # Trinity workflow that asks every prompt; null: each row names its own
+    workflow: str | None
+    # Trinity reward function of every prompt; null: each row names its own
+    reward: str | None
+    # what becomes of free text: none (SFT only), judge, chrf or bleu
+    free_text: str
+    # model that judges free text, at the OpenAI-compatible API of OPENAI_BASE_URL; null: none
+    judge_model: str | None
+    # evaluate every so many steps
+    eval_interval: int
+    # passes over the data that make up a run when total_steps is null
+    epochs: int
+    # key of the message list in expert rows
+    messages_key: str
+    # key of the prompt in RL and evaluation rows
+    prompt_key: str
+    # key of the reference answer in RL and evaluation rows
+    answer_key: str
+
+    def __post_init__(self) -> None:
+        finite(self, "data.")
+        safe_name("data.name", self.name)
+        at_least(self, "data.", 1, "eval_interval", "epochs")
+        at_least(self, "data.", 0, "eval_rows", "seed")
+        refuse_unless(
+            0 < self.expert_ratio < 1,
+            f"data.expert_ratio={self.expert_ratio} leaves one side of the split empty",
+            "data.expert_ratio",
+            "give a share between 0 and 1, such as 0.25",
+        )
+        refuse_unless(
+            self.near_dedup is None or 0 < self.near_dedup <= 1,
+            f"data.near_dedup={self.near_dedup} is no similarity",
+            "data.near_dedup",
+            "give a number above 0 up to 1, such as 0.8, or null",
+        )
+        one_of("data.free_text", self.free_text, FREE_TEXT)
+        refuse_unless(
+            self.free_text != "judge" or bool(self.judge_model),
+            "data.free_text=judge and no model to judge with",
+            "data.judge_model",
+            "name a model of the OpenAI-compatible API at OPENAI_BASE_URL, or use data.free_text=none",
+        )
+        for key in ("workflow", "reward", "judge_model"):
+            value = getattr(self, key)
+            refuse_unless(
+                value is None or bool(value.strip()), f"data.{key} is empty", f"data.{key}", "give a name, or null"
+            )
+        for key in ("out", "messages_key", "prompt_key", "answer_key"):
+            refuse_unless(bool(getattr(self, key).strip()), f"data.{key} is empty", f"data.{key}", "give a value")
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """Where an experiment runs, and how the GPUs are shared by inference engines and trainer."""
+
+    # label of the cluster
+    name: str
+    # "verl" on GPUs, or "local": transformers and torch on this machine
+    engine: str
+    # machines; for the local engine, of the logical cluster that Trinity validates
+    node_num: int
+    # GPUs a machine; 1 in all means that engine and trainer share it
+    gpu_per_node: int
+    # address of the Ray cluster; auto: one that runs here; local: a private one
+    ray_address: str
+    # inference engines; null: about half of the GPUs
+    engine_num: int | None
+    # GPUs an inference engine
+    tensor_parallel_size: int
+    # trainer GPUs that share one row (Ulysses sequence parallelism)
+    ulysses_sequence_parallel_size: int
+    # workflow runners an engine: how many prompt groups are in flight
+    runner_per_model: int
+    # share of a GPU's memory that an engine takes
+    gpu_memory_utilization: float
+    # number format of the rollout model
+    dtype: str
+    # keep the trainer's parameters in CPU memory between uses
+    param_offload: bool
+    # keep the optimizer's state in CPU memory between uses
+    optimizer_offload: bool
+    # tokens of one micro-batch on one trainer GPU; null: two rows of full length
+    max_token_len_per_gpu: int | None
+    # save a checkpoint every so many steps; the last step is always saved
+    save_interval: int
+    # checkpoints to keep; 0 keeps all
+    max_checkpoints_to_keep: int
+    # device of the local engine: cpu, cuda or auto
+    device: str
+    # torch threads of each process of the local engine
+    threads: int
+
+    def __post_init__(self) -> None:
+        finite(self, "cluster.")
+        safe_name("cluster.name", self.name)
+        one_of("cluster.engine", self.engine, ENGINES)
+        one_of("cluster.device", self.device, ("auto", "cpu", "cuda"))
+        positive = (
+            "node_num",
+            "gpu_per_node",
+            "engine_num",
+            "tensor_parallel_size",
+            "save_interval",
+            "threads",
+        )
+        at_least(self, "cluster.", 1, *positive)
+        at_least(self, "cluster.", 1, "ulysses_sequence_parallel_size", "runner_per_model", "max_token_len_per_gpu")
+        at_least(self, "cluster.", 0, "max_checkpoints_to_keep")
+        refuse_unless(
+            0 < self.gpu_memory_utilization <= 1,
+            f"cluster.gpu_memory_utilization={self.gpu_memory_utilization} is not a share of memory",
+            "cluster.gpu_memory_utilization",
+            "give a number in (0, 1]",
+        )
+
+
+@dataclass(frozen=True)
+class MonitorSpec:
+    """Where metrics go besides metrics.jsonl."""
+
+    # label of the monitor
+    name: str
+    # send metrics to Weights & Biases
+    wandb: bool
+    # online where a key is configured; else, and with offline, kept in the run folder for `wandb sync`
+    wandb_mode: str
+    # runs shown together at WandB; null: the sweep's folder, or the name of the run
+    group: str | None
+    # further WandB tags, beside variant, model, data and cluster
+    tags: list[str]
+    # write TensorBoard files beside metrics.jsonl
+    tensorboard: bool
+
+    def __post_init__(self) -> None:
+        safe_name("monitor.name", self.name)
+        one_of("monitor.wandb_mode", self.wandb_mode, ("online", "offline"))
+        if self.group is not None:
+            wandb_label("monitor.group", self.group, WANDB_GROUP_LENGTH)
+        for tag in self.tags:
+            wandb_label("monitor.tags", tag, WANDB_TAG_LENGTH)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Sizes of the prepared data, read from its manifest by the caller."""
+
+    expert_rows: int
+    rl_rows: int
+    eval_rows: int
+    # longest prompt, and longest expert row (prompt and response), in tokens; None when nobody has counted
+    prompt_tokens_max: int | None = None
+    expert_tokens_max: int | None = None
+    # some expert row teaches more than its last turn
+    multi_turn: bool = False
+    # workflows and rewards that the rows name
+    scored_by: tuple[str, ...] = ()
+    # the data is not there: sizes are a guess, fit for a plan only
+    assumed: bool = False
+
+
+@dataclass(frozen=True)
+class ExperimentSpec:
+    """One experiment, checked field by field; what fields imply together is `geometry.derive`'s to check.
+
+    Raises:
+        ConfigError: a value outside its range, with the value, the key and what to do.
+    """
+
+    # name of the experiment, a folder name
+    name: str
+    # project of the experiment, a folder name and the project at Weights & Biases
+    project: str
+    # seed of rollouts and training
+    seed: int
+    # trainer steps; null: from the data and data.epochs
+    total_steps: int | None
+    # prompts a step
+    batch_size: int
+    # rollouts a prompt
+    repeat_times: int
+    # rho: share of expert rows in a training batch
+    expert_data_ratio: float
+    # steps of linear warm-up of μ
+    mu_warmup_steps: int
+    # steps of cosine decay of μ after the warm-up
+    mu_decay_steps: int
+    # μ at the end of the warm-up, in [0, 1]
+    mu_peak: float
+    # μ after the decay, in [0, 1]
+    mu_valley: float
+    # weigh each expert token by φ(p) = p(1 - p): CHORD-φ
+    enable_phi_function: bool
+    # what is trained: mu, phi, sft, grpo or sft_then_grpo
+    variant: str
+    # learning rate of AdamW
+    lr: float
+    # "exact": chord_exp's loss; "stock": Trinity's own with the arguments that make it exact
+    loss: str
+    # go on in a used run folder
+    resume: bool
+    # the model
+    model: ModelSpec
+    # the data
+    data: DataSpec
+    # the machines
+    cluster: ClusterSpec
+    # the metrics
+    monitor: MonitorSpec
+    # anything of Trinity's configuration, merged last
+    trinity: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        finite(self, "")
+        safe_name("name", self.name)
+        safe_name("project", self.project)
+        one_of("variant", self.variant, VARIANTS)
+        one_of("loss", self.loss, LOSSES)
+        at_least(self, "", 1, "total_steps", "batch_size", "repeat_times")
+        at_least(self, "", 0, "seed")
+        refuse_unless(self.lr > 0, f"lr={self.lr} trains nothing", "lr", "give a learning rate above 0, such as 1e-6")
+        self._check_expert_ratio()
+        self._check_groups()
+        refuse_unless(
+            self.uses_chord or not self.enable_phi_function,
+            f"enable_phi_function=true does nothing with variant={self.variant}",
+            "enable_phi_function",
+            "leave it out, or use variant=phi",
+        )
+        refuse_unless(
+            self.variant != "phi" or self.enable_phi_function,
+            "variant=phi and enable_phi_function=false contradict each other",
+            "enable_phi_function",
+            "leave it out, or use variant=mu",
+        )
+        _ = self.mu  # checks the schedule
+
+    @property
+    def mu(self) -> MuSchedule:
+        """The μ schedule."""
+        return MuSchedule(self.mu_warmup_steps, self.mu_decay_steps, self.mu_peak, self.mu_valley)
+
+    @property
+    def effective_variant(self) -> str:
+        """The variant by what is trained: variant=mu with enable_phi_function=true is CHORD-φ."""
+        return "phi" if self.enable_phi_function else self.variant
+
+    @property
+    def uses_chord(self) -> bool:
+        """Whether rollouts and expert rows are trained together."""
+        return self.variant in ("mu", "phi")
+
+    @property
+    def uses_expert_rows(self) -> bool:
+        """Whether any step trains on expert rows."""
+        return self.variant != "grpo"
+
+    @property
+    def uses_rollouts(self) -> bool:
+        """Whether any step trains on rollouts."""
+        return self.variant != "sft"
+
+    def _check_expert_ratio(self) -> None:
+        ratio = self.expert_data_ratio
+        if self.uses_expert_rows and not 0 < ratio < 1:
+            side = "expert rows" if ratio <= 0 else "rollouts"
+            raise ConfigError(
+                f"expert_data_ratio={ratio} leaves no {side} in a batch of variant={self.variant}",
+                "expert_data_ratio",
+                "give a share between 0 and 1, such as 0.25; for one side alone use variant=grpo or variant=sft",
+            )
+        refuse_unless(0 <= ratio <= 1, f"expert_data_ratio={ratio} is not a share", "expert_data_ratio", "use [0, 1]")
+
+    def _check_groups(self) -> None:
+        refuse_unless(
+            self.repeat_times >= 2 or not self.uses_rollouts,
+            f"repeat_times={self.repeat_times} gives no group to compare: GRPO's advantage needs at "
+            "least 2 rollouts a prompt",
+            "repeat_times",
+            "set repeat_times=2 or more, or use variant=sft",
+        )

@@ -1,0 +1,85 @@
+"""Counts kept while reading, and the identity they must satisfy: every row read is written, rejected or a
+duplicate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from chord_exp.prepare.chunk_reader import ChunkResult
+from chord_exp.prepare.columns import Columns
+from chord_exp.prepare.split.assign import Placement
+from chord_exp.trinity_config.rows import SIDES
+
+
+@dataclass
+class FileTally:
+    """Rows of one input file; `duplicates` are exact ones of another row, `near` those like another one."""
+
+    read: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    near: int = 0
+
+
+@dataclass
+class Tally:
+    """Rows of a whole preparation.
+
+    Args:
+        files: by name.
+        formats: usable rows, by format.
+        rejects: rows that cannot be used, by reason.
+        same_prompt: rows left out because a rollout or held-out prompt needs to stand there only once.
+    """
+
+    files: dict[str, FileTally] = field(default_factory=dict)
+    formats: Counter[str] = field(default_factory=Counter)
+    rejects: Counter[str] = field(default_factory=Counter)
+    same_prompt: int = 0
+
+    def take(self, result: ChunkResult) -> None:
+        """Count a chunk."""
+        file = self.files.setdefault(result.chunk.file.name, FileTally())
+        file.read += result.read
+        file.rejected += result.rejects.total()
+        self.rejects += result.rejects
+        self.formats += result.formats
+
+    def settle(self, placement: Placement, columns: Columns) -> None:
+        """Count what only the whole showed: duplicates, and rows without a place."""
+        import numpy as np
+
+        names, number = list(self.files), columns.files()
+        for dropped, what in ((placement.exact, "duplicates"), (placement.near, "near")):
+            for name, count in zip(names, np.bincount(number[dropped], minlength=len(names)), strict=True):
+                setattr(self.files[name], what, getattr(self.files[name], what) + int(count))
+        for reason, rows in placement.late:
+            self.rejects[reason] += len(rows)
+            for row in rows.tolist():
+                self.files[names[number[row]]].rejected += 1
+        self.same_prompt = len(placement.same_prompt)
+
+    def total(self, name: str) -> int:
+        return sum(getattr(file, name) for file in self.files.values())
+
+    def rows(self, written: dict[str, int]) -> dict[str, Any]:
+        """The manifest's row counts.
+
+        Args:
+            written: rows written to each side.
+
+        Raises:
+            AssertionError: a row was lost or made up: a fault of this package, never of the data.
+        """
+        read, rejected, exact, near = (self.total(name) for name in ("read", "rejected", "duplicates", "near"))
+        accounted = sum(written.values()) + rejected + exact + near + self.same_prompt
+        if accounted != read:
+            raise AssertionError(f"{read} rows read but {accounted} accounted for")
+        return {
+            "read": read,
+            "rejected": rejected,
+            "duplicates": {"exact": exact, "near": near, "same_prompt": self.same_prompt},
+            **{side: written[side] for side in SIDES},
+        }

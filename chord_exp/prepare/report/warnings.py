@@ -1,0 +1,126 @@
+"""What to tell the user of a finished reading: why the data cannot be split, or what deserves a look although
+it can."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from chord_exp.errors import DataError
+from chord_exp.prepare.answers.scoring import BLEU, CHRF, SIMILARITY_WARNING
+from chord_exp.prepare.report.tally import Tally
+from chord_exp.prepare.rows.build import ANSWER_FAILED, CONFLICTING, NOT_VERIFIABLE, SHARED_PROMPT
+from chord_exp.prepare.split.groups import MAX_EVAL_SHARE
+from chord_exp.trinity_config.rows import FAILED_ANSWERS_FILE, REJECTS_FILE
+
+_RATIO_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the warnings are drawn from; ratios and counts as in the manifest.
+
+    Args:
+        unboxed_experts: of the `experts` (rows of the SFT side whose answer stands in a box where it is rolled out),
+            those whose own text the reward would score 0.
+        sft_only: rows kept out of RL, by reason.
+        free_text: how free text is scored.
+    """
+
+    asked_ratio: float
+    reached_ratio: float
+    unboxed_experts: int
+    experts: int
+    eval_asked: int
+    eval_rows: int
+    skipped: list[str]
+    sft_only: Counter[str]
+    tally: Tally
+    free_text: str
+
+
+def refuse_unusable(source: Path, tally: Tally, usable: int, free: int, reasons: Mapping[str, int]) -> None:
+    """Refuses data that would leave a side empty.
+
+    Args:
+        usable: rows that were read without a fault.
+        free: those of them that may go to any side.
+        reasons: why the others stay on the SFT side.
+
+    Raises:
+        DataError: why, and what to change.
+    """
+    read = tally.total("read")
+    if read == 0:
+        raise DataError("the input files hold no row", where=str(source), fix="put rows in them, one JSON object each")
+    if usable == 0:
+        raise DataError(
+            f"none of the {read:,} rows can be used: {counted(tally.rejects)}",
+            where=str(source),
+            fix="write rows with the fields prompt and response, messages, question and answer, or input and output; "
+            "or name your own fields with --map prompt=…,response=…",
+        )
+    if free:
+        return
+    if set(reasons) == {NOT_VERIFIABLE}:
+        raise DataError(
+            f"all {sum(reasons.values()):,} usable rows are free text, which no rule can score: the RL side is empty",
+            where=str(source),
+            fix="add rows that end in \\boxed{…}, '#### 42' or 'the answer is 42'; CHORD needs both kinds "
+            "(or choose how to score free text with --free-text)",
+        )
+    if reasons.get(ANSWER_FAILED):
+        fix = "look at some of the answers; without --answer-check such rows may be rolled out"
+    else:
+        fix = "add rows with one question each, prompts of their own and a verifiable answer"
+    raise DataError(f"no row can go to the RL side: {counted(reasons)}", where=str(source), fix=fix)
+
+
+def collect_warnings(facts: Facts) -> list[str]:
+    """Readable lines, the gravest first."""
+    lines = []
+    rejected = facts.tally.total("rejected")
+    if rejected:
+        total = facts.tally.total("read")
+        lines.append(f"{rejected:,} of {total:,} rows rejected ({counted(facts.tally.rejects)}): see {REJECTS_FILE}")
+    if facts.unboxed_experts:
+        lines.append(
+            f"{facts.unboxed_experts:,} of {facts.experts:,} verifiable expert rows do not end in the "
+            "\\boxed{…} form that the reward reads: SFT and RL teach different forms"
+        )
+    if abs(facts.reached_ratio - facts.asked_ratio) > _RATIO_TOLERANCE:
+        lines.append(
+            f"expert_ratio {facts.asked_ratio:g} was asked, {facts.reached_ratio:.3f} reached: "
+            "few or uneven prompt groups"
+        )
+    if facts.eval_rows < facts.eval_asked:
+        lines.append(
+            f"{facts.eval_rows:,} of {facts.eval_asked:,} held-out prompts: "
+            f"at most {MAX_EVAL_SHARE:.0%} of the verifiable ones"
+        )
+    if facts.free_text in (CHRF, BLEU):
+        lines.append(SIMILARITY_WARNING.format(name=facts.free_text))
+    if facts.sft_only[ANSWER_FAILED]:
+        lines.append(
+            f"{facts.sft_only[ANSWER_FAILED]:,} rows stay on the SFT side: the reward does not score their own answer, "
+            f"see {FAILED_ANSWERS_FILE}"
+        )
+    if facts.sft_only[CONFLICTING]:
+        lines.append(f"{facts.sft_only[CONFLICTING]:,} rows stay on the SFT side: same prompt, different answers")
+    if facts.sft_only[SHARED_PROMPT]:
+        lines.append(
+            f"{facts.sft_only[SHARED_PROMPT]:,} rows stay on the SFT side: their prompt also stands in an SFT-only row"
+        )
+    if facts.skipped:
+        more = ", …" if len(facts.skipped) > 3 else ""
+        lines.append(f"{len(facts.skipped)} files not read, of no known kind: {', '.join(facts.skipped[:3])}{more}")
+    return lines
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """ "3 invalid_json, 1 not_utf8", the most frequent first."""
+    return ", ".join(
+        f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )

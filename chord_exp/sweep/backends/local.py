@@ -1,0 +1,160 @@
+"""Trials as processes of this machine, which end when their launcher does: each finishes its step and saves."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import psutil
+
+from chord_exp.errors import RunFailed
+from chord_exp.run_files.names import LOGS
+from chord_exp.sweep.backends import stop_file, worker
+from chord_exp.sweep.scheduling.backend import Exit
+from chord_exp.sweep.scheduling.resources import Footprint, Node
+from chord_exp.sweep.scheduling.trial import Trial
+
+GIB = 2**30
+HERE = "this machine"
+
+
+def worker_command(trial: Trial) -> list[str]:
+    """The command line of a trial's process."""
+    words = [
+        sys.executable,
+        "-m",
+        "chord_exp.sweep.backends.worker",
+        str(trial.run_dir),
+        "--attempt",
+        str(trial.attempt),
+    ]
+    return [*words, "--parent", str(os.getpid())]
+
+
+class LocalProcesses:
+    """A `Backend` of processes below this one."""
+
+    def __init__(self, command: Callable[[Trial], list[str]] | None = None, node: Node | None = None) -> None:
+        """
+        Args:
+            command: the command line of a trial, `worker_command` by default; it must hold the worker's lock of the
+                trial's folder.
+            node: what this machine has to give; counted by default.
+        """
+        self._command = command or worker_command
+        self._node = node or this_machine()
+        self._gpus = visible_gpus()
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._pidfds: dict[int, int] = {}
+        self._attached: set[int] = set()
+        self._held_gpus: dict[int, list[str]] = {}
+        self._orders = stop_file.Orders(self.now, self._kill)
+
+    def nodes(self) -> Sequence[Node]:
+        """This machine."""
+        return [self._node]
+
+    def others(self) -> Sequence[Footprint]:
+        """Nobody is asked: there is no place where processes of several users register."""
+        return []
+
+    def start(self, trial: Trial) -> str:
+        """Start the trial's process; the handle is its number."""
+        logs = trial.run_dir / LOGS
+        logs.mkdir(exist_ok=True)
+        stop_file.order_path(trial.run_dir).unlink(missing_ok=True)
+        try:
+            with open(logs / worker.LOG, "ab") as log:
+                process = subprocess.Popen(
+                    self._command(trial),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **self._gpu_environment(trial)},
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise RunFailed(f"cannot start a process: {error.strerror}", str(trial.run_dir)) from error
+        self._children[trial.number] = process
+        self._pidfds[trial.number] = os.pidfd_open(process.pid)
+        return str(process.pid)
+
+    def attach(self, trial: Trial) -> bool:
+        """Whether the process of a killed launcher's trial is still saving."""
+        if worker.is_alive(trial.run_dir):
+            self._attached.add(trial.number)
+            return True
+        return False
+
+    def ended(self, trials: Iterable[Trial]) -> list[tuple[Trial, Exit]]:
+        """Trials whose process is gone."""
+        over = []
+        for trial in trials:
+            child = self._children.get(trial.number)
+            if child is not None and (code := child.poll()) is not None:
+                del self._children[trial.number]
+                os.close(self._pidfds.pop(trial.number))
+                self._held_gpus.pop(trial.number, None)
+                over.append((trial, Exit(code)))
+            elif trial.number in self._attached and not worker.is_alive(trial.run_dir):
+                self._attached.remove(trial.number)
+                over.append((trial, Exit(None, "its launcher died")))
+            else:
+                self._orders.press(trial)
+                continue
+            self._orders.forget(trial)
+        return over
+
+    def stop(self, trial: Trial, grace: float) -> None:
+        """Ask the trial to save and end."""
+        self._orders.give(trial, grace)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until a child ends, at most so long."""
+        poll = select.poll()
+        for descriptor in self._pidfds.values():
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(seconds * 1000)
+
+    def now(self) -> float:
+        """The wall clock: attempts are compared across processes."""
+        return time.time()
+
+    def close(self) -> None:
+        """Nothing beside the trials was started."""
+
+    def _kill(self, trial: Trial) -> None:
+        child = self._children.get(trial.number)
+        if child is not None:
+            child.kill()
+        stop_file.end_leftovers(trial.run_dir)
+
+    def _gpu_environment(self, trial: Trial) -> dict[str, str]:
+        """GPUs of its own for a trial with a private Ray: two of those would both begin with the first GPU."""
+        if not trial.footprint.gpus or trial.footprint.joins:
+            return {}
+        taken = {gpu for gpus in self._held_gpus.values() for gpu in gpus}
+        mine = [gpu for gpu in self._gpus if gpu not in taken][: trial.footprint.gpus]
+        self._held_gpus[trial.number] = mine
+        return {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if len(mine) == trial.footprint.gpus else {}
+
+
+def visible_gpus() -> list[str]:
+    """Names of the NVIDIA GPUs that processes of this machine may use."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name for name in chosen.split(",") if name.strip()]
+    numbers = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
+    return sorted((match[1] for match in numbers if match), key=int)
+
+
+def this_machine() -> Node:
+    """What this machine has to give now: its cores, its GPUs, and the memory that is not in use."""
+    memory = psutil.virtual_memory().available / GIB
+    return Node(HERE, len(visible_gpus()), len(os.sched_getaffinity(0)), round(memory, 1))

@@ -1,0 +1,101 @@
+"""Stopping a trial from outside: a file that its worker watches, and force where that does not help.
+
+Signals do not serve: Ray's own way to stop a job signals every process below it at once, those of the run's private
+Ray too, and nothing can be saved after that.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from chord_exp.launch import processes
+from chord_exp.run_files.names import LOGS
+from chord_exp.sweep.scheduling.attempt_end import read_record
+from chord_exp.sweep.scheduling.trial import Trial
+from chord_exp.utils.files import write_atomically
+
+# what the file says: finish the step and save, or end at once
+POLITE, AT_ONCE = "stop", "now"
+WATCH_SECONDS = 0.25
+# from the order to end at once to the use of force, seconds
+FORCE_AFTER = 20.0
+
+
+def order_path(run_dir: Path) -> Path:
+    """The file, in a trial's folder."""
+    return run_dir / LOGS / "stop"
+
+
+def obey(run_dir: Path) -> None:
+    """In the worker: turn the file into the signals that a run understands, once each, from a thread."""
+
+    def watch() -> None:
+        obeyed = 0
+        while obeyed < 2:
+            try:
+                order = order_path(run_dir).read_text()
+            except OSError:
+                order = ""
+            wanted = {POLITE: 1, AT_ONCE: 2}.get(order, 0)
+            if obeyed < wanted:
+                obeyed += 1
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(WATCH_SECONDS)
+
+    threading.Thread(target=watch, daemon=True, name="stop-order").start()
+
+
+class Orders:
+    """In the scheduler: the trials that were asked to stop, and until when they may take their time."""
+
+    def __init__(self, now: Callable[[], float], force: Callable[[Trial], None]) -> None:
+        """
+        Args:
+            force: ends the processes of a trial without asking.
+        """
+        self._now, self._force = now, force
+        # by trial: when it is ordered to end at once, and when force is used
+        self._deadlines: dict[int, tuple[float, float]] = {}
+
+    def give(self, trial: Trial, grace: float) -> None:
+        """Ask a trial to stop; with a grace of 0 at once."""
+        write_atomically(order_path(trial.run_dir), POLITE if grace > 0 else AT_ONCE)
+        end = self._now() + grace
+        self._deadlines[trial.number] = (end, end + FORCE_AFTER)
+
+    def press(self, trial: Trial) -> None:
+        """Be firmer with a trial that was asked and is still there."""
+        if trial.number not in self._deadlines:
+            return
+        soft, hard = self._deadlines[trial.number]
+        now = self._now()
+        if now >= hard:
+            self._force(trial)
+            self._deadlines[trial.number] = (soft, now + FORCE_AFTER)
+        elif soft <= now and soft != 0.0:
+            write_atomically(order_path(trial.run_dir), AT_ONCE)
+            self._deadlines[trial.number] = (0.0, hard)
+
+    def forget(self, trial: Trial) -> None:
+        """The trial is gone."""
+        self._deadlines.pop(trial.number, None)
+
+
+def end_leftovers(run_dir: Path, patience: float = 0.0) -> None:
+    """End what a killed worker left behind on this machine.
+
+    Args:
+        patience: seconds to let it save and end by itself, which it does when its watcher dies.
+    """
+    run = read_record(run_dir)
+    if run is None:
+        return
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and processes.of_run(run.run_id):
+        time.sleep(0.2)
+    processes.end_run(run.run_id, grace=0.0 if patience == 0 else processes.GRACE_SECONDS)

@@ -1,0 +1,86 @@
+"""How an attempt ended and what follows, from the exit of its process and the files that it left."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from chord_exp.errors import BAD_INPUT, INTERRUPTED
+from chord_exp.launch.verdict import is_machine_fault
+from chord_exp.run_files import record
+from chord_exp.run_files.names import LOGS, RECORD
+from chord_exp.run_files.record import RunRecord
+from chord_exp.sweep.scheduling.backend import Exit
+from chord_exp.sweep.scheduling.trial import FAILED, STOPPED, SUCCEEDED, Trial
+from chord_exp.utils.files import write_atomically
+
+
+@dataclass(frozen=True)
+class End:
+    """What the worker of a trial says about its own end; `logs/end.json`."""
+
+    attempt: int
+    # the exit code of the run
+    code: int
+    # one line where the run was refused before it had a record
+    error: str = ""
+
+    @staticmethod
+    def path(run_dir: Path) -> Path:
+        """Where it lies in a trial's folder."""
+        return run_dir / LOGS / "end.json"
+
+    def save(self, run_dir: Path) -> None:
+        """Write it whole or not at all."""
+        write_atomically(self.path(run_dir), json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, run_dir: Path, attempt: int) -> End | None:
+        """That of an attempt; None if it died without."""
+        try:
+            end = cls(**json.loads(cls.path(run_dir).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return end if end.attempt == attempt else None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What became of an attempt."""
+
+    # succeeded, failed or stopped
+    state: str
+    error: str = ""
+    # not the experiment's doing: trying again may help
+    machine_fault: bool = False
+    # the same configuration will be refused again
+    hopeless: bool = False
+
+
+def judge(trial: Trial, left: Exit) -> Judgement:
+    """Decide how the trial's current attempt ended. Exit codes count only where the files say nothing."""
+    run, end = read_record(trial.run_dir), End.load(trial.run_dir, trial.attempt)
+    if run is not None and run.status == record.SUCCEEDED:
+        return Judgement(SUCCEEDED)
+    code = end.code if end is not None else left.code
+    if end is None and code == 0:
+        return Judgement(FAILED, "its process ended without a result; see logs/trial.log", machine_fault=True)
+    if end is None:
+        how = left.fault or ("" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}")
+        return Judgement(FAILED, f"its process died ({how or 'nobody saw how'})", machine_fault=True)
+    if code == INTERRUPTED:
+        return Judgement(STOPPED, "stopped before it was done")
+    if code == BAD_INPUT:
+        return Judgement(FAILED, end.error, hopeless=True)
+    if run is not None and run.status == record.FAILED and run.error is not None:
+        return Judgement(FAILED, run.error.what, machine_fault=is_machine_fault(run.error))
+    return Judgement(FAILED, end.error or f"exit code {code}; see logs/trial.log")
+
+
+def read_record(run_dir: Path) -> RunRecord | None:
+    """The record of the trial's run; None before there is one that can be read."""
+    try:
+        return RunRecord.load(run_dir / RECORD)
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,268 @@
+"""The scheduler of a sweep: which trials start, which are tried again, which are done. It knows no Hydra and no Ray.
+
+A batch: `Scheduler(backend, limits).run(trials)`. Ask and tell: `submit` trials as they come, call `poll` again and
+again, look at its events, `stop` what is not worth going on with. Every change of state is on disk before it acts on
+it, so that the process may be killed at any moment and another can go on (`adopt`). To be used from one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from chord_exp.errors import RunFailed
+from chord_exp.sweep.scheduling.attempt_end import Judgement, judge
+from chord_exp.sweep.scheduling.backend import Backend, Exit
+from chord_exp.sweep.scheduling.queue import BACKFILL, Queue, usual_patience
+from chord_exp.sweep.scheduling.resources import Ledger
+from chord_exp.sweep.scheduling.trial import (
+    ACTIVE,
+    ENDED,
+    FAILED,
+    PRUNED,
+    QUEUED,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    STOPPING,
+    SUCCEEDED,
+    Trial,
+)
+
+# time for a trial to finish its step and save before it is ended by force, seconds
+GRACE = 120.0
+POLL_SECONDS = 0.25
+# machines may come and go; how often they are counted again, seconds
+RECOUNT_SECONDS = 5.0
+# how long machines that went away are waited for, seconds
+STALL_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the trials of a sweep may take together, and how they wait."""
+
+    # GPUs at once; None: all there are
+    max_gpus: int | None = None
+    # trials at once; None: as many as fit
+    max_concurrent: int | None = None
+    # how often a trial is started again after a machine's fault
+    retries: int = 2
+    # backfill or strict
+    order: str = BACKFILL
+    # how many trials may start before one whose turn it is, until machines are kept for that; None: as fill them twice
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """A trial went from one state to another."""
+
+    trial: Trial
+    before: str
+    after: str
+    # why, where something went wrong: the trial's own error may be cleared by the next attempt
+    error: str = ""
+
+
+class Scheduler:
+    """Starts trials when they fit, follows them to their end, and tries again what a machine's fault ended."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        limits: Limits | None = None,
+        *,
+        judge: Callable[[Trial, Exit], Judgement] = judge,
+        save: Callable[[Trial], None] = Trial.save,
+    ) -> None:
+        """
+        Args:
+            backend: where trials run.
+            judge: decides how an attempt ended.
+            save: puts a trial's state where it survives this process.
+        """
+        self.backend = backend
+        self.limits = limits or Limits()
+        self._judge, self._save = judge, save
+        self._queue = Queue(self.limits.order)
+        self.ledger = Ledger(backend.nodes(), self.limits.max_gpus, self.limits.max_concurrent)
+        self._last_active = backend.now()
+        self._count(self._last_active)
+        self._active: dict[int, Trial] = {}
+        # running trials taken over from a scheduler that is no more, and not stopped by this one
+        self._adopted: set[int] = set()
+        self._events: list[Event] = []
+
+    @property
+    def queued(self) -> int:
+        """Trials that wait."""
+        return len(self._queue)
+
+    @property
+    def active(self) -> list[Trial]:
+        """Trials that have a process, by number."""
+        return [self._active[number] for number in sorted(self._active)]
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing runs."""
+        return not self._active and not len(self._queue)
+
+    def submit(self, trial: Trial) -> None:
+        """Let a queued trial wait for its turn.
+
+        Raises:
+            RunFailed: it could not start even with everything free.
+        """
+        reason = self.ledger.never(trial.footprint)
+        if reason:
+            raise RunFailed(f"trial {trial.name} can never start: {reason}", str(trial.run_dir))
+        self._queue.add(trial)
+
+    def adopt(self, trials: Iterable[Trial]) -> None:
+        """Take over the trials of a scheduler that is no more: go on with those that run, queue the rest.
+
+        Succeeded and pruned trials stay as they are; so do failed ones (queue them yourself to try them again).
+        """
+        for trial in trials:
+            if trial.state == QUEUED:
+                self.submit(trial)
+            elif trial.state in ACTIVE and self.backend.attach(trial):
+                self.ledger.adopt(trial.number, trial.footprint)
+                self._active[trial.number] = trial
+                self._adopted.add(trial.number)
+                if trial.state == STARTING:
+                    self._move(trial, RUNNING)
+            elif trial.state in ACTIVE:
+                self._settle(trial, self._judge(trial, Exit(None, "while nobody was watching")), counts=False)
+            if trial.state == STOPPED:
+                self._requeue(trial)
+
+    def poll(self) -> list[Event]:
+        """Look once at what runs, start what may; returns what changed since the last call. Never waits."""
+        for trial, left in self.backend.ended(list(self._active.values())):
+            self._settle(trial, self._judge(trial, left), counts=left.counts)
+        self._admit()
+        events, self._events = self._events, []
+        return events
+
+    def stop(self, trial: Trial, grace: float = GRACE, stops_as: str = STOPPED) -> None:
+        """Stop a trial: one that waits at once, one that runs after its step, by force after `grace` seconds.
+
+        Args:
+            stops_as: `stopped` (a resume goes on with it) or `pruned` (it has served its purpose).
+        """
+        if trial.state in ENDED:
+            return
+        self._adopted.discard(trial.number)
+        if trial.state == QUEUED:
+            self._queue.remove(trial)
+            trial.ended = self.backend.now()
+            self._move(trial, stops_as)
+            return
+        if trial.state != STOPPING:
+            trial.stops_as = stops_as
+            self._move(trial, STOPPING)
+        self.backend.stop(trial, grace)
+
+    def stop_all(self, grace: float = GRACE) -> None:
+        """Stop everything; what waits stays queued on disk, for a resume. Poll until `idle`."""
+        self._queue = Queue(self.limits.order)
+        for trial in self.active:
+            self.stop(trial, grace)
+
+    def run(self, trials: Iterable[Trial], on_event: Callable[[Event], None] | None = None) -> None:
+        """Run trials to their end, all of them. `drive.drive` is this with a table, Ctrl-C and stop requests."""
+        for trial in trials:
+            self.submit(trial)
+        while not self.idle:
+            for event in self.poll():
+                if on_event is not None:
+                    on_event(event)
+            if not self.idle:
+                self.backend.wait(POLL_SECONDS)
+
+    def _move(self, trial: Trial, state: str) -> None:
+        before = trial.state
+        trial.move(state)
+        self._save(trial)
+        self._events.append(Event(trial, before, state, trial.error))
+
+    def _requeue(self, trial: Trial) -> None:
+        self._move(trial, QUEUED)
+        self._queue.add(trial)
+
+    def _admit(self) -> None:
+        if not len(self._queue):
+            return
+        now = self.backend.now()
+        if now - self._counted >= RECOUNT_SECONDS:
+            self._count(now)
+        while (chosen := self._queue.pop(self.ledger)) is not None:
+            trial, kept = chosen
+            self.ledger.take(trial.number, trial.footprint, kept)
+            self._active[trial.number] = trial
+            trial.attempt += 1
+            trial.started, trial.ended, trial.error = self.backend.now(), None, ""
+            # on disk before the start: who goes on after a crash must know that it may run
+            self._move(trial, STARTING)
+            try:
+                trial.handle = self.backend.start(trial)
+            except RunFailed as error:
+                self._settle(trial, Judgement(FAILED, str(error), machine_fault=True))
+                continue
+            self._move(trial, RUNNING)
+        if self._active:
+            self._last_active = now
+        elif now - self._last_active > STALL_SECONDS:
+            self._give_up()
+
+    def _count(self, now: float) -> None:
+        """Count machines, and what other sweeps hold of them, again."""
+        self._counted = now
+        self.ledger.resize(self.backend.nodes())
+        self.ledger.set_others(self.backend.others())
+        patience = self.limits.patience
+        self._queue.patience = usual_patience(self.ledger.nodes) if patience is None else patience
+
+    def _give_up(self) -> None:
+        """Fail what waits for machines that are gone and have not come back."""
+        for trial in self._queue.trials():
+            reason = self.ledger.never(trial.footprint)
+            if reason:
+                self._queue.remove(trial)
+                trial.error = f"its machines are gone: {reason}"
+                self._move(trial, FAILED)
+
+    def _settle(self, trial: Trial, judged: Judgement, *, counts: bool = True) -> None:
+        """An attempt is over: try again, or end the trial. `counts`: a fault is charged to the trial's retries."""
+        if trial.number in self._active:
+            del self._active[trial.number]
+            self.ledger.release(trial.number)
+        asked_to_stop = trial.state == STOPPING
+        state = trial.stops_as if asked_to_stop and judged.state != SUCCEEDED else judged.state
+        trial.ended, trial.error, trial.hopeless = self.backend.now(), judged.error, judged.hopeless
+        trial.handle = ""
+        trial.history.append(
+            {
+                "attempt": trial.attempt,
+                "started": trial.started,
+                "ended": trial.ended,
+                "state": state,
+                "error": judged.error,
+            }
+        )
+        if state == PRUNED:
+            trial.error = ""
+        again = judged.machine_fault and not asked_to_stop
+        if again and counts:
+            trial.faults += 1
+        if again and trial.faults <= self.limits.retries:
+            self._requeue(trial)
+            return
+        self._move(trial, state)
+        if state == STOPPED and trial.number in self._adopted:
+            # it ended with, or because of, the process that drove it before
+            self._requeue(trial)
+        self._adopted.discard(trial.number)

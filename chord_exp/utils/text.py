@@ -1,0 +1,15 @@
+"""Small helpers for messages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """`did you mean 'x'?`, or the empty string when nothing is near."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if not near:
+        # a key given without the node it lives under: `engine_num` for `cluster.engine_num`
+        near = [key for key in known if key.rpartition(".")[2] == word.rpartition(".")[2]][:1]
+    return f"did you mean {near[0]!r}?" if near else ""
