@@ -19,7 +19,7 @@ from chord_exp.trinity_config.verl_version import verl_is_legacy
 from chord_exp.trinity_config.workflow_names import PACKAGE
 
 if TYPE_CHECKING:
-    from chord_exp.launch.request import Launch
+    from chord_exp.launch.launch_spec import LaunchSpec
     from chord_exp.prepare import Manifest
     from chord_exp.prepare.options import PrepareOptions
 
@@ -243,13 +243,13 @@ def run(spec: ExperimentSpec, run_dir: Path, overrides: Sequence[str]) -> int:
     return run_experiment(launch_of(spec, facts, run_dir, overrides), run_dir)
 
 
-def launch_of(spec: ExperimentSpec, facts: DataFacts, run_dir: Path, overrides: Sequence[str]) -> Launch:
+def launch_of(spec: ExperimentSpec, facts: DataFacts, run_dir: Path, overrides: Sequence[str]) -> LaunchSpec:
     """The plain values that starting a run takes."""
-    from chord_exp.launch.request import Launch, Stage
+    from chord_exp.launch.launch_spec import LaunchSpec, Stage
 
     config = to_trinity(spec, facts, run_folders(spec, run_dir), verl_legacy=verl_is_legacy())
     stages = derive(spec, facts).stages
-    return Launch(
+    return LaunchSpec(
         name=spec.name,
         project=spec.project,
         variant=spec.effective_variant,
@@ -261,7 +261,7 @@ def launch_of(spec: ExperimentSpec, facts: DataFacts, run_dir: Path, overrides: 
         yaml=to_yaml(config),
         stages=tuple(Stage(stage.kind if len(stages) > 1 else "", stage.steps) for stage in stages),
         # Trinity's own CHORD loss may log NaN for a micro-batch with one side only
-        losses_are_true=spec.loss == "exact",
+        check_losses_finite=spec.loss == "exact",
         overrides=list(overrides),
     )
 

@@ -12,8 +12,8 @@ import yaml
 
 from chord_exp.errors import ConfigError
 from chord_exp.launch import processes
-from chord_exp.launch.order import Outcome, phase_path
-from chord_exp.launch.request import Launch
+from chord_exp.launch.launch_spec import LaunchSpec
+from chord_exp.launch.run_request import Outcome, phase_path
 from chord_exp.run_files import record
 from chord_exp.run_files.names import CHECKPOINTS, LOGS, METRICS, RECORD, TRINITY_CONFIG
 from chord_exp.run_files.record import RUNNING, RunRecord
@@ -41,7 +41,7 @@ MAY_CHANGE = (
 )
 
 
-def open_folder(launch: Launch, run_dir: Path) -> RunRecord:
+def open_folder(launch: LaunchSpec, run_dir: Path) -> RunRecord:
     """Make the run's folder, or take up the one of the run to resume.
 
     Returns:
@@ -102,7 +102,7 @@ def open_folder(launch: Launch, run_dir: Path) -> RunRecord:
     return running
 
 
-def _resumable(launch: Launch, run_dir: Path) -> RunRecord:
+def _resumable(launch: LaunchSpec, run_dir: Path) -> RunRecord:
     """The record of the run to go on with.
 
     Raises:
@@ -134,7 +134,7 @@ def _end_last_line(metrics_file: Path) -> None:
             os.truncate(metrics_file, data.rfind(b"\n") + 1)
 
 
-def _refuse_other_settings(launch: Launch, run_dir: Path, before: RunRecord) -> None:
+def _refuse_other_settings(launch: LaunchSpec, run_dir: Path, before: RunRecord) -> None:
     """A resumed run must be the same experiment; how long it runs and what it keeps may change.
 
     Raises:

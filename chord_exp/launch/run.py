@@ -17,19 +17,19 @@ from rich.console import Console
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED
 from chord_exp.launch import private_ray, processes, summary, verdict
 from chord_exp.launch.folder import open_folder
-from chord_exp.launch.order import Outcome, RunOrder, read_phase
+from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.progress import Progress, State
-from chord_exp.launch.request import Launch
+from chord_exp.launch.run_request import Outcome, RunRequest, read_phase
 from chord_exp.run_files import metrics, record
 from chord_exp.run_files.names import CHECKPOINTS, LOGS, METRICS, RECORD
 from chord_exp.run_files.record import FAILED, STOPPED, RunError, RunRecord
-from chord_exp.utils import signals
+from chord_exp.utils.signals import collect_stop_signals
 
 POLL_SECONDS = 0.25
 EXIT_CODES = {record.SUCCEEDED: SUCCEEDED, FAILED: RUN_FAILED, STOPPED: INTERRUPTED}
 
 
-def run_experiment(launch: Launch, run_dir: Path, console: Console | None = None) -> int:
+def run_experiment(launch: LaunchSpec, run_dir: Path, console: Console | None = None) -> int:
     """Run an experiment in a folder of its own.
 
     Returns:
@@ -44,10 +44,10 @@ def run_experiment(launch: Launch, run_dir: Path, console: Console | None = None
     console.print(f"{launch.name}: {run_dir}", highlight=False, markup=False, soft_wrap=True)
     ray_dir = Path(tempfile.mkdtemp(prefix="chord-ray-"))
     # from here on nothing may stop this process before the record is written
-    with signals.collected() as received:
+    with collect_stop_signals() as received:
         exit_code, free = RUN_FAILED, 0
         try:
-            exit_code, free = _carry_out(launch, running, run_dir, ray_dir, console, received)
+            exit_code, free = _run_to_end(launch, running, run_dir, ray_dir, console, received)
         except OSError as error:
             with suppress(OSError):
                 Outcome("failed", error=f"{type(error).__name__}: {error}").save(run_dir)
@@ -60,12 +60,12 @@ def run_experiment(launch: Launch, run_dir: Path, console: Console | None = None
     return EXIT_CODES[ended.status]
 
 
-def _carry_out(
-    launch: Launch, running: RunRecord, run_dir: Path, ray_dir: Path, console: Console, received: list[int]
+def _run_to_end(
+    launch: LaunchSpec, running: RunRecord, run_dir: Path, ray_dir: Path, console: Console, received: list[int]
 ) -> tuple[int, int]:
     """Start the run's process and see it to its end; returns its exit code and the bytes then free on the disk."""
     namespace = f"{launch.project}/{launch.name}/{running.run_id}"
-    RunOrder(launch.engine, launch.ray_address, namespace, launch.resume, str(ray_dir)).save(run_dir)
+    RunRequest(launch.engine, launch.ray_address, namespace, launch.resume, str(ray_dir)).save(run_dir)
     process = _start(run_dir, running.run_id, launch)
     try:
         _watch(process, launch, run_dir, console, received)
@@ -76,7 +76,7 @@ def _carry_out(
     return exit_code, shutil.disk_usage(run_dir).free
 
 
-def _start(run_dir: Path, run_id: str, launch: Launch) -> subprocess.Popen[bytes]:
+def _start(run_dir: Path, run_id: str, launch: LaunchSpec) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
         processes.MARK: run_id,
@@ -102,7 +102,7 @@ def _start(run_dir: Path, run_id: str, launch: Launch) -> subprocess.Popen[bytes
 
 
 def _watch(
-    process: subprocess.Popen[bytes], launch: Launch, run_dir: Path, console: Console, received: list[int]
+    process: subprocess.Popen[bytes], launch: LaunchSpec, run_dir: Path, console: Console, received: list[int]
 ) -> None:
     """Show progress until the process ends; pass on a first wish to stop, and return at a second."""
     state = State({stage.name: stage.planned_steps for stage in launch.stages})
@@ -141,7 +141,7 @@ def _last_stage(rows: list[metrics.Row]) -> str:
 
 
 def _conclude(
-    launch: Launch, running: RunRecord, run_dir: Path, exit_code: int, free: int, interrupted: bool
+    launch: LaunchSpec, running: RunRecord, run_dir: Path, exit_code: int, free: int, interrupted: bool
 ) -> RunRecord:
     """Judge the ended run and write its record."""
     rows, outcome = metrics.read(run_dir / METRICS), Outcome.load(run_dir)
@@ -161,11 +161,11 @@ def _conclude(
         rows=rows,
         stage=stage.name,
         final_weights=weights,
-        losses_are_true=launch.losses_are_true,
+        check_losses_finite=launch.check_losses_finite,
         free_bytes=free,
         interrupted=interrupted,
     )
-    judged = verdict.judge(evidence)
+    judged = verdict.judge_run(evidence)
     ended = running.with_end(
         status=judged.status,
         completed_steps=sum(stage.planned_steps for stage in launch.stages[:index]) + judged.completed_steps,

@@ -1,6 +1,6 @@
 """The process of one run: `python -m chord_exp.launch.run_process RUN_DIR`.
 
-It reads the order and `trinity.yaml` from the run's folder, starts or joins Ray, runs the stages and writes how
+It reads the request and `trinity.yaml` from the run's folder, starts or joins Ray, runs the stages and writes how
 they ended. It prints to `logs/run.log`; nobody watches its terminal.
 """
 
@@ -21,8 +21,8 @@ from typing import Any
 
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, RunFailed
 from chord_exp.launch import private_ray
-from chord_exp.launch.order import Outcome, RunOrder, announce
 from chord_exp.launch.processes import end_with_parent
+from chord_exp.launch.run_request import Outcome, RunRequest, announce
 from chord_exp.run_files.names import LOGS, TRINITY_CONFIG
 
 # of the logical cluster that a local run is checked for, nothing is asked of the private Ray but processes
@@ -30,30 +30,30 @@ LOCAL_CPUS = 64
 
 
 def main(run_dir: Path) -> int:
-    """Run the order of a folder; returns the exit code."""
-    order = RunOrder.load(run_dir)
+    """Run the request of a folder; returns the exit code."""
+    request = RunRequest.load(run_dir)
     watcher = os.getppid()
     end_with_parent()
     try:
-        return _run(run_dir, order)
+        return _run(run_dir, request)
     except Exception as error:
-        return _failed(run_dir, order, error)
+        return _failed(run_dir, request, error)
     finally:
         if os.getppid() != watcher:  # it was killed, and cannot tidy up
-            shutil.rmtree(order.ray_dir, ignore_errors=True)
+            shutil.rmtree(request.ray_dir, ignore_errors=True)
 
 
-def _run(run_dir: Path, order: RunOrder) -> int:
+def _run(run_dir: Path, request: RunRequest) -> int:
     announce(run_dir, "importing")
-    if order.engine != "local":
-        return _drive(run_dir, order)
+    if request.engine != "local":
+        return _drive(run_dir, request)
     from chord_exp.launch import forkserver
 
     forkserver.set_up_environment()
     _preload(run_dir)
     if not forkserver.can_serve():  # each worker then imports for itself
-        return _drive(run_dir, order)
-    return forkserver.serve(Path(order.ray_dir), partial(_drive, run_dir, order))
+        return _drive(run_dir, request)
+    return forkserver.serve(Path(request.ray_dir), partial(_drive, run_dir, request))
 
 
 def _preload(run_dir: Path) -> None:
@@ -77,22 +77,22 @@ def _preload(run_dir: Path) -> None:
             AutoModelForCausalLM._model_mapping[kind]  # naming the class imports its module
 
 
-def _drive(run_dir: Path, order: RunOrder) -> int:
+def _drive(run_dir: Path, request: RunRequest) -> int:
     """Do the run in this process and write down how it ended."""
     end_with_parent()
     stop = threading.Event()
     _stop_on_signals(stop)
     try:
-        outcome = _run_stages(run_dir, order, stop)
+        outcome = _run_stages(run_dir, request, stop)
     except BaseException as error:
-        return _failed(run_dir, order, error)
+        return _failed(run_dir, request, error)
     outcome.save(run_dir)
     return INTERRUPTED if outcome.ended == "stopped" else SUCCEEDED
 
 
-def _failed(run_dir: Path, order: RunOrder, error: BaseException) -> int:
+def _failed(run_dir: Path, request: RunRequest, error: BaseException) -> int:
     traceback.print_exc()
-    Outcome("failed", error=_one_line(error, order), log=f"{LOGS}/run.log").save(run_dir)
+    Outcome("failed", error=_one_line(error, request), log=f"{LOGS}/run.log").save(run_dir)
     return RUN_FAILED
 
 
@@ -101,11 +101,11 @@ def _stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, lambda *_: stop.set())
 
 
-def _one_line(error: BaseException, order: RunOrder) -> str:
+def _one_line(error: BaseException, request: RunRequest) -> str:
     """Type and message of the error at the bottom of Ray's wrapping."""
     import ray
 
-    if order.ray_address == "local" and isinstance(error, ray.exceptions.RayError) and (lost := private_ray.lost()):
+    if request.ray_address == "local" and isinstance(error, ray.exceptions.RayError) and (lost := private_ray.lost()):
         return f"Ray died: its {' and '.join(lost)} ended while the run was using it"
     cause: Any = error
     while getattr(cause, "cause", None) is not None:
@@ -122,7 +122,7 @@ def _one_line(error: BaseException, order: RunOrder) -> str:
     return f"{kind}: {lines[0] if lines else ''}"
 
 
-def _run_stages(run_dir: Path, order: RunOrder, stop: threading.Event) -> Outcome:
+def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Outcome:
     from trinity.common.config import load_config
 
     from chord_exp.engine import checkpoint
@@ -137,14 +137,14 @@ def _run_stages(run_dir: Path, order: RunOrder, stop: threading.Event) -> Outcom
         if previous is not None:
             config.model.model_path = str(previous)
         planned = config.trainer.total_steps
-        done = _rewind(config, order, job_dir) if order.resume else 0
+        done = _rewind(config, request, job_dir) if request.resume else 0
         if done < planned or is_last:
             bench = _as_bench(config)
-            _check(config, order, run_dir)
-            _connect(config, order)
+            _check(config, request, run_dir)
+            _connect(config, request)
             # connecting to Ray replaces the handler of SIGTERM by one that exits at once
             _stop_on_signals(stop)
-            classes = _actor_classes(order)
+            classes = _actor_classes(request)
             say = partial(_announce_stage, run_dir, index, len(stages))
             result = run_stage(config, classes, stop, say)
             stage = config.name.partition("/")[2]
@@ -152,18 +152,18 @@ def _run_stages(run_dir: Path, order: RunOrder, stop: threading.Event) -> Outcom
             if result.stopped or result.completed_steps < planned:
                 return outcome
             if is_last and config.mode == "train" and bench.buffer.explorer_input.eval_tasksets:
-                _check(bench, order, run_dir)
+                _check(bench, request, run_dir)
                 benchmark(bench, classes, stop, say, result.completed_steps)
         previous = checkpoint.hf_dir(job_dir, planned)
     return outcome
 
 
-def _rewind(config: Any, order: RunOrder, job_dir: Path) -> int:
+def _rewind(config: Any, request: RunRequest, job_dir: Path) -> int:
     """Go back to the newest checkpoint and the data positions that belong to it; returns its step."""
     from chord_exp.engine import checkpoint
 
     explores = config.mode != "train"
-    if order.engine == "local":
+    if request.engine == "local":
         return checkpoint.rewind(job_dir, config.explorer.name, config.trainer.name, explores=explores)
     step = checkpoint.latest_step(job_dir)
     if explores and step:
@@ -176,12 +176,12 @@ def _announce_stage(run_dir: Path, index: int, count: int, phase: str) -> None:
     announce(run_dir, phase if count == 1 else f"stage {index + 1} of {count}: {phase}")
 
 
-def _check(config: Any, order: RunOrder, run_dir: Path) -> None:
+def _check(config: Any, request: RunRequest, run_dir: Path) -> None:
     """Trinity's own check, then what only we know: where logs go and which namespace this attempt has."""
-    config.ray_namespace = order.namespace
+    config.ray_namespace = request.namespace
     config.check_and_update()
     config.log.save_dir = str(run_dir / LOGS)
-    if order.engine == "local":
+    if request.engine == "local":
         # the check accepts only clusters with GPUs and so was given a logical one; the private Ray has none to give
         config.explorer.rollout_model.gpu_per_engine = 0
 
@@ -195,17 +195,17 @@ def _as_bench(config: Any) -> Any:
     return bench
 
 
-def _actor_classes(order: RunOrder) -> Any:
+def _actor_classes(request: RunRequest) -> Any:
     from chord_exp.engine import actors
     from chord_exp.launch.loop import ActorClasses
 
-    if order.engine == "local":
+    if request.engine == "local":
         return ActorClasses(actors.LocalExplorer, actors.LocalTrainer)
     return ActorClasses(actors.FaithfulExplorer, actors.FaithfulTrainer)
 
 
-def _connect(config: Any, order: RunOrder) -> None:
-    """Start a private Ray on loopback, or join the cluster that the order names."""
+def _connect(config: Any, request: RunRequest) -> None:
+    """Start a private Ray on loopback, or join the cluster that the request names."""
     import ray
 
     from chord_exp.launch.forkserver import workers_forked
@@ -213,29 +213,31 @@ def _connect(config: Any, order: RunOrder) -> None:
     if ray.is_initialized():
         return
     environment: dict[str, Any] = {"env_vars": config.get_envs()}
-    if order.ray_address != "local":
-        if order.engine == "local":
+    if request.ray_address != "local":
+        if request.engine == "local":
             from chord_exp.engine import vllm_standin
 
             # Trinity's own actors import vLLM's names; a private Ray forks its workers from a process that has them
             environment["worker_process_setup_hook"] = f"{vllm_standin.__name__}.{vllm_standin.install.__name__}"
         try:
-            ray.init(address=order.ray_address, namespace=order.namespace, runtime_env=environment, log_to_driver=False)
+            ray.init(
+                address=request.ray_address, namespace=request.namespace, runtime_env=environment, log_to_driver=False
+            )
         except ConnectionError as error:
             raise RunFailed(
-                f"no Ray cluster answers at cluster.ray_address={order.ray_address}",
+                f"no Ray cluster answers at cluster.ray_address={request.ray_address}",
                 "cluster.ray_address",
                 "start one with `ray start --head`, or set it to local for a private one",
             ) from error
         _need_gpus(config)
         return
-    options: dict[str, Any] = {"num_cpus": LOCAL_CPUS, "num_gpus": 0} if order.engine == "local" else {}
+    options: dict[str, Any] = {"num_cpus": LOCAL_CPUS, "num_gpus": 0} if request.engine == "local" else {}
     # a private Ray inherits this process's environment, so its workers need no runtime environment of their own
     os.environ.update(config.get_envs())
     room = _object_store_bytes(config.model.model_path)
     with workers_forked():
-        private_ray.start(Path(order.ray_dir), namespace=order.namespace, object_store_memory=room, **options)
-    if order.engine != "local":
+        private_ray.start(Path(request.ray_dir), namespace=request.namespace, object_store_memory=room, **options)
+    if request.engine != "local":
         _need_gpus(config)
 
 

@@ -72,13 +72,13 @@ def warnings(rows: list[metrics.Row]) -> list[str]:
             found.append(
                 f"every step had the same rollout reward {reward[0]:.2f}: GRPO saw no difference to learn from"
             )
-    spread = list(metrics.series(rows, metrics.REWARD_SPREAD).values())
+    spread = list(metrics.series(rows, metrics.GROUP_REWARD_STD_MAX).values())
     if reward and any(reward) and spread and not any(spread):
         found.append(
             "the rollouts of a prompt always had equal rewards, so GRPO learnt nothing: raise model.temperature or "
             "repeat_times, or give prompts that the model solves sometimes"
         )
-    cut = sum(metrics.series(rows, metrics.CUT_PROMPTS).values())
+    cut = sum(metrics.series(rows, metrics.TRUNCATED_PROMPTS).values())
     if cut:
         found.append(f"{cut:.0f} rollouts had their prompt cut and taught nothing: raise model.max_prompt_tokens")
     return found

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from chord_exp.launch.order import Outcome
+from chord_exp.launch.run_request import Outcome
 from chord_exp.run_files import metrics
 from chord_exp.run_files.names import LOGS
 from chord_exp.run_files.record import FAILED, STOPPED, SUCCEEDED, RunError
@@ -69,7 +69,7 @@ MACHINE_FAULT = (
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RunVerdict:
     """The end of a run."""
 
     status: str
@@ -95,12 +95,12 @@ class Evidence:
     # folder of the final checkpoint's Hugging Face weights
     final_weights: Path
     # the loss logs true values (loss=stock logs NaN for one-sided micro-batches while its gradients are right)
-    losses_are_true: bool
+    check_losses_finite: bool
     free_bytes: int
     interrupted: bool
 
 
-def judge(evidence: Evidence) -> Verdict:
+def judge_run(evidence: Evidence) -> RunVerdict:
     """Decide how a run ended.
 
     Succeeded means: it ended by itself, its last step is the planned one, every value the trainer logged is finite, and
@@ -109,16 +109,16 @@ def judge(evidence: Evidence) -> Verdict:
     steps = trained_steps(evidence.rows, evidence.stage)
     outcome = evidence.outcome
     if evidence.interrupted or (outcome and outcome.ended == "stopped"):
-        return Verdict(STOPPED, steps, RunError("stopped by the user", remedy="go on with resume=true"))
+        return RunVerdict(STOPPED, steps, RunError("stopped by the user", remedy="go on with resume=true"))
     if outcome is None:
-        return Verdict(FAILED, steps, _died(evidence))
+        return RunVerdict(FAILED, steps, _died(evidence))
     if outcome.ended == "failed":
-        return Verdict(FAILED, steps, explain(outcome.error))
+        return RunVerdict(FAILED, steps, explain(outcome.error))
     steps = outcome.completed_steps or 0
     for problem in (_stopped_short(evidence, steps), _not_finite(evidence), damaged_weights(evidence.final_weights)):
         if problem:
-            return Verdict(FAILED, steps, problem)
-    return Verdict(SUCCEEDED, steps)
+            return RunVerdict(FAILED, steps, problem)
+    return RunVerdict(SUCCEEDED, steps)
 
 
 def trained_steps(rows: list[metrics.Row], stage: str) -> int:
@@ -181,7 +181,7 @@ def _not_finite(evidence: Evidence) -> RunError | None:
     # after a resume some steps were made twice: the last time counts
     trained = (row for row in evidence.rows if row.get("source") == "trainer")
     rows = list({(row.get("stage", ""), row["step"]): row for row in trained}.values())
-    if not evidence.losses_are_true:
+    if not evidence.check_losses_finite:
         rows = [{key: row[key] for key in ("step", "source", "actor/grad_norm") if key in row} for row in rows]
     found = metrics.non_finite(rows)
     return explain(f"{found[0]} is not finite at step {found[1]}") if found else None

@@ -154,7 +154,7 @@ class WandbWriter:
         )
         # WandB's own step only rises; a resumed run may log a step again
         run.define_metric("*", step_metric="step")
-        for key, higher in metrics.BETTER_HIGH.items():
+        for key, higher in metrics.HIGHER_IS_BETTER.items():
             run.define_metric(key, step_metric="step", summary="max" if higher else "min")
         return run
 

@@ -18,11 +18,11 @@ MU = "actor/mu"
 # when a row was written, seconds since the epoch
 WALL_TIME = "wall_time"
 # largest standard deviation of rewards within a prompt group
-REWARD_SPREAD = "experience_pipeline/group_advantages/reward_std/max"
+GROUP_REWARD_STD_MAX = "experience_pipeline/group_advantages/reward_std/max"
 # rollouts of a training batch whose prompt was over the limit
-CUT_PROMPTS = "sample/prompt_truncated"
+TRUNCATED_PROMPTS = "sample/prompt_truncated"
 # metrics that have a better direction: True, higher is better
-BETTER_HIGH = {ACCURACY: True, REWARD: True, "actor/loss": False, "actor/expert/sft_loss": False}
+HIGHER_IS_BETTER = {ACCURACY: True, REWARD: True, "actor/loss": False, "actor/expert/sft_loss": False}
 
 
 def parse(line: str) -> Row | None:
@@ -93,7 +93,7 @@ def last_values(rows: Iterable[Row]) -> dict[str, float]:
 def best_values(rows: list[Row]) -> dict[str, dict[str, float]]:
     """The best value of each metric that has a better direction, with its step."""
     best: dict[str, dict[str, float]] = {}
-    for key, higher in BETTER_HIGH.items():
+    for key, higher in HIGHER_IS_BETTER.items():
         by_step = {step: value for step, value in series(rows, key).items() if math.isfinite(value)}
         if by_step:
             step = (max if higher else min)(by_step, key=lambda step: by_step[step])

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.scheduling.scheduler import GRACE, POLL_SECONDS, Event, Scheduler
-from chord_exp.utils import signals
+from chord_exp.utils.signals import collect_stop_signals
 
 
 class View(Protocol):
@@ -36,7 +36,7 @@ def drive(
         Whether the sweep was stopped before its end (Ctrl-C, SIGTERM, a closed terminal, `sweep stop`).
     """
     stopping = False
-    with signals.collected() as received:
+    with collect_stop_signals() as received:
         while True:
             events = scheduler.poll()
             more = each(events) if each is not None and not stopping else False

@@ -1,4 +1,4 @@
-"""Wishes to stop, collected instead of died of."""
+"""Stop requests: signals collected instead of died of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def collected() -> Iterator[list[int]]:
+def collect_stop_signals() -> Iterator[list[int]]:
     """Collect the signals that ask to stop (Ctrl-C, SIGTERM, a closed terminal) in the order they come."""
     received: list[int] = []
     before = {}

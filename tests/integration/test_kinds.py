@@ -34,7 +34,7 @@ def test_a_folder_of_every_kind_trains_with_the_workflow_and_reward_of_each_row(
     assert run.process.returncode == 0, output
     assert run.record["completed_steps"] == 4
     assert metrics.non_finite(run.rows) is None
-    assert sum(run.series(metrics.CUT_PROMPTS).values()) == 0
+    assert sum(run.series(metrics.TRUNCATED_PROMPTS).values()) == 0
     (file,) = run.folder.glob("checkpoints/*/*/buffer/*.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     # four steps of four prompts meet all sixteen rows

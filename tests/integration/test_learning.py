@@ -33,9 +33,9 @@ def check_signals(run: Run) -> None:
     assert 0 < statistics.mean(reward) < 1
     assert len(set(reward)) > 5
     # within a prompt group too: equal rewards teach GRPO nothing
-    spread = list(run.series(metrics.REWARD_SPREAD).values())
+    spread = list(run.series(metrics.GROUP_REWARD_STD_MAX).values())
     assert sum(value > 0 for value in spread) > len(spread) / 2
-    assert sum(run.series(metrics.CUT_PROMPTS).values()) == 0
+    assert sum(run.series(metrics.TRUNCATED_PROMPTS).values()) == 0
     mu = run.series(metrics.MU)
     assert max(mu.values()) == pytest.approx(0.6, abs=0.02)
     assert mu[max(mu)] == pytest.approx(0.05)

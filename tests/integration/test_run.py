@@ -76,8 +76,8 @@ def test_rollouts_of_a_prompt_are_sampled_and_not_copies_of_each_other(finished:
         groups.setdefault((row["eid"]["batch"], row["eid"]["task"]), set()).add(row["response_text"])
     assert len(groups) == 6 * 2
     assert sum(len(responses) > 1 for responses in groups.values()) >= len(groups) / 2
-    assert max(run.series(metrics.REWARD_SPREAD).values()) > 0
-    assert sum(run.series(metrics.CUT_PROMPTS).values()) == 0
+    assert max(run.series(metrics.GROUP_REWARD_STD_MAX).values()) > 0
+    assert sum(run.series(metrics.TRUNCATED_PROMPTS).values()) == 0
 
 
 def test_held_out_accuracy_is_measured_before_and_after(finished: tuple[Run, str]) -> None:

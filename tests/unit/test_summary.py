@@ -9,7 +9,7 @@ from chord_exp.run_files import metrics
 
 def rows(**values: list[float]) -> list[metrics.Row]:
     count = max(map(len, values.values()))
-    keys = {"reward": metrics.REWARD, "spread": metrics.REWARD_SPREAD, "cut": metrics.CUT_PROMPTS}
+    keys = {"reward": metrics.REWARD, "spread": metrics.GROUP_REWARD_STD_MAX, "cut": metrics.TRUNCATED_PROMPTS}
     return [
         {"step": step + 1, "source": "explorer", **{keys[k]: v[step] for k, v in values.items()}}
         for step in range(count)

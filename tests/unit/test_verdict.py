@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chord_exp.launch.order import Outcome
-from chord_exp.launch.verdict import Evidence, damaged_weights, judge
+from chord_exp.launch.run_request import Outcome
+from chord_exp.launch.verdict import Evidence, damaged_weights, judge_run
 
 PLENTY = 1 << 40
 
@@ -36,46 +36,46 @@ def good(tmp_path: Path) -> Evidence:
         stage="",
         rows=rows,
         final_weights=weights,
-        losses_are_true=True,
+        check_losses_finite=True,
         free_bytes=PLENTY,
         interrupted=False,
     )
 
 
 def test_a_run_that_did_all_it_planned_succeeded(good: Evidence) -> None:
-    verdict = judge(good)
+    verdict = judge_run(good)
     assert (verdict.status, verdict.completed_steps, verdict.error) == ("succeeded", 3, None)
 
 
 def test_a_run_called_finished_that_stopped_short_failed(good: Evidence) -> None:
-    verdict = judge(replace(good, outcome=Outcome("finished", 2)))
+    verdict = judge_run(replace(good, outcome=Outcome("finished", 2)))
     assert verdict.status == "failed"
     assert "2 of 3" in verdict.error.what
 
 
 def test_a_first_stage_that_ended_the_run_is_a_failure_however_far_it_came(good: Evidence) -> None:
-    assert judge(replace(good, is_last_stage=False)).status == "failed"
+    assert judge_run(replace(good, is_last_stage=False)).status == "failed"
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", float("nan")])
 def test_a_value_that_is_not_finite_fails_the_run(good: Evidence, value: object) -> None:
     good.rows[1]["actor/loss"] = value
-    verdict = judge(good)
+    verdict = judge_run(good)
     assert verdict.status == "failed"
     assert "actor/loss is not finite at step 2" in verdict.error.what
 
 
 def test_a_step_made_again_after_a_resume_counts_as_it_was_made_last(good: Evidence) -> None:
     bad = {"step": 2, "source": "trainer", "actor/loss": "NaN"}
-    assert judge(replace(good, rows=[bad, *good.rows])).status == "succeeded"
-    assert judge(replace(good, rows=[*good.rows, bad])).status == "failed"
+    assert judge_run(replace(good, rows=[bad, *good.rows])).status == "succeeded"
+    assert judge_run(replace(good, rows=[*good.rows, bad])).status == "failed"
 
 
 def test_losses_that_the_stock_loss_cannot_log_are_not_held_against_it(good: Evidence) -> None:
     good.rows[0]["actor/loss"] = "NaN"
-    assert judge(replace(good, losses_are_true=False)).status == "succeeded"
+    assert judge_run(replace(good, check_losses_finite=False)).status == "succeeded"
     good.rows[0]["actor/grad_norm"] = "NaN"
-    assert judge(replace(good, losses_are_true=False)).status == "failed"
+    assert judge_run(replace(good, check_losses_finite=False)).status == "failed"
 
 
 @pytest.mark.parametrize(
@@ -94,30 +94,30 @@ def test_losses_that_the_stock_loss_cannot_log_are_not_held_against_it(good: Evi
 def test_a_final_checkpoint_that_would_not_load_fails_the_run(good: Evidence, damage: object) -> None:
     assert damaged_weights(good.final_weights) is None
     damage(good.final_weights)
-    verdict = judge(good)
+    verdict = judge_run(good)
     assert verdict.status == "failed"
     assert "does not load" in verdict.error.what
 
 
 def test_a_run_that_the_user_ended_is_stopped_whatever_else_it_left(good: Evidence) -> None:
-    assert judge(replace(good, interrupted=True, outcome=None, exit_code=-9)).status == "stopped"
-    assert judge(replace(good, outcome=Outcome("stopped", 2))).status == "stopped"
+    assert judge_run(replace(good, interrupted=True, outcome=None, exit_code=-9)).status == "stopped"
+    assert judge_run(replace(good, outcome=Outcome("stopped", 2))).status == "stopped"
 
 
 def test_a_process_that_vanished_is_a_failure_with_its_signal(good: Evidence) -> None:
-    verdict = judge(replace(good, outcome=None, exit_code=-9))
+    verdict = judge_run(replace(good, outcome=None, exit_code=-9))
     assert verdict.status == "failed"
     assert "signal 9" in verdict.error.what
 
 
 def test_a_process_that_died_of_an_exception_is_quoted(good: Evidence) -> None:
     (good.run_dir / "logs" / "run.log").write_text("Traceback ...\nModuleNotFoundError: No module named 'x'\n")
-    verdict = judge(replace(good, outcome=None, exit_code=1))
+    verdict = judge_run(replace(good, outcome=None, exit_code=1))
     assert verdict.error.what == "ModuleNotFoundError: No module named 'x'"
 
 
 def test_a_full_disk_is_named_even_when_the_run_could_not_write_it_down(good: Evidence) -> None:
-    verdict = judge(replace(good, outcome=None, exit_code=1, free_bytes=0))
+    verdict = judge_run(replace(good, outcome=None, exit_code=1, free_bytes=0))
     assert "full" in verdict.error.cause
     assert verdict.error.remedy
 
@@ -134,6 +134,6 @@ def test_a_full_disk_is_named_even_when_the_run_could_not_write_it_down(good: Ev
     ],
 )
 def test_known_errors_come_with_cause_and_remedy(good: Evidence, error: str, cause: str) -> None:
-    verdict = judge(replace(good, outcome=Outcome("failed", error=error)))
+    verdict = judge_run(replace(good, outcome=Outcome("failed", error=error)))
     assert verdict.error.what == error
     assert cause in verdict.error.cause

@@ -11,8 +11,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from chord_exp.launch.order import read_phase
 from chord_exp.launch.progress import State, clock
+from chord_exp.launch.run_request import read_phase
 from chord_exp.run_files import metrics
 from chord_exp.run_files.names import METRICS
 from chord_exp.sweep.scheduling.trial import ACTIVE, ENDED, FAILED, PRUNED, QUEUED, RUNNING, STOPPED, SUCCEEDED, Trial
@@ -50,7 +50,9 @@ class Course:
                 # what the base model is worth, at step 0, is no merit of a trial
                 if row["step"] > 0 and isinstance(value, (int, float)) and math.isfinite(value):
                     before = self.best.get(key)
-                    better = before is None or (value > before[0] if metrics.BETTER_HIGH[key] else value < before[0])
+                    better = before is None or (
+                        value > before[0] if metrics.HIGHER_IS_BETTER[key] else value < before[0]
+                    )
                     if better:
                         self.best[key] = (float(value), row["step"])
 
@@ -78,7 +80,7 @@ def best(courses: Iterable[Course]) -> tuple[Course, str, float, int] | None:
     fit = [course for course in found if key in course.best and course.trial.state != FAILED]
     if not fit:
         return None
-    sign = 1 if metrics.BETTER_HIGH[key] else -1
+    sign = 1 if metrics.HIGHER_IS_BETTER[key] else -1
     first = max(fit, key=lambda course: (sign * course.best[key][0], -course.trial.number))
     return first, key, *first.best[key]
 

@@ -37,8 +37,8 @@ class Objective:
         key = SHORT.get(name, name)
         if direction in DIRECTIONS and key:
             return cls(key, DIRECTIONS[direction])
-        if not direction and key in metrics.BETTER_HIGH:
-            return cls(key, metrics.BETTER_HIGH[key])
+        if not direction and key in metrics.HIGHER_IS_BETTER:
+            return cls(key, metrics.HIGHER_IS_BETTER[key])
         raise _refusal("objectives", f"{text!r} is no objective", f"write 'maximize {name or 'accuracy'}' or minimize")
 
     def __str__(self) -> str:

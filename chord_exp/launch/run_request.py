@@ -12,7 +12,7 @@ from chord_exp.run_files.names import LOGS
 
 
 @dataclass(frozen=True)
-class RunOrder:
+class RunRequest:
     """How to run the `trinity.yaml` beside it."""
 
     # "local": the local engine on a private Ray; "verl": Trinity's own engines on GPUs
@@ -27,16 +27,16 @@ class RunOrder:
 
     @staticmethod
     def path(run_dir: Path) -> Path:
-        """Where the order lies in a run's folder."""
-        return run_dir / LOGS / "order.json"
+        """Return where the request lies in a run's folder."""
+        return run_dir / LOGS / "request.json"
 
     def save(self, run_dir: Path) -> None:
-        """Write the order into the run's folder."""
+        """Write the request into the run's folder."""
         self.path(run_dir).write_text(json.dumps(asdict(self), indent=1))
 
     @classmethod
-    def load(cls, run_dir: Path) -> RunOrder:
-        """Read the order of a run's folder."""
+    def load(cls, run_dir: Path) -> RunRequest:
+        """Read the request of a run's folder."""
         return cls(**json.loads(cls.path(run_dir).read_text()))
 
 

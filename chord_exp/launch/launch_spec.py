@@ -15,7 +15,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Launch:
+class LaunchSpec:
     """Everything that starting a run takes; plain values, decided before."""
 
     name: str
@@ -31,5 +31,5 @@ class Launch:
     yaml: str
     stages: tuple[Stage, ...]
     # False for loss=stock, whose logged losses may be NaN on one-sided micro-batches
-    losses_are_true: bool
+    check_losses_finite: bool
     overrides: list[str] = field(default_factory=list)
