@@ -1,6 +1,6 @@
 """What a sweep costs beside its trials: `python benchmarks/sweep_launch.py [--trials 24] [--no-ray]`, minutes.
 
-Launch: stand-in trials (`sweep_stand_in.py`: two steps of 0.05 s), swept and bare in turns, medians of the differences.
+Launch: fake trials (`fake_trials.py`: two steps of 0.05 s), swept and bare in turns, medians of the differences.
 A swept trial is all from making its folder to its judgement: the real worker with its imports, configuration and lock,
 the backend that starts and follows it, and every `trial.json`. Bare is
 - on one machine: a process that does the trial and nothing else; and `python -m chord_exp`, up to where it would train;
@@ -33,8 +33,8 @@ from typing import Any
 
 import psutil
 import yaml
+from fake_trials import Words, command, fake_command, run
 from sweep_scheduler import MACHINES, QUEUED, make_trial, mixed
-from sweep_stand_in import Words, command, run, stand_in_command
 
 from chord_exp.sweep import run as sweep_run
 from chord_exp.sweep.backends import ray_head, ray_jobs
@@ -117,7 +117,7 @@ def took(act: Callable[[], object]) -> Took:
 
 
 class OneByOne:
-    """A sweep of stand-in trials that are asked for one at a time, so that bare ones can be timed in between."""
+    """A sweep of fake trials that are asked for one at a time, so that bare ones can be timed in between."""
 
     def __init__(self, folder: Path, backend: Backend, config: dict[str, Any]) -> None:
         """
@@ -170,7 +170,7 @@ def local(place: Path, count: int, data: list[str]) -> None:
     timed(command("bare", f"hydra.run.dir={place / 'bare'}", *data))
     few, many = Swept(place / "few", 4, *data), Swept(place / "many", count, *data)
     config = yaml.safe_load(next(few.folder.glob("0_*/.hydra/config.yaml")).read_text())
-    backend = LocalProcesses(stand_in_command(worker_command), Node("here", 0, 1.0))
+    backend = LocalProcesses(fake_command(worker_command), Node("here", 0, 1.0))
     sweep = OneByOne(place / "local", backend, config)
     swept, work, bare = [], [], []
     for number in range(count):
@@ -200,7 +200,7 @@ def on_ray(place: Path, count: int, data: list[str]) -> None:
         by_line = Swept(place / "by_line", count, "hydra/launcher=ray", f"hydra.launcher.address={head.address}", *data)
         config = yaml.safe_load(next(by_line.folder.glob("0_*/.hydra/config.yaml")).read_text())
         backend = ray_jobs.RayJobs(
-            client, head.address, "bench", command=stand_in_command(ray_jobs.worker_command), say=print
+            client, head.address, "bench", command=fake_command(ray_jobs.worker_command), say=print
         )
         sweep = OneByOne(place / "ray", backend, config)
         swept, bare = [], []

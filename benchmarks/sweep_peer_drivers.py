@@ -1,4 +1,4 @@
-"""The same stand-in trials driven by chord_exp and by Ray Tune, each as its documentation says.
+"""The same fake trials driven by chord_exp and by Ray Tune, each as its documentation says.
 
     python benchmarks/sweep_peer_drivers.py CONTENDER start|resume FOLDER WORDS_OF_A_TRIAL...
 
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sweep_stand_in import Words, command, stand_in_command, work
+from fake_trials import Words, command, fake_command, work
 
 
 def chord_exp(action: str, folder: Path, trials: list[Words], kind: str) -> int:
@@ -35,7 +35,7 @@ def chord_exp(action: str, folder: Path, trials: list[Words], kind: str) -> int:
     from chord_exp.sweep.scheduling.trial import TrialRequest
     from chord_exp.sweep.settings import Settings
 
-    ray_jobs.worker_command = stand_in_command(ray_jobs.worker_command)
+    ray_jobs.worker_command = fake_command(ray_jobs.worker_command)
     if action == "resume":
         return run.resume(SweepFolder(folder)).exit_code
     compose.register_schema()

@@ -1,4 +1,4 @@
-"""The same stand-in trials by hydra-ray-launcher, in an environment of its own; run by sweep_peers.py.
+"""The same fake trials by hydra-ray-launcher, in an environment of its own; run by sweep_peers.py.
 
 python sweep_peer_hydra.py -m hydra/launcher=ray number=0,1,2 folder=FOLDER 'words="steps=2 ...|..."'
 """
@@ -6,9 +6,9 @@ python sweep_peer_hydra.py -m hydra/launcher=ray number=0,1,2 folder=FOLDER 'wor
 from pathlib import Path
 
 import hydra
+from fake_trials import Words, work
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
-from sweep_stand_in import Words, work
 
 ConfigStore.instance().store("peer", {"number": 0, "folder": "", "words": ""})
 

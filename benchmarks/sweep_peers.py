@@ -1,4 +1,4 @@
-"""Sweeps on Ray by chord_exp, Ray Tune and hydra-ray-launcher: the same stand-in trials, time and what is lost.
+"""Sweeps on Ray by chord_exp, Ray Tune and hydra-ray-launcher: the same fake trials, time and what is lost.
 
     python benchmarks/sweep_peers.py [--only chord_exp,tune] [--scenes time,deadlock] [--hydra-ray PYTHON]
 
@@ -7,7 +7,7 @@ Each contender gets a fresh head with 4 logical GPUs on loopback for each scene,
 - deadlock: 3 trials that each take 2 GPUs and then 2 more; how many end within the limit
 - driver: SIGKILL to the sweep's own process when two trials run, then its resume
 - trial: SIGKILL to the process of a running trial
-A trial takes its GPUs by actors of its own, as Trinity-RFT does (`sweep_stand_in.py`). Ray Tune is measured with
+A trial takes its GPUs by actors of its own, as Trinity-RFT does (`fake_trials.py`). Ray Tune is measured with
 trials that run inside it (`tune`), where its placement groups hold, and with trials that are programs of their own, as
 a run of Trinity-RFT is; those reserve their GPUs in Tune as well, or none (`tune_reserved`, `tune_free`: the scene
 `deadlock` only). hydra-ray-launcher runs its jobs as Ray tasks, whose GPUs actors of theirs cannot draw from: trials do
@@ -36,10 +36,10 @@ from pathlib import Path
 from unittest import mock
 
 import psutil
+from fake_trials import LOAD_SECONDS, Words
 from rich.console import Console
 from rich.table import Table
 from sweep_launch import SETTINGS
-from sweep_stand_in import LOAD_SECONDS, Words
 
 from chord_exp.sweep.backends import ray_head
 from chord_exp.sweep.folder import SweepFolder

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_sweep import DEFAULTS
 from running import Run, finish
-from stand_in_sweep import DEFAULTS
 
 from chord_exp.sweep.backends import ray_head
 from chord_exp.sweep.folder import SweepFolder

@@ -8,13 +8,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import breaking_reward
 import psutil
 import pytest
-from rewards import NAN_AFTER_CALLS, RAISE_AFTER_CALLS
+from breaking_reward import NAN_AFTER_CALLS, RAISE_AFTER_CALLS
 from running import Run, ended_at_exit, finish, start
 from safetensors.torch import load_file
 
-HERE = str(Path(__file__).parent)
+HELPERS = str(Path(breaking_reward.__file__).parent)
+BREAKING = "data.reward=breaking_reward.RewardThatBreaks"
 STEPS = 12
 
 
@@ -81,17 +83,17 @@ def test_a_run_that_is_still_going_on_is_not_resumed_by_another_process(tmp_path
 
 
 def test_nan_fails_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:
-    broken = {"PYTHONPATH": HERE, NAN_AFTER_CALLS: "40"}
-    run, output = finish(tmp_path / "run", f"total_steps={STEPS}", "data.reward=rewards.RewardThatBreaks", env=broken)
+    broken = {"PYTHONPATH": HELPERS, NAN_AFTER_CALLS: "40"}
+    run, output = finish(tmp_path / "run", f"total_steps={STEPS}", BREAKING, env=broken)
     check_failed(run, output, "not finite", "mu_peak")
     last = max(run.folder.glob("checkpoints/*/*/global_step_*/actor/huggingface/model.safetensors"))
     assert all(tensor.isfinite().all() for tensor in load_file(last).values())
-    check_resumes(run, "data.reward=rewards.RewardThatBreaks", env={"PYTHONPATH": HERE})
+    check_resumes(run, BREAKING, env={"PYTHONPATH": HELPERS})
 
 
 def test_a_reward_that_raises_fails_the_run_instead_of_hanging_it(tmp_path: Path) -> None:
-    broken = {"PYTHONPATH": HERE, RAISE_AFTER_CALLS: "24"}
-    run, output = finish(tmp_path / "run", f"total_steps={STEPS}", "data.reward=rewards.RewardThatBreaks", env=broken)
+    broken = {"PYTHONPATH": HELPERS, RAISE_AFTER_CALLS: "24"}
+    run, output = finish(tmp_path / "run", f"total_steps={STEPS}", BREAKING, env=broken)
     check_failed(run, output, "rollouts of step")
     assert "\n" not in run.record["error"]["what"]
 

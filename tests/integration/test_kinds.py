@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from prepared_kinds import conversations, free_texts, tool_model, write_prepared
 from running import finish
 
 from chord_exp.run_files import metrics
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from prepared_kinds import conversations, free_texts, tool_model, write_prepared
 
 
 def test_a_folder_of_every_kind_trains_with_the_workflow_and_reward_of_each_row(tmp_path: Path) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from prepared_kinds import TOOL, tool_model
 from running import finish
 
 from chord_exp.run_files import metrics
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from prepared_kinds import TOOL, tool_model
 
 
 def _said(question: str, answer: str) -> list[dict[str, Any]]:

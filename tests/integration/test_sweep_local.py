@@ -1,4 +1,4 @@
-"""Sweeps as processes of this machine, with stand-in trials: killed, interrupted, stopped and resumed."""
+"""Sweeps as processes of this machine, with fake trials: killed, interrupted, stopped and resumed."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from stand_in_sweep import DEFAULTS
+from fake_sweep import DEFAULTS
 from sweeping import Sweep, worker_of
 
 from chord_exp.errors import ConfigError
@@ -21,7 +21,7 @@ from chord_exp.sweep.backends import ray_head, ray_jobs
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings
 
-# every trial takes half of its GPUs, and then the other half: see stand_in_trial.take_gpus
+# every trial takes half of its GPUs, and then the other half: see fake_trial.take_gpus
 WHOLE = {"steps": 2, "seconds": 0.2, "gpus": 4}
 
 

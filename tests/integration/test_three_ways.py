@@ -25,7 +25,7 @@ SCRIPTS = Path(sys.executable).parent
 TIMEOUT = 300
 FEW = ["total_steps=3", "data.eval_rows=8", "batch_size=2", "repeat_times=4"]
 # what the CPU packages lack and verl's GPU trainer imports before it looks for GPUs
-STANDINS = {
+STUBS = {
     "sitecustomize.py": "from chord_exp.engine.vllm_standin import install\ninstall()\n",
     "fastapi.py": "class FastAPI: ...\n",
 }
@@ -81,7 +81,7 @@ def ray_head(short: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    for name, text in STANDINS.items():
+    for name, text in STUBS.items():
         (short / name).write_text(text)
     command = f"exec ray start --head --block --node-ip-address=127.0.0.1 --port={address.partition(':')[2]} "
     command += f"--include-dashboard=false --num-cpus=8 --temp-dir={short}/ray"

@@ -1,4 +1,4 @@
-"""hydra/sweeper=optuna from the command line: with stand-in trials killed and chained, and once with real training."""
+"""hydra/sweeper=optuna from the command line: with fake trials killed and chained, and once with real training."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import fake_tune
 import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
@@ -21,19 +22,17 @@ from chord_exp.sweep.backends import worker
 from chord_exp.sweep.backends.ray_head import Head
 from chord_exp.sweep.folder import SweepFolder
 
-STAND_IN = str(Path(__file__).with_name("stand_in_tune.py"))
-
 
 def start(place: Path, *words: str, seconds: float = 0.02) -> subprocess.Popen[str]:
-    """Start a command line with stand-in trials, in a folder."""
+    """Start a command line with fake trials, in a folder."""
     return subprocess.Popen(
-        [sys.executable, STAND_IN, *words],
+        [sys.executable, fake_tune.__file__, *words],
         cwd=place,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, "STAND_IN_SECONDS": str(seconds)},
+        env={**os.environ, "FAKE_STEP_SECONDS": str(seconds)},
     )
 
 

@@ -10,19 +10,17 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import generate
 import pytest
 import yaml
+from yaml_text import annotated
+
+from chord_exp.check.__main__ import main as check
+from chord_exp.check.weights import stock_weights
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "package"
 MODEL = ROOT / "chord_exp" / "tiny" / "model"
-sys.path.insert(0, str(ROOT / "tools" / "make_package"))
-
-import generate  # noqa: E402
-from yaml_text import annotated  # noqa: E402
-
-from chord_exp.check.__main__ import main as check  # noqa: E402
-from chord_exp.check.weights import stock_weights  # noqa: E402
 
 MAINS = [main for _, _, main, _, _ in generate.PAIRS]
 HALVES = {main: half for _, _, main, half, _ in generate.PAIRS}

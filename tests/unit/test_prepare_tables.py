@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import prepare_samples
 import pyarrow
 import pytest
 import zstandard
@@ -156,7 +157,7 @@ print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 10
 
 def mib_to_count(code: str) -> tuple[int, int]:
     """What code for a process of its own counts, and the MiB that it takes."""
-    code = COUNT.format(here=str(Path(__file__).parent), code=code)
+    code = COUNT.format(here=str(Path(prepare_samples.__file__).parent), code=code)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     count, mib = done.stdout.split()
@@ -196,7 +197,7 @@ def test_a_compressed_file_of_nothing_but_blanks_is_written_out_piece_by_piece(r
 def test_a_table_of_long_rows_is_read_a_few_at_a_time(raw: Path) -> None:
     table = pyarrow.table({"p": [f"{number}" + "x" * MIB for number in range(300)]})
     parquet.write_table(table, raw / "a.parquet", compression="none", use_dictionary=False)
-    code = f"from chord_exp.prepare import tabular; path = Path({str(raw / 'a.parquet')!r})\n"
+    code = f"from chord_exp.prepare.read import tables; path = Path({str(raw / 'a.parquet')!r})\n"
     rows, mib = mib_to_count(code + "count = sum(1 for _ in tables.read_row_group(path, 0, 1))")
     assert rows == 300 and mib < 450
 

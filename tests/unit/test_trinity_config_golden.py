@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import make
 import pytest
 
 from chord_exp.config.hydra_errors import groups
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-sys.path.insert(0, str(GOLDEN))
-
-import make  # noqa: E402
+GOLDEN = Path(make.__file__).parent
 
 
 @pytest.mark.parametrize("name", make.EXPERIMENTS)

@@ -1,4 +1,4 @@
-"""Start sweeps of stand-in trials, hurt them, and look at what is left."""
+"""Start sweeps of fake trials, hurt them, and look at what is left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chord_exp.sweep.backends import worker
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.scheduling.trial import Trial
 
-SCRIPT = str(Path(__file__).with_name("stand_in_sweep.py"))
+SCRIPT = str(Path(__file__).with_name("fake_sweep.py"))
 TIMEOUT = 240
 
 
@@ -40,7 +40,7 @@ class Sweep:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self, *trials: dict) -> Sweep:
-        """Start a sweep of stand-in trials."""
+        """Start a sweep of fake trials."""
         return self._launch("start", json.dumps({"settings": self.settings, "trials": trials}))
 
     def resume(self) -> Sweep:

@@ -1,7 +1,7 @@
-"""`python -m chord_exp` with stand-in trials in place of training, to be killed: `stand_in_tune.py ARGUMENT ...`.
+"""`python -m chord_exp` with fake trials in place of training, to be killed: `fake_tune.py ARGUMENT ...`.
 
-Everything else is real: Hydra, the sweeper, the study, the scheduler and the worker's process. A stand-in trial makes
-`total_steps` steps of `STAND_IN_SECONDS` whose accuracy rises to 1 - |mu_peak - 0.3|, and goes on from its last step.
+Everything else is real: Hydra, the sweeper, the study, the scheduler and the worker's process. A fake trial makes
+`total_steps` steps of `FAKE_STEP_SECONDS` whose accuracy rises to 1 - |mu_peak - 0.3|, and goes on from its last step.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run(run_dir: Path) -> tuple[int, str]:
     base = record.RunRecord("s", "p", "mu", record.RUNNING, steps, done, 0, "", [], "none", record.utc_now())
     base.save(run_dir / RECORD)
     while done < steps and not stopped:
-        time.sleep(float(os.environ["STAND_IN_SECONDS"]))
+        time.sleep(float(os.environ["FAKE_STEP_SECONDS"]))
         done += 1
         row = {"step": done, "source": "explorer", metrics.ACCURACY: reached * done / steps}
         with open(run_dir / METRICS, "a") as stream:
@@ -48,17 +48,17 @@ if __name__ == "__main__":
         worker._attempt = run
         sys.exit(worker.main())
 
-    def with_stand_in(command):
+    def with_fake(command):
         def changed(trial):
             words = command(trial)
             at = words.index("-m")
-            pace = f"STAND_IN_SECONDS={os.environ['STAND_IN_SECONDS']}"  # a job has the environment of its cluster
+            pace = f"FAKE_STEP_SECONDS={os.environ['FAKE_STEP_SECONDS']}"  # a job has the environment of its cluster
             return ["env", pace, *words[:at], __file__, *words[at + 2 :]]
 
         return changed
 
-    local.worker_command = with_stand_in(local.worker_command)
-    ray_jobs.worker_command = with_stand_in(ray_jobs.worker_command)
+    local.worker_command = with_fake(local.worker_command)
+    ray_jobs.worker_command = with_fake(ray_jobs.worker_command)
     from chord_exp.cli import main
 
     if sys.argv[1] == "resume":

@@ -1,4 +1,4 @@
-"""A stand-in for the experiment of a trial, run by the real worker: `stand_in_trial.py RUN_DIR --attempt N ...`.
+"""A fake of the experiment of a trial, run by the real worker: `fake_trial.py RUN_DIR --attempt N ...`.
 
 It trains nothing. It makes steps with metrics and checkpoints of its own and leaves a `run.json`, and hurts itself
 where its overrides say so. Each start is one line of `starts.txt`: the attempt and the step that it goes on from.
@@ -38,7 +38,7 @@ def run(run_dir: Path) -> tuple[int, str]:
     if words.get("refused"):
         return 2, "refused is not known [refused] -> leave it out"
     running = record.RunRecord(
-        name="stand-in",
+        name="fake",
         project="p",
         variant="mu",
         status=record.RUNNING,

@@ -1,4 +1,4 @@
-"""A sweep of stand-in trials as a process of its own, to be killed: `stand_in_sweep.py SWEEP_DIR start|resume JSON`."""
+"""A sweep of fake trials as a process of its own, to be killed: `fake_sweep.py SWEEP_DIR start|resume JSON`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from chord_exp.sweep.scheduling.resources import Footprint
 from chord_exp.sweep.scheduling.trial import Trial, TrialRequest
 from chord_exp.sweep.settings import Settings
 
-TRIAL = str(Path(__file__).with_name("stand_in_trial.py"))
+TRIAL = str(Path(__file__).with_name("fake_trial.py"))
 LAUNCHERS = Path(__file__).parents[2] / "conf" / "hydra" / "launcher"
 DEFAULTS = yaml.safe_load((LAUNCHERS / "local.yaml").read_text(encoding="utf-8"))
 
 
-def with_stand_in(command):
-    """The same command line with the stand-in in place of the worker's module."""
+def with_fake(command):
+    """The same command line with the fake one in place of the worker's module."""
 
     def changed(trial: Trial) -> list[str]:
         words = command(trial)
@@ -34,8 +34,8 @@ def with_stand_in(command):
 
 def main() -> int:
     folder, action, text = SweepFolder(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
-    local.worker_command = with_stand_in(local.worker_command)
-    ray_jobs.worker_command = with_stand_in(ray_jobs.worker_command)
+    local.worker_command = with_fake(local.worker_command)
+    ray_jobs.worker_command = with_fake(ray_jobs.worker_command)
     if action == "resume":
         return run.resume(folder).exit_code
     given = json.loads(text)

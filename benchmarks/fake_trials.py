@@ -1,9 +1,9 @@
 """Trials that only take time and GPUs, for the benchmarks of sweeps, and the real code of chord_exp around them.
 
-    sweep_stand_in.py work RUN_DIR [WORD...]   the trial and nothing else
-    sweep_stand_in.py bare OVERRIDES...        `python -m chord_exp OVERRIDES...`, up to where it would train
-    sweep_stand_in.py worker RUN_DIR ...       `python -m chord_exp.sweep.backends.worker RUN_DIR ...`, up to there
-    sweep_stand_in.py sweep OVERRIDES...       `python -m chord_exp -m OVERRIDES...` with such workers
+    fake_trials.py work RUN_DIR [WORD...]   the trial and nothing else
+    fake_trials.py bare OVERRIDES...        `python -m chord_exp OVERRIDES...`, up to where it would train
+    fake_trials.py worker RUN_DIR ...       `python -m chord_exp.sweep.backends.worker RUN_DIR ...`, up to there
+    fake_trials.py sweep OVERRIDES...       `python -m chord_exp -m OVERRIDES...` with such workers
 
 Only `actions.run`, which trains, is replaced. What a trial does is said by words among its overrides (see `Words`).
 Without these modes this file imports nothing but Python's own library, and Ray where a trial takes GPUs.
@@ -107,8 +107,8 @@ def command(mode: str, *words: str) -> list[str]:
     return [sys.executable, str(Path(__file__).absolute()), mode, *words]
 
 
-def stand_in_command(real: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
-    """A worker's command line with the stand-in in place of the worker's module."""
+def fake_command(real: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
+    """A worker's command line with the fake one in place of the worker's module."""
 
     def changed(trial: Any) -> list[str]:
         words = real(trial)
@@ -125,7 +125,7 @@ def run(spec: Any, run_dir: Path, overrides: Sequence[str]) -> int:
 
     words = Words.read(overrides)
     running = record.RunRecord(
-        name="stand-in",
+        name="fake",
         project="benchmark",
         variant="none",
         status=record.RUNNING,
@@ -164,8 +164,8 @@ def main() -> int:
     from chord_exp import cli
     from chord_exp.sweep.backends import local, ray_jobs
 
-    local.worker_command = stand_in_command(local.worker_command)
-    ray_jobs.worker_command = stand_in_command(ray_jobs.worker_command)
+    local.worker_command = fake_command(local.worker_command)
+    ray_jobs.worker_command = fake_command(ray_jobs.worker_command)
     return cli.main(["-m", *words])
 
 
