@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,19 @@ from chord_exp.errors import RunFailed
 from chord_exp.sweep.scheduling.backend import Exit
 from chord_exp.sweep.scheduling.queue import BACKFILL, STRICT
 from chord_exp.sweep.scheduling.resources import Footprint, Ledger, Node
-from chord_exp.sweep.scheduling.scheduler import STALL_SECONDS, Limits, Scheduler
+from chord_exp.sweep.scheduling.scheduler import GRACE, POLL_SECONDS, RECOUNT_SECONDS, STALL_SECONDS, Limits, Scheduler
 from chord_exp.sweep.scheduling.simulated import Simulated, judge_by_code
-from chord_exp.sweep.scheduling.trial import FAILED, PRUNED, QUEUED, RUNNING, STARTING, STOPPED, SUCCEEDED, Trial
+from chord_exp.sweep.scheduling.trial import (
+    FAILED,
+    PRUNED,
+    QUEUED,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    STOPPING,
+    SUCCEEDED,
+    Trial,
+)
 
 EIGHT = [Node("a", 8, 64)]
 
@@ -29,6 +40,17 @@ def scheduler(backend: Simulated, limits: Limits | None = None) -> Scheduler:
 
 def simulated(nodes=EIGHT, seconds=lambda trial: 1.0, exit_of=lambda trial: Exit(0)) -> Simulated:
     return Simulated(nodes, seconds, exit_of)
+
+
+def run_to_end(made: Scheduler, trials, check=lambda: None) -> None:
+    """Submit trials and poll until nothing waits and nothing runs."""
+    for one in trials:
+        made.submit(one)
+    while not made.idle:
+        made.poll()
+        check()
+        if not made.idle:
+            made.backend.wait(POLL_SECONDS)
 
 
 def order_of(backend: Simulated) -> list[int]:
@@ -55,13 +77,13 @@ def test_no_machine_is_overbooked_all_finish_and_none_starves(drawn, order, pati
     limits = Limits(max_gpus, max_concurrent, 0, order, patience)
     made = scheduler(backend, limits)
 
-    def check(_) -> None:
+    def check() -> None:
         running = [one for one in trials if one.state in (STARTING, RUNNING)]
         assert sum(one.footprint.gpus for one in running) <= (max_gpus or 16)
         assert max_concurrent is None or len(running) <= max_concurrent
         assert all(free.gpus >= 0 and free.cpus >= 0 for free in made.ledger._free.values())
 
-    made.run(trials, check)
+    run_to_end(made, trials, check)
     assert all(one.state == SUCCEEDED and one.attempt == 1 for one in trials)
     begun = {number: at for number, _, at in backend.starts}
     over = {number: at + seconds[number] for number, at in begun.items()}
@@ -80,7 +102,7 @@ def test_no_machine_is_overbooked_all_finish_and_none_starves(drawn, order, pati
 def test_half_of_what_is_needed_is_never_held():
     backend = simulated([Node("a", 4, 64)])
     trials = [trial(number, 4) for number in range(3)]
-    scheduler(backend).run(trials)
+    run_to_end(scheduler(backend), trials)
     assert [at for _, _, at in backend.starts] == [0.0, 1.0, 2.0]
 
 
@@ -88,7 +110,7 @@ def test_strict_order_waits_and_backfill_does_not():
     trials = [(0, 8), (1, 8), (2, 1)]
     for order, expected in ((STRICT, [0, 1, 2]), (BACKFILL, [0, 2, 1])):
         backend = simulated([Node("a", 9, 64)])
-        scheduler(backend, Limits(order=order)).run([trial(number, gpus) for number, gpus in trials])
+        run_to_end(scheduler(backend, Limits(order=order)), [trial(number, gpus) for number, gpus in trials])
         assert order_of(backend) == expected
 
 
@@ -96,7 +118,9 @@ def test_while_one_machine_is_kept_for_a_big_trial_the_others_go_on():
     # small trials end one by one on both machines: neither would ever be empty by itself
     big = 8
     backend = simulated([Node("a", 4, 64), Node("b", 4, 64)], lambda trial: 4.0 + trial.number % 3)
-    scheduler(backend, Limits(patience=0)).run([trial(number, 4 if number == big else 1) for number in range(40)])
+    run_to_end(
+        scheduler(backend, Limits(patience=0)), [trial(number, 4 if number == big else 1) for number in range(40)]
+    )
     begun = {number: at for number, _, at in backend.starts}
     assert begun[big] == 6.0, "when the last of the first eight ends"
     assert [number for number in range(big + 1, 40) if begun[number] < begun[big]], "the other machine was not idle"
@@ -105,7 +129,7 @@ def test_while_one_machine_is_kept_for_a_big_trial_the_others_go_on():
 def test_a_big_trial_is_not_starved_by_a_stream_of_small_ones():
     backend = simulated([Node("a", 4, 64)], lambda trial: 1.0 + trial.number / 100)
     trials = [trial(0, 1), trial(1, 4), *(trial(number, 1) for number in range(2, 40))]
-    scheduler(backend, Limits(patience=5)).run(trials)
+    run_to_end(scheduler(backend, Limits(patience=5)), trials)
     assert order_of(backend).index(1) == 6
 
 
@@ -128,7 +152,7 @@ def test_a_machine_s_fault_is_tried_again_so_often_and_a_failure_never():
         judge=lambda trial, left: judge_by_code(trial, Exit(None, "killed") if left.code == -9 else left),
         save=lambda trial: None,
     )
-    made.run(trials)
+    run_to_end(made, trials)
     assert [one.state for one in trials] == [SUCCEEDED, FAILED, FAILED, FAILED]
     assert [one.attempt for one in trials] == [2, 3, 1, 1]
     assert trials[3].hopeless and trials[1].error == "node lost"
@@ -138,7 +162,7 @@ def test_a_fault_that_is_not_the_trial_s_does_not_use_up_its_retries():
     waits = [Exit(None, "no room", counts=False)] * 5 + [Exit(0)]
     backend = simulated(exit_of=lambda trial: waits[trial.attempt - 1])
     (one,) = trials = [trial(0)]
-    scheduler(backend, Limits(retries=0)).run(trials)
+    run_to_end(scheduler(backend, Limits(retries=0)), trials)
     assert one.state == SUCCEEDED and one.faults == 0
 
 
@@ -146,7 +170,7 @@ def test_a_retried_trial_takes_its_old_place():
     backend = simulated(
         [Node("a", 1, 64)], exit_of=lambda trial: Exit(0 if trial.number or trial.attempt > 1 else None)
     )
-    scheduler(backend).run([trial(number) for number in range(3)])
+    run_to_end(scheduler(backend), [trial(number) for number in range(3)])
     assert order_of(backend) == [0, 0, 1, 2]
 
 
@@ -163,10 +187,8 @@ def test_ask_and_tell_with_pruning():
     first, second, third = (trial(number) for number in range(3))
     for one in (first, second, third):
         made.submit(one)
-    assert [(event.trial.number, event.after) for event in made.poll() if event.after == RUNNING] == [
-        (0, 0),
-        (1, 0),
-    ] or [event.trial.number for event in made._events] == []
+    running = [event.trial.number for event in made.poll() if event.after == RUNNING]
+    assert running == [0, 1] and third.state == QUEUED and made.poll() == []
     made.stop(first, stops_as=PRUNED)
     made.poll()
     made.poll()
@@ -190,7 +212,7 @@ def test_a_successor_finds_what_runs_finishes_the_rest_and_repeats_nothing():
     lost = trial(9, state=STARTING, attempt=1)
     successor = scheduler(backend)
     successor.adopt([*trials, lost])
-    successor.run([])
+    run_to_end(successor, [])
     assert all(one.state == SUCCEEDED for one in [*trials, lost])
     assert order_of(backend) == [0, 1, 2, 3, 9] and lost.attempt == 2 and lost.faults == 0
 
@@ -224,6 +246,121 @@ def test_trials_whose_machine_is_gone_for_good_fail_and_say_so():
     assert big.state == FAILED and "its machines are gone" in big.error
 
 
+def test_a_trial_whose_machine_is_lost_after_hours_waits_for_it_to_come_back():
+    backend = simulated(
+        seconds=lambda trial: 2 * STALL_SECONDS, exit_of=lambda trial: Exit(None if trial.attempt == 1 else 0)
+    )
+    made = scheduler(backend)
+    one = trial(0)
+    made.submit(one)
+    made.poll()
+    backend._nodes = []
+    backend.wait(1)  # to its end
+    made.poll()
+    assert one.state == QUEUED
+    backend._clock += STALL_SECONDS - 1
+    made.poll()
+    assert one.state == QUEUED, "not before it has waited so long itself"
+    backend._nodes = EIGHT
+    backend._clock += RECOUNT_SECONDS
+    made.poll()
+    backend.wait(1)
+    made.poll()
+    assert (one.state, one.attempt) == (SUCCEEDED, 2)
+
+
+def test_a_trial_that_is_submitted_after_a_long_pause_waits_for_its_machine_too():
+    backend = simulated()
+    made = scheduler(backend)
+    backend._clock += STALL_SECONDS + 1
+    made.poll()
+    one = trial(0)
+    made.submit(one)
+    backend._nodes = []
+    backend._clock += RECOUNT_SECONDS
+    made.poll()
+    assert one.state == QUEUED
+
+
+class FailingStarts(Simulated):
+    """No process can be started before a time."""
+
+    until = 0.0
+
+    def __init__(self, *given) -> None:
+        super().__init__(*given)
+        self.tries: list[tuple[int, float]] = []
+
+    def start(self, trial: Trial) -> str:
+        self.tries.append((trial.number, self.now()))
+        if self.now() < self.until:
+            raise RunFailed("cannot start a process: Resource temporarily unavailable")
+        return super().start(trial)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 25.0])
+def test_a_machine_that_cannot_start_a_process_for_a_while_costs_no_trial(seconds):
+    backend = FailingStarts(EIGHT, lambda trial: 1.0)
+    backend.until = seconds
+    trials = [trial(number) for number in range(5)]
+    run_to_end(scheduler(backend, Limits(retries=2)), trials)
+    assert [one.state for one in trials] == [SUCCEEDED] * 5
+    times = [at for _, at in backend.tries if at < seconds]
+    assert len(set(times)) == len(times), "one try at a time: the others would fail as well"
+
+
+def test_a_start_that_always_fails_ends_each_trial_after_its_retries():
+    backend = FailingStarts(EIGHT, lambda trial: 1.0)
+    backend.until = float("inf")
+    trials = [trial(number) for number in range(2)]
+    run_to_end(scheduler(backend, Limits(retries=1)), trials)
+    assert [one.state for one in trials] == [FAILED] * 2 and [one.attempt for one in trials] == [2, 2]
+    assert "temporarily unavailable" in trials[0].error
+
+
+def test_machines_are_counted_again_while_nothing_waits():
+    # who asks for trials one by one, when they fit, has nothing in the queue meanwhile
+    backend = simulated()
+    backend.other_footprints = [Footprint(8)]
+    made = scheduler(backend)
+    made.poll()
+    assert not made.ledger.fits(Footprint(1))
+    backend.other_footprints = []
+    backend._clock += RECOUNT_SECONDS
+    made.poll()
+    assert made.ledger.fits(Footprint(8))
+    backend._nodes = [*EIGHT, Node("b", 8, 64)]
+    backend._clock += RECOUNT_SECONDS
+    made.poll()
+    assert made.ledger.fits(Footprint(16, 2.0, 0.0, 2))
+
+
+def test_a_trial_that_was_being_stopped_gets_a_deadline_from_the_successor():
+    class Deaf(Simulated):
+        """Its trials end only by force."""
+
+        deadlines: dict[int, float]
+
+        def attach(self, trial: Trial) -> bool:
+            return True
+
+        def stop(self, trial: Trial, grace: float) -> None:
+            self.deadlines[trial.number] = self.now() + grace
+            heapq.heappush(self._ends, (self.deadlines[trial.number], trial.number, trial.attempt))
+            self._running[trial.number, trial.attempt] = Exit(130)
+
+    backend = Deaf(EIGHT, lambda trial: 1.0)
+    backend.deadlines = {}
+    stopping, running = trial(0, state=STOPPING, attempt=1), trial(1, state=RUNNING, attempt=1)
+    stopping.stops_as = PRUNED
+    made = scheduler(backend)
+    made.adopt([stopping, running])
+    assert backend.deadlines == {0: GRACE}
+    backend.wait(1)
+    made.poll()
+    assert stopping.state == PRUNED
+
+
 def test_every_state_is_saved_before_the_trial_is_started():
     saved: list[tuple[int, str]] = []
 
@@ -234,5 +371,5 @@ def test_every_state_is_saved_before_the_trial_is_started():
 
     backend = Strict(EIGHT, lambda trial: 1.0)
     made = Scheduler(backend, judge=judge_by_code, save=lambda trial: saved.append((trial.number, trial.state)))
-    made.run([trial(0)])
+    run_to_end(made, [trial(0)])
     assert [state for _, state in saved] == [STARTING, RUNNING, SUCCEEDED]

@@ -271,6 +271,19 @@ def test_a_journal_of_another_space_is_refused(tmp_path):
         sweep.again()
 
 
+def test_what_another_sweep_gives_back_is_used_though_nothing_waits_here(tmp_path):
+    sweep = Sweep(tmp_path / "s", settings(n_trials=2, pruner="none"))
+    sweep.backend.other_footprints = [Footprint(cpus=2)]
+    sweep.tuner._footprint = Footprint(cpus=1)
+    sweep.scheduler._count(0.0)
+    for _ in range(3):
+        assert sweep.tuner.each(sweep.scheduler.poll()) and not sweep.folder.trials()
+        sweep.backend.wait(1)
+    sweep.backend.other_footprints = []
+    sweep.finish(polls=100)
+    assert sweep.states == {"COMPLETE": 2}
+
+
 def test_points_are_asked_for_only_when_they_can_start(tmp_path):
     """Two fit at once; a third would be chosen without knowing the results of the first two."""
     sweep = Sweep(tmp_path / "s", settings(n_trials=9, pruner="none"))

@@ -36,6 +36,8 @@ POLL_SECONDS = 0.25
 RECOUNT_SECONDS = 5.0
 # how long machines that went away are waited for, seconds
 STALL_SECONDS = 900.0
+# after a start that failed nothing starts for so long, twice as long after each further one, seconds
+START_BACKOFF, START_BACKOFF_MAX = 10.0, 120.0
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,11 @@ class Scheduler:
         self._judge, self._save = judge, save
         self._queue = Queue(self.limits.order)
         self.ledger = Ledger(backend.nodes(), self.limits.max_gpus, self.limits.max_concurrent)
-        self._last_active = backend.now()
-        self._count(self._last_active)
+        # since when trials have waited while none ran
+        self._stalled_since = backend.now()
+        self._count(self._stalled_since)
+        # nothing starts before this time; how long the next failed start puts it off
+        self._no_start_before, self._backoff = 0.0, START_BACKOFF
         self._active: dict[int, Trial] = {}
         # running trials taken over from a scheduler that is no more, and not stopped by this one
         self._adopted: set[int] = set()
@@ -134,16 +139,28 @@ class Scheduler:
                 self._adopted.add(trial.number)
                 if trial.state == STARTING:
                     self._move(trial, RUNNING)
+                elif trial.state == STOPPING:
+                    # its deadline died with the process that set it
+                    self.backend.stop(trial, GRACE)
             elif trial.state in ACTIVE:
                 self._settle(trial, self._judge(trial, Exit(None, "while nobody was watching")), counts=False)
             if trial.state == STOPPED:
                 self._requeue(trial)
 
     def poll(self) -> list[Event]:
-        """Look once at what runs, start what may; returns what changed since the last call. Never waits."""
+        """Look once at what runs, start what may; returns what changed since the last call."""
+        now = self.backend.now()
+        if self._active or not len(self._queue):
+            self._stalled_since = now
         for trial, left in self.backend.ended(list(self._active.values())):
             self._settle(trial, self._judge(trial, left), counts=left.counts)
-        self._admit()
+        # whether or not trials wait: who asks for trials by what is free must not look at old numbers
+        if now - self._counted >= RECOUNT_SECONDS:
+            self._count(now)
+        if now >= self._no_start_before:
+            self._admit(now)
+        if not self._active and now - self._stalled_since > STALL_SECONDS:
+            self._give_up()
         events, self._events = self._events, []
         return events
 
@@ -193,30 +210,25 @@ class Scheduler:
         self._move(trial, QUEUED)
         self._queue.add(trial)
 
-    def _admit(self) -> None:
-        if not len(self._queue):
-            return
-        now = self.backend.now()
-        if now - self._counted >= RECOUNT_SECONDS:
-            self._count(now)
+    def _admit(self, now: float) -> None:
+        """Start what fits, up to the first start that fails: what ails the machine would ail the others as well."""
         while (chosen := self._queue.pop(self.ledger)) is not None:
             trial, kept = chosen
             self.ledger.take(trial.number, trial.footprint, kept)
             self._active[trial.number] = trial
             trial.attempt += 1
-            trial.started, trial.ended, trial.error = self.backend.now(), None, ""
+            trial.started, trial.ended, trial.error = now, None, ""
             # on disk before the start: who goes on after a crash must know that it may run
             self._move(trial, STARTING)
             try:
                 trial.handle = self.backend.start(trial)
             except RunFailed as error:
+                self._no_start_before = now + self._backoff
+                self._backoff = min(2 * self._backoff, START_BACKOFF_MAX)
                 self._settle(trial, Judgement(FAILED, str(error), machine_fault=True))
-                continue
+                return
+            self._backoff = START_BACKOFF
             self._move(trial, RUNNING)
-        if self._active:
-            self._last_active = now
-        elif now - self._last_active > STALL_SECONDS:
-            self._give_up()
 
     def _count(self, now: float) -> None:
         """Count machines, and what other sweeps hold of them, again."""
