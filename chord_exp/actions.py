@@ -14,9 +14,9 @@ from chord_exp.errors import SUCCEEDED, ConfigError, DataError
 from chord_exp.experiment.geometry import Geometry, derive
 from chord_exp.experiment.spec import DataFacts, DataSpec, ExperimentSpec
 from chord_exp.trinity_config.build import Folders, to_trinity, to_yaml
+from chord_exp.trinity_config.plugin_names import PACKAGE
 from chord_exp.trinity_config.user_overrides import extra_term_warnings, flatten
 from chord_exp.trinity_config.verl_version import verl_is_legacy
-from chord_exp.trinity_config.workflow_names import PACKAGE
 
 if TYPE_CHECKING:
     from chord_exp.launch.launch_spec import LaunchSpec

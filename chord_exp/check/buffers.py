@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chord_exp.check.subject import AUXILIARY, ERROR, WARNING, Finding, Rows, Subject
-from chord_exp.trinity_config.build import EVAL_TWINS
+from chord_exp.trinity_config.plugin_names import EVAL_WORKFLOW_OF
 
 INPUT = "buffer.explorer_input"
 TASKSET = f"{INPUT}.taskset"
@@ -107,7 +107,7 @@ def _evaluation(subject: Subject) -> Iterator[Finding]:
                 continue
             shown = ", ".join(f"{name} {there[name]} -> {here[name]}" for name in SAMPLING if here[name] != there[name])
             greedy = here["temperature"] == 0
-            twin = EVAL_TWINS.get(str(workflow))
+            twin = EVAL_WORKFLOW_OF.get(str(workflow))
             yield Finding(
                 ERROR if greedy else WARNING,
                 f"{key}.rollout_args",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chord_exp.check.subject import ERROR, EXACT_LOSS, LOSS_ARGUMENTS, STOCK_LOSS, WARNING, Finding, Subject
+from chord_exp.check.subject import ERROR, LOSS_ARGUMENTS, STOCK_LOSS, WARNING, Finding, Subject
 from chord_exp.check.weights import STOCK_DEFAULTS
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.schedule import MuSchedule, mu_at
+from chord_exp.trinity_config.plugin_names import CHORD_LOSS
 
 # the coefficients that Trinity's classes have by default
 DEFAULT_KL_COEF = 0.001
@@ -15,7 +16,7 @@ DEFAULT_KL_COEF = 0.001
 
 def mu_rules(subject: Subject) -> Iterator[Finding]:
     """Arguments of the CHORD loss other than sizes."""
-    if not subject.is_chord or subject.policy_loss not in (STOCK_LOSS, EXACT_LOSS):
+    if not subject.is_chord or subject.policy_loss not in (STOCK_LOSS, CHORD_LOSS):
         return
     yield from _clip_range(subject)
     yield from _left_out(subject)

@@ -6,10 +6,11 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from chord_exp.check.subject import AUXILIARY, ERROR, EXACT_LOSS, LOSS_ARGUMENTS, STOCK_LOSS, WARNING, Finding, Subject
+from chord_exp.check.subject import AUXILIARY, ERROR, LOSS_ARGUMENTS, STOCK_LOSS, WARNING, Finding, Subject
 from chord_exp.check.weights import STOCK_DEFAULTS
+from chord_exp.trinity_config.plugin_names import CHORD_LOSS
 
-# arguments of chord_exp.plugins.loss.ExactCHORDLoss
+# arguments of ExactCHORDLoss
 EXACT_ARGUMENTS = (
     "mu_warmup_steps",
     "mu_decay_steps",
@@ -112,7 +113,7 @@ def _suggest(path: str, known: Collection[str]) -> str:
 def _loss_arguments(subject: Subject) -> Iterator[Finding]:
     if not subject.is_chord:
         return
-    takes = {STOCK_LOSS: tuple(STOCK_DEFAULTS), EXACT_LOSS: EXACT_ARGUMENTS}.get(subject.policy_loss)
+    takes = {STOCK_LOSS: tuple(STOCK_DEFAULTS), CHORD_LOSS: EXACT_ARGUMENTS}.get(subject.policy_loss)
     places = [(LOSS_ARGUMENTS, takes, "the trainer's worker fails on it")] if takes else []
     places.append(("algorithm.sample_strategy_args", SAMPLE_ARGUMENTS, "it is passed over in silence"))
     for section, names, effect in places:

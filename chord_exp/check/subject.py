@@ -10,7 +10,6 @@ from typing import Any
 ERROR, WARNING = "error", "warning"
 CHORD = "mix_chord"
 STOCK_LOSS = "mix_chord"
-EXACT_LOSS = "chord_exp.plugins.loss.ExactCHORDLoss"
 LOSS_ARGUMENTS = "algorithm.policy_loss_fn_args"
 AUXILIARY = "buffer.trainer_input.auxiliary_buffers"
 

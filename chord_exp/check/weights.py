@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chord_exp.check.subject import ERROR, EXACT_LOSS, LOSS_ARGUMENTS, STOCK_LOSS, WARNING, Finding, Subject
+from chord_exp.check.subject import ERROR, LOSS_ARGUMENTS, STOCK_LOSS, WARNING, Finding, Subject
+from chord_exp.trinity_config.plugin_names import CHORD_LOSS
 
 # arguments of MIXCHORDPolicyLossFn and their defaults in its signature; None: must be given
 STOCK_DEFAULTS: Mapping[str, Any] = {
@@ -91,7 +92,7 @@ def weight_rules(subject: Subject) -> Iterator[Finding]:
     """Sizes in the arguments of the loss against the real ones, and what they make of mu."""
     if not subject.is_chord:
         return
-    if subject.policy_loss == EXACT_LOSS:
+    if subject.policy_loss == CHORD_LOSS:
         yield from _exact_sizes(subject)
     elif subject.policy_loss == STOCK_LOSS:
         yield from _stock_sizes(subject)

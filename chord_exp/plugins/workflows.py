@@ -39,7 +39,7 @@ class ConversationWorkflow(SimpleWorkflow):
 
 
 class ConversationEvaluation(ConversationWorkflow):
-    """The same for evaluations (workflow_names.EVAL_TWINS)."""
+    """The same for evaluations (plugin_names.EVAL_WORKFLOW_OF)."""
 
 
 class JudgeWorkflow(RubricJudgeWorkflowWithAPI):
@@ -68,7 +68,7 @@ class JudgeWorkflow(RubricJudgeWorkflowWithAPI):
 
 
 class JudgeEvaluation(JudgeWorkflow):
-    """The same for evaluations (workflow_names.EVAL_TWINS)."""
+    """The same for evaluations (plugin_names.EVAL_WORKFLOW_OF)."""
 
 
 def prompt_text(config: Any, messages: list[dict[str, Any]], tools: str) -> str:

@@ -23,8 +23,8 @@ from chord_exp.prepare.report.warnings import Facts, collect_warnings
 from chord_exp.prepare.rows.script import LANGUAGES
 from chord_exp.prepare.split.assign import REASONS, Placement
 from chord_exp.prepare.split.sources import source_of
+from chord_exp.trinity_config.plugin_names import EVAL_WORKFLOW_OF
 from chord_exp.trinity_config.rows import EVAL, LAYOUT_VERSION, MANIFEST_FILE, RL, SFT, SIDES
-from chord_exp.trinity_config.workflow_names import EVAL_TWINS
 
 RATIO_NOTE = (
     "expert_ratio is the share of the data set's verifiable training rows that become expert rows; "
@@ -245,7 +245,7 @@ def _scored_by(scoring: Any, sides: Mapping[str, Any]) -> list[str]:
     for number in np.unique(scoring[sides[RL]]).tolist():
         names |= {SCORINGS[number].workflow, SCORINGS[number].reward}
     for number in np.unique(scoring[sides[EVAL]]).tolist():
-        names |= {EVAL_TWINS[SCORINGS[number].workflow], SCORINGS[number].reward}
+        names |= {EVAL_WORKFLOW_OF[SCORINGS[number].workflow], SCORINGS[number].reward}
     return sorted(filter(None, names))
 
 

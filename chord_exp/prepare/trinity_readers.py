@@ -21,6 +21,7 @@ from chord_exp.errors import DataError
 from chord_exp.prepare.answers.find import TOOL_CALL, Answer, find_answer
 from chord_exp.prepare.answers.scoring import SCORING, Scoring, response_text
 from chord_exp.prepare.rejects import clip
+from chord_exp.trinity_config.plugin_names import ACCURACY_REWARD, BOXED_REWARD, BOXED_WORKFLOW, TOOL_CALL_REWARD
 from chord_exp.trinity_config.rows import (
     ANSWER_KEY,
     EVAL,
@@ -34,7 +35,6 @@ from chord_exp.trinity_config.rows import (
     TOOLS_KEY,
     WORKFLOW_KEY,
 )
-from chord_exp.trinity_config.workflow_names import ACCURACY_REWARD, BOXED_REWARD, BOXED_WORKFLOW, TOOL_CALL_REWARD
 
 UNREADABLE, TOO_LONG, NOTHING_TAUGHT = "does_not_format", "too_long", "nothing_to_train_on"
 EMPTY_PROMPT, EMPTY_ANSWER, NEVER_SCORES = "empty_prompt", "empty_answer", "truth_never_scores"

@@ -15,9 +15,20 @@ import yaml
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.geometry import Geometry, Stage, derive
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
+from chord_exp.trinity_config.plugin_names import (
+    BOXED_WORKFLOW,
+    CHORD_LOSS,
+    EVAL_WORKFLOW_OF,
+    GRPO_LOSS,
+    JUDGE_WORKFLOW,
+    MIX_SAMPLE_STRATEGY,
+    RUN_MONITOR,
+    SAMPLE_STRATEGY,
+    SFT_LOSS,
+)
+from chord_exp.trinity_config.rows import EVAL, REWARD_KEY, RL, SFT, SPLIT, TOOLS_KEY, WORKFLOW_KEY
 from chord_exp.trinity_config.user_overrides import merge_hand_set
 from chord_exp.trinity_config.wandb_config import wandb_args
-from chord_exp.trinity_config.workflow_names import BOXED_WORKFLOW, EVAL_TWINS, JUDGE_WORKFLOW
 
 EXPERT_BUFFER = "expert"
 TASKSET = "prompts"
@@ -25,9 +36,6 @@ EVAL_TASKSET = "eval"
 # a loss is the mean over all tokens of a side, as in CHORD's objective; Trinity's own loss classes see one micro-batch
 # at a time and can weigh rows exactly, but not tokens
 LOSS_MEAN = {"exact": "token-mean", "stock": "seq-mean-token-mean"}
-RUN_MONITOR = "chord_exp.plugins.monitor.RunMonitor"
-# columns by which a row names its workflow and reward, and holds its tools (chord_exp.trinity_config.rows)
-WORKFLOW_KEY, REWARD_KEY, TOOLS_KEY = "workflow", "reward", "tools"
 
 # PPO's clipping range, as in the upstream mix_chord example
 CLIP_RANGE = 0.2
@@ -184,14 +192,13 @@ def _sampling(spec: ExperimentSpec, stage: Stage) -> dict[str, Any]:
     exact = spec.loss == "exact"
     if stage.kind == "chord":
         return {
-            "sample_strategy": "chord_exp.plugins.sample_strategy.TokenCountMixSampleStrategy" if exact else "mix",
+            "sample_strategy": MIX_SAMPLE_STRATEGY if exact else "mix",
             "sample_strategy_args": {
                 "expert_data_ratio": stage.batch.expert_data_ratio,
                 "sft_dataset_name": EXPERT_BUFFER,
             },
         }
-    strategy = "chord_exp.plugins.sample_strategy.TokenCountSampleStrategy" if exact else "default"
-    return {"sample_strategy": strategy, "sample_strategy_args": {}}
+    return {"sample_strategy": SAMPLE_STRATEGY if exact else "default", "sample_strategy_args": {}}
 
 
 def _policy_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> dict[str, Any]:
@@ -215,10 +222,10 @@ def _exact_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[
     sizes = {"usual_rows": batch.usual_rows, "expert_rows": batch.expert_rows}
     common = {"data_parallel_size": stage.gpus.data_parallel_size, "loss_agg_mode": LOSS_MEAN["exact"]}
     if stage.kind == "chord":
-        return "chord_exp.plugins.loss.ExactCHORDLoss", {**_mu_args(spec), **clip, **sizes, **common}
+        return CHORD_LOSS, {**_mu_args(spec), **clip, **sizes, **common}
     if stage.kind == "grpo":
-        return "chord_exp.plugins.loss.ExactGRPOLoss", {**clip, "usual_rows": batch.usual_rows, **common}
-    return "chord_exp.plugins.loss.ExactSFTLoss", {"expert_rows": batch.expert_rows, **common}
+        return GRPO_LOSS, {**clip, "usual_rows": batch.usual_rows, **common}
+    return SFT_LOSS, {"expert_rows": batch.expert_rows, **common}
 
 
 def _stock_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[str, dict[str, Any]]:
@@ -248,7 +255,7 @@ def _stock_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[
 
 
 def _side(folders: Folders, side: str) -> dict[str, Any]:
-    return {"storage_type": "file", "path": f"{folders.prepared}/{side}", "split": "train"}
+    return {"storage_type": "file", "path": f"{folders.prepared}/{side}", "split": SPLIT}
 
 
 def _expert_format(spec: ExperimentSpec, facts: DataFacts) -> dict[str, Any]:
@@ -266,7 +273,7 @@ def _expert_rows(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: 
     """A buffer of expert rows that lasts for all steps: Trinity ends the training when it runs out."""
     buffer: dict[str, Any] = {
         "name": EXPERT_BUFFER,
-        **_side(folders, "sft"),
+        **_side(folders, SFT),
         "schema_type": "sft",
         "format": _expert_format(spec, facts),
         "data_selector": {"selector_type": "shuffle", "seed": spec.data.seed},
@@ -298,7 +305,7 @@ def _taskset(
         "default_workflow_type": workflow,
         "default_reward_fn_type": data.reward,
     }
-    if not data.workflow and not {JUDGE_WORKFLOW, EVAL_TWINS[JUDGE_WORKFLOW]}.isdisjoint(facts.scored_by):
+    if not data.workflow and not {JUDGE_WORKFLOW, EVAL_WORKFLOW_OF[JUDGE_WORKFLOW]}.isdisjoint(facts.scored_by):
         if not data.judge_model:
             raise ConfigError(
                 "the data has free text for a judge model and data.judge_model is not set",
@@ -315,16 +322,16 @@ def _taskset(
 
 def _rollout_taskset(spec: ExperimentSpec, facts: DataFacts, folders: Folders) -> dict[str, Any]:
     workflow = spec.data.workflow or BOXED_WORKFLOW
-    return _taskset(spec, facts, folders, TASKSET, "rl", workflow, spec.model.temperature)
+    return _taskset(spec, facts, folders, TASKSET, RL, workflow, spec.model.temperature)
 
 
 def _eval_taskset(spec: ExperimentSpec, facts: DataFacts, folders: Folders) -> dict[str, Any]:
     """Greedy, so that two evaluations of one model agree; sampled like the rollouts where the workflow has no twin.
     Rows of eval/ name twins."""
     chosen = spec.data.workflow or BOXED_WORKFLOW
-    twin = EVAL_TWINS.get(chosen)
+    twin = EVAL_WORKFLOW_OF.get(chosen)
     workflow, temperature = (twin, 0.0) if twin else (chosen, spec.model.temperature)
-    return {**_taskset(spec, facts, folders, EVAL_TASKSET, "eval", workflow, temperature), "repeat_times": 1}
+    return {**_taskset(spec, facts, folders, EVAL_TASKSET, EVAL, workflow, temperature), "repeat_times": 1}
 
 
 def _buffer(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folders) -> dict[str, Any]:

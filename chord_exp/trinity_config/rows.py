@@ -9,7 +9,7 @@
 Each side is a folder with one file because Trinity calls `load_dataset(folder, split="train")`, which merges
 whatever lies there. Every value is a string: an integer truth scores 0 in Trinity, and a nested column takes
 its type from the first rows only. `workflow` and `reward` name who asks and who scores the row (scoring.py); in eval/
-the workflow is the twin that evaluations need (workflow_names.EVAL_TWINS). `conversation` and `tools` are JSON text
+the workflow is the twin that evaluations need (plugin_names.EVAL_WORKFLOW_OF). `conversation` and `tools` are JSON text
 where a row asks with more than the run's system prompt and `prompt`, `rubric` where a judge scores it; else empty.
 
 A Trinity configuration reads it so (the keys that differ from Trinity's defaults):

@@ -23,9 +23,9 @@ RULES: dict[str, tuple[set[str] | None, set[str]]] = {
     "gpus": ({"errors", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "geometry": ({"errors", "gpus", "schedule", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "hand_set": ({"errors"}, {"hydra", "omegaconf", "torch", "trinity", "ray"}),
-    "workflow_names": (set(), {"hydra", "omegaconf", "torch", "trinity", "ray"}),
+    "plugin_names": (set(), {"hydra", "omegaconf", "torch", "trinity", "ray"}),
     "trinity_config": (
-        {"errors", "geometry", "hand_set", "spec", "tracking", "workflow_names"},
+        {"errors", "geometry", "hand_set", "spec", "tracking", "plugin_names"},
         {"hydra", "ray", "torch", "trinity"},
     ),
     "tracking": ({"geometry", "spec"}, {"hydra", "omegaconf", "torch", "trinity", "ray", "wandb"}),

@@ -171,3 +171,16 @@ def test_micro_batch_metrics_add_up_average_or_follow_verls_rule_for_numbers() -
     assert all(type(value) is float for value in reduced.values())
     assert steps[0]["pg_loss"].values == [1.0]  # the inputs are left as they were
     assert reduce_micro_batch_metrics([]) == {}
+
+
+def test_every_name_of_ours_is_a_class_that_python_finds() -> None:
+    from importlib import import_module
+
+    from chord_exp.trinity_config import plugin_names
+
+    ours = {value for value in vars(plugin_names).values() if isinstance(value, str) and "plugins." in value}
+    ours |= {name for name in plugin_names.EVAL_WORKFLOW_OF if "plugins." in name}
+    assert len(ours) >= 12
+    for path in ours:
+        module, _, name = path.rpartition(".")
+        assert isinstance(getattr(import_module(module), name), type)

@@ -10,6 +10,7 @@ from prepare_samples import free_text, pair, prepare, rows, write_lines
 
 import chord_exp.tiny
 from chord_exp.engine import vllm_standin
+from chord_exp.trinity_config.plugin_names import BOXED_WORKFLOW
 from chord_exp.trinity_config.rows import (
     ANSWER_KEY,
     MESSAGES_KEY,
@@ -20,7 +21,6 @@ from chord_exp.trinity_config.rows import (
     TOOLS_KEY,
     WORKFLOW_KEY,
 )
-from chord_exp.trinity_config.workflow_names import BOXED_WORKFLOW
 
 MODEL = str(Path(chord_exp.tiny.__file__).parent / "model")
 SYSTEM_PROMPT = "Box it."

@@ -25,14 +25,14 @@ from chord_exp.prepare.answers.scoring import (
     scoring_of,
 )
 from chord_exp.prepare.trinity_readers import score_experts
-from chord_exp.trinity_config.rows import ROLLOUT_COLUMNS
-from chord_exp.trinity_config.workflow_names import (
+from chord_exp.trinity_config.plugin_names import (
     BLEU_REWARD,
     CHRF_REWARD,
     CONVERSATION_WORKFLOW,
-    EVAL_TWINS,
+    EVAL_WORKFLOW_OF,
     JUDGE_WORKFLOW,
 )
+from chord_exp.trinity_config.rows import ROLLOUT_COLUMNS
 
 vllm_standin.install()
 
@@ -93,7 +93,7 @@ def test_trinity_finds_what_a_row_names_and_an_evaluation_has_a_class_of_its_own
 
 def test_no_mix_of_kinds_shares_a_workflow_class_between_rollouts_and_evaluations():
     names = {scoring.workflow for scoring in (*SCORING.values(), *FREE_TEXT_SCORING.values())} | {CONVERSATION_WORKFLOW}
-    assert not names & {EVAL_TWINS[name] for name in names}
+    assert not names & {EVAL_WORKFLOW_OF[name] for name in names}
 
 
 @pytest.mark.parametrize("name", conversations(1))

@@ -29,6 +29,19 @@ from chord_exp.prepare.answers.find import (
     Answer,
     without_reasoning,
 )
+from chord_exp.trinity_config.plugin_names import (
+    ACCURACY_REWARD,
+    BLEU_REWARD,
+    BOXED_REWARD,
+    BOXED_WORKFLOW,
+    CHRF_REWARD,
+    CONVERSATION_WORKFLOW,
+    EVAL_WORKFLOW_OF,
+    JUDGE_WORKFLOW,
+    PACKAGE,
+    SIMPLE_WORKFLOW,
+    TOOL_CALL_REWARD,
+)
 from chord_exp.trinity_config.rows import (
     ANSWER_KEY,
     CONVERSATION_KEY,
@@ -38,19 +51,6 @@ from chord_exp.trinity_config.rows import (
     RUBRIC_KEY,
     TOOLS_KEY,
     WORKFLOW_KEY,
-)
-from chord_exp.trinity_config.workflow_names import (
-    ACCURACY_REWARD,
-    BLEU_REWARD,
-    BOXED_REWARD,
-    BOXED_WORKFLOW,
-    CHRF_REWARD,
-    CONVERSATION_WORKFLOW,
-    EVAL_TWINS,
-    JUDGE_WORKFLOW,
-    PACKAGE,
-    SIMPLE_WORKFLOW,
-    TOOL_CALL_REWARD,
 )
 
 JUDGE, CHRF, BLEU, NONE = "judge", "chrf", "bleu", "none"
@@ -149,7 +149,7 @@ def rollout_row(
     return {
         PROMPT_KEY: _last_user_text(asked),
         ANSWER_KEY: reference,
-        WORKFLOW_KEY: EVAL_TWINS[workflow] if evaluation else workflow,
+        WORKFLOW_KEY: EVAL_WORKFLOW_OF[workflow] if evaluation else workflow,
         REWARD_KEY: scoring.reward,
         CONVERSATION_KEY: conversation,
         TOOLS_KEY: tools,
@@ -160,7 +160,7 @@ def rollout_row(
 def eval_line(line: bytes) -> bytes:
     """A line of the RL side as a line of the held-out side: asked by the workflow's twin."""
     row = orjson.loads(line)
-    row[WORKFLOW_KEY] = EVAL_TWINS[row[WORKFLOW_KEY]]
+    row[WORKFLOW_KEY] = EVAL_WORKFLOW_OF[row[WORKFLOW_KEY]]
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
