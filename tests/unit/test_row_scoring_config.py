@@ -91,7 +91,7 @@ def test_an_export_for_clusters_without_this_package_refuses_rows_that_need_it(t
     spec = compose_spec(["loss=stock"])
     facts = replace(FACTS, scored_by=("math_boxed_workflow", CHRF_REWARD))
     monkeypatch.setattr("chord_exp.actions.read_facts", lambda spec, required: facts)
-    with pytest.raises(ConfigError, match=r"chord_exp\.rewards\.ChrfReward"):
+    with pytest.raises(ConfigError, match=r"chord_exp\.plugins\.rewards\.ChrfReward"):
         export(spec, tmp_path, tmp_path / "a.yaml")
     facts = replace(FACTS, scored_by=("math_boxed_workflow", "math_boxed_reward"))
     assert export(spec, tmp_path, tmp_path / "a.yaml") == 0
