@@ -94,10 +94,11 @@ test-all: $(READY)  ## all tests, the slow ones too
 	@$(PY) -m pytest -q $(ARGS)
 
 .PHONY: lint
-lint: $(READY)  ## ruff and mypy
+lint: $(READY)  ## ruff, mypy and the import rules
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check -q .
 	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports --no-cache
 
 .PHONY: format
 format: $(READY)  ## let ruff format the code

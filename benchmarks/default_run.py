@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import resource
 import statistics
 import subprocess
 import sys
@@ -48,6 +49,25 @@ def loop_seconds(folder: Path, overrides: list[str]) -> dict[str, float]:
         "per step": (seen[last] - seen[warm]) / (last - warm),
         "in all": time.perf_counter() - started,
     }
+
+
+def showing_seconds(place: Path) -> tuple[float, float]:
+    """CPU seconds, the least of five, of `--cfg job` and of an empty application of Hydra's."""
+    (place / "empty.py").write_text(
+        "import hydra\n@hydra.main(version_base='1.3', config_path=None)\ndef app(config): pass\napp()\n",
+        encoding="utf-8",
+    )
+
+    def seconds(*words: str) -> float:
+        taken = []
+        for _ in range(5):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, *words, "--cfg", "job"], cwd=place, check=True, stdout=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        return min(taken)
+
+    return seconds("-m", "chord_exp"), seconds("empty.py")
 
 
 def plain_seconds(trinity_yaml: Path, steps: int, scratch: Path) -> dict[str, float]:
@@ -132,12 +152,14 @@ def main() -> None:
         folder = Path(scratch, "run")
         loop = loop_seconds(folder, options.overrides)
         plain = plain_seconds(folder / "trinity.yaml", options.plain_steps, Path(scratch, "plain"))
+        shown, empty = showing_seconds(Path(scratch))
     table = Table(title="default run, seconds")
     for column in ("", "Trinity's loop", "plain process", "ratio"):
         table.add_column(column, justify="right" if column else "left")
     for key, value in loop.items():
         bare = plain.get(key)
         table.add_row(key, f"{value:.2f}", f"{bare:.2f}" if bare else "-", f"{value / bare:.2f}" if bare else "-")
+    table.add_row("CPU of --cfg job (empty Hydra)", f"{shown:.2f}", f"{empty:.2f}", f"{shown / empty:.2f}")
     Console().print(table)
 
 
