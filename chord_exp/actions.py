@@ -59,7 +59,9 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
     else:
         if not required and not Path(data.input_dir).exists():
             return assumed_facts(spec)
-        manifest = ensure_prepared(resolve_input(data.input_dir), data.out, split_options(data), eval_dir=data.eval_dir)
+        manifest = ensure_prepared(
+            resolve_input(data.input_dir), split_options(data), out=data.out, eval_dir=data.eval_dir
+        )
         if not manifest.up_to_date:
             _warn(manifest.warnings)
     model = spec.model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -15,7 +16,7 @@ from chord_exp.prepare.pipeline import ensure_prepared
 from chord_exp.prepare.read.files import resolve_input
 from chord_exp.prepare.report.progress import shown_progress
 from chord_exp.prepare.report.summary import summary_lines
-from chord_exp.trinity_config.rows import default_out
+from chord_exp.trinity_config.rows import PREPARED_ROOT
 
 PROGRAM = "chord_exp.prepare"
 DEFAULT_EXPERT_RATIO = 0.25
@@ -42,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--input-dir", required=True, metavar="DIR", help="folder of raw data, or the hub id of a data set")
-    add("--out", type=Path, metavar="DIR", help="folder to write (outputs/prepared/NAME)")
+    add("--out", type=Path, metavar="DIR", help=f"folder to write ({PREPARED_ROOT}/NAME-DIGEST)")
     add("--expert-ratio", type=float, metavar="R", default=DEFAULT_EXPERT_RATIO, help="share that goes to SFT (0.25)")
     held_out = parser.add_mutually_exclusive_group()
     held_out.add_argument("--eval-rows", type=int, metavar="N", help="held-out prompts, as a number")
@@ -102,35 +103,34 @@ def _prepare(arguments: argparse.Namespace) -> int:
         free_text=arguments.free_text,
         tokenizer=arguments.tokenizer,
     )
-    source = resolve_input(arguments.input_dir)
-    out = arguments.out or default_out(source)
     with shown_progress() as progress:
         manifest = ensure_prepared(
-            source,
-            out,
+            resolve_input(arguments.input_dir),
             options,
+            out=arguments.out,
             eval_dir=arguments.eval_dir,
             workers=arguments.workers,
             progress=progress,
-            on_wait=lambda: print("waiting for another preparation in the same folder", file=sys.stderr),
+            on_wait=lambda: print("waiting for another process that prepares the same data", file=sys.stderr),
         )
     for line in summary_lines(manifest):
         print(line)
     for warning in manifest.warnings:
         print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    out = arguments.out or os.path.relpath(manifest.folder)
     if manifest.up_to_date:
         print(f"up to date, nothing written: {out}")
     else:
-        print(f"written{f' again ({manifest.rebuilt_because})' if manifest.rebuilt_because else ''}: {out}")
-    return _check(out, manifest, arguments) if arguments.check else SUCCEEDED
+        print(f"written{f' in place of other {manifest.replaced}' if manifest.replaced else ''}: {out}")
+    return _check(manifest, arguments) if arguments.check else SUCCEEDED
 
 
-def _check(out: Path, manifest: Manifest, arguments: argparse.Namespace) -> int:
+def _check(manifest: Manifest, arguments: argparse.Namespace) -> int:
     from chord_exp.prepare.trinity_readers import check_prepared
 
     limit = arguments.max_tokens or sys.maxsize
     report = check_prepared(
-        out,
+        manifest.folder,
         arguments.tokenizer,
         system_prompt=arguments.system_prompt,
         max_prompt_tokens=limit,

@@ -1,18 +1,16 @@
-"""The output folder as one thing: built beside its place, swapped in at once, never mixed with files of
-someone else.
+"""The output folder as one thing: built as a draft beside its place, renamed into it, never mixed with files of someone
+else.
 
-A process killed at any moment leaves the old folder or the new one, whole; what it left beside them the next
-preparation clears away.
+A folder below the root is named after what is in it, so it is written once and never changed. A folder that the user
+names may have to make way for other content; then the old one is moved aside, the new one into its place, and a process
+killed between the two leaves what the next preparation puts back.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import fcntl
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,11 +22,9 @@ from chord_exp.trinity_config.rows import FILES, MANIFEST_FILE, ROWS_FILE, SIDES
 TOOL = "chord_exp.prepare"
 """Written into every manifest: a folder with it is ours to replace."""
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-
 
 def refuse_overlap(input_dir: Path, out: Path) -> None:
-    """Refuses an output that would swallow its input or become part of it.
+    """Refuse an output that would swallow its input or become part of it.
 
     Raises:
         DataError: the folders are the same, or one holds the other.
@@ -42,7 +38,7 @@ def refuse_overlap(input_dir: Path, out: Path) -> None:
 
 
 def refuse_foreign(out: Path) -> None:
-    """Refuses to take the place of anything that prepare did not write.
+    """Refuse to take the place of anything that prepare did not write.
 
     Raises:
         DataError: `out` is a file, or a folder with other things in it.
@@ -73,71 +69,106 @@ def refuse_foreign(out: Path) -> None:
 
 
 @contextmanager
-def locked(parent: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Holds `parent` so that two runs do not build one folder at a time; calls `on_wait` once if another
-    process has it."""
-    parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+def locked(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold the right to write `folder`, cleared of what a killed preparation left beside it; call `on_wait` once if
+    another process has it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = _beside(folder, "lock")
+    told = False
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            on_wait()
+            if not told:
+                on_wait()
+                told = True
             fcntl.flock(handle, fcntl.LOCK_EX)
+        # whoever had it before has removed the file, and another may be waiting at a new one
+        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+            break
+        os.close(handle)
+    try:
+        _clear_up(folder)
         yield
     finally:
+        path.unlink()
         os.close(handle)
 
 
-def recover(out: Path) -> None:
-    """Clears what a killed preparation left beside `out`, after putting back an old folder it had moved
-    aside. Call under the lock."""
-    for old in sorted(out.parent.glob(f".{out.name}.prepare-*.old")):
-        if out.exists():
-            shutil.rmtree(old)
+@contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """An empty draft to fill, which becomes `folder` when the block ends without an error, else vanishes. Call under
+    the lock.
+
+    Raises:
+        DataError: the old folder is in use, or files in it were changed by hand; it is left as it is.
+    """
+    draft, old = _beside(folder, "draft"), _beside(folder, "old")
+    draft.mkdir()
+    try:
+        yield draft
+        _sync_folder(draft)
+        if folder.exists():
+            with _unused(folder):
+                folder.rename(old)
+                draft.rename(folder)
         else:
-            old.rename(out)
-    for unfinished in out.parent.glob(f".{out.name}.prepare-*.tmp"):
-        shutil.rmtree(unfinished)
+            draft.rename(folder)
+        _sync_folder(folder.parent)
+    finally:
+        _clear_up(folder)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether `folder` is being written, or a killed preparation has left things beside it."""
+    return _beside(folder, "lock").exists()
+
+
+def _clear_up(folder: Path) -> None:
+    """Remove what a preparation leaves beside `folder` when it fails or is killed, and put back an old folder whose
+    place is still empty."""
+    draft, old = _beside(folder, "draft"), _beside(folder, "old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    for left in (draft, old):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
-def replacing(out: Path) -> Iterator[Path]:
-    """An empty folder to fill; when the block ends without an error it becomes `out`, else it vanishes. Call
-    under the lock."""
-    staging = out.parent / f".{out.name}.prepare-{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    staging.mkdir()
+def in_use(folder: Path) -> Iterator[None]:
+    """Keep a prepared folder from being replaced while it is read, as far as the file system has locks."""
+    with open(folder / MANIFEST_FILE, "rb") as manifest:
+        fcntl.flock(manifest, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+
+
+@contextmanager
+def _unused(folder: Path) -> Iterator[None]:
+    """
+    Raises:
+        DataError: a run reads it.
+    """
     try:
-        yield staging
-        _sync_folder(staging)
-        _swap_in(staging, out)
-        _sync_folder(out.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        manifest = open(folder / MANIFEST_FILE, "r+b")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
+        # an empty folder that the user has made
+        yield
+        return
+    with manifest:
+        try:
+            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(
+                "a run is reading the prepared folder that would be replaced",
+                where=str(folder),
+                fix="wait for it to end, or choose another --out",
+            ) from None
+        yield
 
 
-def _swap_in(staging: Path, out: Path) -> None:
-    if not out.exists():
-        staging.rename(out)
-    elif not _exchange(staging, out):
-        old = staging.with_suffix(".old")
-        out.rename(old)
-        staging.rename(out)
-        shutil.rmtree(old)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swaps two folders in one step; False where the C library or the file system cannot."""
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:
-        return False
-    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.ENOTSUP):
-        return False
-    raise OSError(code, os.strerror(code), str(other))
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}")
 
 
 def _sync_folder(folder: Path) -> None:

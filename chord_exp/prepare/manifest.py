@@ -1,7 +1,8 @@
-"""The manifest: what a prepared folder was made from, what it holds, and whether it is still up to date."""
+"""The manifest: what a prepared folder was made from, and what it holds."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from chord_exp.prepare.rows.script import LANGUAGES
 from chord_exp.prepare.split.assign import REASONS, Placement
 from chord_exp.prepare.split.sources import source_of
 from chord_exp.trinity_config.plugin_names import EVAL_WORKFLOW_OF
-from chord_exp.trinity_config.rows import EVAL, LAYOUT_VERSION, MANIFEST_FILE, RL, SFT, SIDES
+from chord_exp.trinity_config.rows import EVAL, LAYOUT_VERSION, MANIFEST_FILE, RL, SFT
 
 RATIO_NOTE = (
     "expert_ratio is the share of the data set's verifiable training rows that become expert rows; "
@@ -35,64 +36,78 @@ LENGTHS = ("prompt_chars", "prompt_bytes", "response_chars", "response_bytes")
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a caller needs to know of a prepared folder.
+    """What a caller needs to know of a prepared folder."""
 
-    Args:
-        expert_rows: rows of the SFT side, free-text ones included.
-        rl_rows: rollout prompts.
-        eval_rows: held-out prompts.
-        paths: absolute folder of each side that has rows: what Trinity's `path` takes.
-        prompt_bytes_max: longest prompt of any side, system prompt included, in UTF-8 bytes; an upper bound
-            of its tokens under a byte-level tokenizer, the chat template's own tokens not counted.
-        response_bytes_max: longest expert response of any side, in the same unit.
-        scored_by: workflows and rewards that rows of the RL and the held-out side name.
-        multi_turn: the SFT side holds conversations of which every answer is to be trained.
-        up_to_date: nothing was written: inputs and arguments were those of the folder found.
-        rebuilt_because: why a folder that was there was rebuilt; "" for a new one or an up-to-date one.
-        warnings: readable lines a user should see.
-        content: manifest.json as it is.
-    """
-
+    # where it lies, absolute
+    folder: Path
+    # of its inputs and arguments: folders of equal digest hold equal rows; 64 hexadecimal digits
+    digest: str
+    # rows of the SFT side, free-text ones included
     expert_rows: int
+    # rollout prompts
     rl_rows: int
+    # held-out prompts
     eval_rows: int
-    paths: Mapping[str, Path]
-    prompt_bytes_max: int
-    response_bytes_max: int
+    # workflows and rewards that rows of the RL and the held-out side name
     scored_by: tuple[str, ...]
+    # the SFT side holds conversations of which every answer is to be trained
     multi_turn: bool
+    # nothing was written: the folder was there
     up_to_date: bool
-    rebuilt_because: str
+    # in what the content that had to make way differed; "" where there was none
+    replaced: str
+    # readable lines a user should see
     warnings: tuple[str, ...]
+    # manifest.json as it is
     content: Mapping[str, Any]
 
+    def is_whole(self) -> bool:
+        """Whether every file is there at its full size."""
+        return all(
+            (self.folder / name).is_file() and (self.folder / name).stat().st_size == facts["bytes"]
+            for name, facts in self.content["outputs"].items()
+        )
 
-def load_manifest(out: Path, *, up_to_date: bool = True, rebuilt_because: str = "") -> Manifest:
-    """The manifest of a prepared folder.
+    def refuse_changes(self) -> None:
+        """
+        Raises:
+            DataError: a file was changed by hand.
+        """
+        for name, facts in self.content["outputs"].items():
+            path = self.folder / name
+            if path.is_file() and sha256_file(path) != facts["sha256"]:
+                raise DataError(
+                    "the prepared file was changed since it was written",
+                    where=str(path),
+                    fix="choose another --out to keep it, or delete the folder to prepare again",
+                )
+
+
+def load_manifest(folder: Path, *, up_to_date: bool = True, replaced: str = "") -> Manifest:
+    """Return the manifest of a prepared folder.
 
     Raises:
         DataError: no readable manifest there.
     """
-    path = out / MANIFEST_FILE
+    path = folder / MANIFEST_FILE
     try:
         content = json.loads(path.read_bytes())
-        rows, lengths = content["rows"], content["lengths"]
+        rows = content["rows"]
         return Manifest(
+            folder=folder.resolve(),
+            digest=content["digest"],
             expert_rows=rows[SFT],
             rl_rows=rows[RL],
             eval_rows=rows[EVAL],
-            paths={side: out.resolve() / side for side in SIDES if rows[side]},
-            prompt_bytes_max=max(side["prompt_bytes"]["max"] for side in lengths.values()),
-            response_bytes_max=max(side["response_bytes"]["max"] for side in lengths.values()),
             scored_by=tuple(content["scored_by"]),
             multi_turn=content["multi_turn"],
             up_to_date=up_to_date,
-            rebuilt_because=rebuilt_because,
+            replaced=replaced,
             warnings=tuple(content["warnings"]),
             content=content,
         )
     except FileNotFoundError:
-        raise DataError("no prepared data here", where=str(out), fix="run python -m chord_exp.prepare") from None
+        raise DataError("no prepared data here", where=str(folder), fix="run python -m chord_exp.prepare") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"the manifest cannot be read ({error!r})",
@@ -102,8 +117,8 @@ def load_manifest(out: Path, *, up_to_date: bool = True, rebuilt_because: str = 
 
 
 def identity(options: PrepareOptions, inputs: Survey, evals: Survey | None) -> dict[str, Any]:
-    """What decides the output: the first part of a manifest."""
-    return {
+    """What decides the output, and the digest of it: the first part of a manifest."""
+    decides = {
         "tool": TOOL,
         "version": chord_exp.__version__,
         "layout": LAYOUT_VERSION,
@@ -111,39 +126,18 @@ def identity(options: PrepareOptions, inputs: Survey, evals: Survey | None) -> d
         "inputs": inputs.facts,
         "eval_inputs": [] if evals is None else evals.facts,
     }
+    text = json.dumps(decides, sort_keys=True)
+    return {**decides, "digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def why_rebuild(out: Path, wanted: dict[str, Any]) -> str:
-    """Why the folder at `out` does not serve; "" when it does. `out` is known to be ours.
-
-    Raises:
-        DataError: a file in it was changed by hand.
-    """
-    content = load_manifest(out).content
-    for name, facts in content["outputs"].items():
-        path = out / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if sha256_file(path) != facts["sha256"]:
-            raise DataError(
-                "the prepared file was changed since it was written",
-                where=str(path),
-                fix="choose another --out to keep it, or delete the folder to prepare again",
-            )
-    if (content["version"], content["layout"]) != (wanted["version"], wanted["layout"]):
-        return f"it was written by version {content['version']}"
-    for name, value in wanted["arguments"].items():
-        before = content["arguments"].get(name)
-        if before != value:
-            return f"{name} was {before!r} and is {value!r}"
+def differences(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """In what a manifest differs from a wanted one, such as "expert_ratio, inputs"; "" where it does not."""
+    arguments = wanted["arguments"]
+    names = [name for name in arguments if before["arguments"].get(name) != arguments[name]]
     for part in ("inputs", "eval_inputs"):
-        before_files = {file["path"]: file["sha256"] for file in content[part]}
-        for file in wanted[part]:
-            if before_files.pop(file["path"], None) != file["sha256"]:
-                return f"{file['path']} is new or changed"
-        if before_files:
-            return f"{next(iter(before_files))} is gone"
-    return ""
+        if [file["sha256"] for file in before[part]] != [file["sha256"] for file in wanted[part]]:
+            names.append(part)
+    return ", ".join([*names, *(part for part in ("version", "layout") if before[part] != wanted[part])])
 
 
 @dataclass(frozen=True)

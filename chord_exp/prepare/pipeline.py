@@ -12,16 +12,16 @@ from typing import Any
 from chord_exp.errors import DataError, RunFailed
 from chord_exp.prepare.chunk_reader import ChunkReader
 from chord_exp.prepare.columns import Columns
-from chord_exp.prepare.folder import locked, recover, refuse_foreign, refuse_overlap, replacing
+from chord_exp.prepare.folder import is_locked, locked, refuse_foreign, refuse_overlap, writing
 from chord_exp.prepare.manifest import (
     Built,
     Manifest,
     content_of,
+    differences,
     identity,
     load_manifest,
     row_bytes,
     save,
-    why_rebuild,
 )
 from chord_exp.prepare.options import PrepareOptions
 from chord_exp.prepare.parallel import read_chunks, usable_workers
@@ -38,7 +38,7 @@ from chord_exp.prepare.rows.contamination import read_eval_prompts
 from chord_exp.prepare.split.assign import Placement, Placer
 from chord_exp.prepare.split.near_duplicates import Part
 from chord_exp.prepare.split.sources import number_sources
-from chord_exp.trinity_config.rows import FAILED_ANSWERS_FILE, MANIFEST_FILE, REJECTS_FILE
+from chord_exp.trinity_config.rows import FAILED_ANSWERS_FILE, MANIFEST_FILE, PREPARED_ROOT, REJECTS_FILE
 
 Progress = Callable[[str, int, int, int], None]
 """Told now and then: what is being done, how much of it, out of how much, and the rows read so far."""
@@ -46,50 +46,56 @@ Progress = Callable[[str, int, int, int], None]
 READING, PLACING, WRITING = "reading", "placing", "writing"
 # a chunk's results wait in memory until their turn: a few megabytes each
 CHUNK_BYTES = 4 << 20
+# of the digest, in a folder's name
+_DIGITS = 12
 
 
 def ensure_prepared(
     input_dir: str | os.PathLike[str],
-    out: str | os.PathLike[str],
     options: PrepareOptions,
     *,
+    out: str | os.PathLike[str] | None = None,
+    root: str | os.PathLike[str] = PREPARED_ROOT,
     eval_dir: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
     on_wait: Callable[[], None] | None = None,
 ) -> Manifest:
-    """Prepares `input_dir` into `out` unless that has been done with the same inputs and arguments.
+    """Prepare `input_dir` unless that has been done with the same inputs and arguments.
 
     Args:
         input_dir: folder of raw data.
-        out: folder to write; replaced as a whole, and only when prepare wrote it.
         options: what decides which row goes where.
+        out: folder to write; other content in it is replaced as a whole, and only when prepare wrote it. None for one
+            below `root` that is named after input, options and content (NAME-DIGEST) and never changes.
         eval_dir: folder of evaluation data whose prompts must not be trained on; None for none.
         workers: processes that read; None for one a core. The output does not depend on it.
         progress: called while reading and writing.
-        on_wait: called once when another process is preparing beside `out`.
+        on_wait: called once when another process is writing the same folder.
 
     Raises:
-        DataError: unusable data or arguments, or an output that is not ours; nothing is written.
+        DataError: unusable data or arguments, or an output that is not ours or in use; nothing is written.
         RunFailed: the output cannot be written; the old one is as it was.
     """
-    source, target = Path(input_dir).resolve(), Path(out).resolve()
-    refuse_overlap(source, target)
+    source = Path(input_dir).resolve()
     inputs = survey(source)
     evals = None if eval_dir is None else survey(Path(eval_dir).resolve())
     wanted = identity(options, inputs, evals)
-    tell = progress or (lambda what, done, total, rows: None)
+    name = f"{source.name or 'data'}-{wanted['digest'][:_DIGITS]}"
+    target = (Path(root) / name if out is None else Path(out)).resolve()
+    refuse_overlap(source, target)
     try:
         refuse_foreign(target)
-        with locked(target.parent, on_wait or (lambda: None)):
-            recover(target)
-            refuse_foreign(target)
-            reason = why_rebuild(target, wanted) if (target / MANIFEST_FILE).exists() else ""
-            if not reason and (target / MANIFEST_FILE).exists():
-                return load_manifest(target)
-            with replacing(target) as staging:
-                _build(staging, inputs, evals, options, wanted, usable_workers(workers, inputs.bytes), tell)
-            return load_manifest(target, up_to_date=False, rebuilt_because=reason)
+        if not is_locked(target) and (found := _finished(target, wanted)):
+            return found
+        with locked(target, on_wait or (lambda: None)):
+            if found := _finished(target, wanted):
+                return found
+            replaced = _what_gives_way(target, wanted)
+            with writing(target) as draft:
+                tell = progress or (lambda what, done, total, rows: None)
+                _build(draft, inputs, evals, options, wanted, usable_workers(workers, inputs.bytes), tell)
+            return load_manifest(target, up_to_date=False, replaced=replaced)
     except OSError as error:
         if error.filename and source in Path(os.fsdecode(error.filename)).parents:
             raise DataError(
@@ -104,6 +110,28 @@ def ensure_prepared(
         ) from None
 
 
+def _finished(folder: Path, wanted: dict[str, Any]) -> Manifest | None:
+    """The manifest of a folder that holds what is wanted, whole."""
+    if not (folder / MANIFEST_FILE).exists():
+        return None
+    manifest = load_manifest(folder)
+    return manifest if manifest.digest == wanted["digest"] and manifest.is_whole() else None
+
+
+def _what_gives_way(folder: Path, wanted: dict[str, Any]) -> str:
+    """In what the content of a folder differs from what is wanted; "" where nothing was prepared.
+
+    Raises:
+        DataError: the folder holds files of others, or prepared ones that were changed by hand.
+    """
+    refuse_foreign(folder)
+    if not (folder / MANIFEST_FILE).exists():
+        return ""
+    before = load_manifest(folder)
+    before.refuse_changes()
+    return differences(before.content, wanted)
+
+
 @dataclass
 class _Read:
     """What reading gave: the rows as columns, and where their text lies."""
@@ -116,7 +144,7 @@ class _Read:
 
 
 def _build(
-    staging: Path,
+    draft: Path,
     inputs: Survey,
     evals: Survey | None,
     options: PrepareOptions,
@@ -124,9 +152,9 @@ def _build(
     workers: int,
     tell: Progress,
 ) -> None:
-    with tempfile.TemporaryDirectory(dir=staging, prefix=".work-") as work, tempfile.TemporaryFile(dir=work) as store:
+    with tempfile.TemporaryDirectory(dir=draft, prefix=".work-") as work, tempfile.TemporaryFile(dir=work) as store:
         read = _Read(Columns(store), Tally({file.name: FileTally() for file in inputs.files}))
-        with LinesWriter(staging / REJECTS_FILE) as rejects, LinesWriter(staging / FAILED_ANSWERS_FILE) as failed:
+        with LinesWriter(draft / REJECTS_FILE) as rejects, LinesWriter(draft / FAILED_ANSWERS_FILE) as failed:
             prompts = None if evals is None else read_eval_prompts(evals, Path(work))
             _read_all(
                 inputs, ChunkReader(options, Path(work), prompts), Path(work), read, rejects, failed, workers, tell
@@ -140,18 +168,18 @@ def _build(
             with Spooled(read.columns, read.spools) as spooled:
                 _write_late_rejects(placement, read, spooled, rejects)
                 tell(WRITING, 0, 1, rows)
-                outputs = write_sides(staging, spooled, placement.sides)
+                outputs = write_sides(draft, spooled, placement.sides)
                 personal = look_at_sides(spooled, placement.sides)
         outputs[REJECTS_FILE] = rejects.facts()
         if options.answer_check:
             outputs[FAILED_ANSWERS_FILE] = failed.facts()
         else:
-            (staging / FAILED_ANSWERS_FILE).unlink()
-        tokens = _tokens(staging, options)
+            (draft / FAILED_ANSWERS_FILE).unlink()
+        tokens = _tokens(draft, options)
         built = Built(options, inputs, evals, read.columns, read.tally, placement, outputs, personal, tokens)
         content = content_of(wanted, built)
-        write_card(staging, content, row_bytes(built))
-        save(staging, content)
+        write_card(draft, content, row_bytes(built))
+        save(draft, content)
     inputs.refuse_changes()
 
 
@@ -186,10 +214,10 @@ def _read_all(
     tell(READING, inputs.bytes, inputs.bytes, rows)
 
 
-def _tokens(staging: Path, options: PrepareOptions) -> dict[str, dict[str, Any]]:
+def _tokens(draft: Path, options: PrepareOptions) -> dict[str, dict[str, Any]]:
     if options.tokenizer is None:
         return {}
-    return token_percentiles(staging, options.tokenizer, options.system_prompt)
+    return token_percentiles(draft, options.tokenizer, options.system_prompt)
 
 
 def _write_late_rejects(placement: Placement, read: _Read, spooled: Spooled, rejects: LinesWriter) -> None:

@@ -35,10 +35,10 @@ the auxiliary buffers, and without them expert and rollout tokens differ.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-LAYOUT_VERSION = 2
-"""Raised when the same input gives other output, so that old folders are rebuilt."""
+# raised when the same input gives other output, so that old folders are not taken for new ones
+LAYOUT_VERSION = 3
+# below it lie the folders that the user has not named, each named after its content
+PREPARED_ROOT = "outputs/prepared"
 
 SFT, RL, EVAL = "sft", "rl", "eval"
 SIDES = (SFT, RL, EVAL)
@@ -61,11 +61,6 @@ RUBRIC_KEY = "rubric"
 ROLLOUT_COLUMNS = (PROMPT_KEY, ANSWER_KEY, WORKFLOW_KEY, REWARD_KEY, CONVERSATION_KEY, TOOLS_KEY, RUBRIC_KEY)
 
 SPLIT = "train"
-
-
-def default_out(input_dir: Path) -> Path:
-    """Where the rows of `input_dir` go when the user names no folder."""
-    return Path("outputs", "prepared", input_dir.resolve().name or "data")
 
 
 def output_name(side: str) -> str:

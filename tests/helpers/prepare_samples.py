@@ -36,7 +36,7 @@ def prepare(source: Path, out: Path, **more: Any) -> Manifest:
     """ensure_prepared with this test suite's values; `more` are options or arguments of it."""
     values: dict[str, Any] = {"expert_ratio": 0.25, "eval_rows": 0, "eval_ratio": None, "seed": 0, "system_prompt": ""}
     values.update({name: more.pop(name) for name in list(more) if name in PrepareOptions.__dataclass_fields__})
-    return ensure_prepared(source, out, PrepareOptions(**values), **more)
+    return ensure_prepared(source, PrepareOptions(**values), out=out, **more)
 
 
 def rows(out: Path, side: str) -> list[Record]:

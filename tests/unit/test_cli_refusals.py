@@ -154,7 +154,7 @@ def test_a_refused_command_is_one_line_exit_2_and_leaves_nothing(data, started, 
 
 
 def test_data_prepared_with_another_system_prompt_is_refused_with_both_texts(place, started, capsys):
-    ensure_prepared("sft_data", "made", PrepareOptions(0.25, 8, None, 1, "Think hard."))
+    ensure_prepared("sft_data", PrepareOptions(0.25, 8, None, 1, "Think hard."), out="made")
     command = ["data=prepared", "data.out=made", "total_steps=4", "mu_schedule=constant"]
     line = refused(capsys, [*command, "data.system_prompt=Be quick."])
     assert "'Be quick.'" in line and "'Think hard.'" in line and str(place / "made") in line
@@ -165,12 +165,12 @@ def test_data_prepared_with_another_system_prompt_is_refused_with_both_texts(pla
 
 
 def test_data_prepared_as_the_command_line_prepares_it_needs_no_system_prompt(place, started):
-    ensure_prepared("sft_data", "made", PrepareOptions(0.25, 8, None, 1, ""))
+    ensure_prepared("sft_data", PrepareOptions(0.25, 8, None, 1, ""), out="made")
     assert main(["data=prepared", "data.out=made", "total_steps=4", "mu_schedule=constant"]) == 0
 
 
 def test_a_manifest_that_does_not_say_its_system_prompt_is_refused_readably(place, started, capsys):
-    ensure_prepared("sft_data", "made", PrepareOptions(0.25, 8, None, 1, ""))
+    ensure_prepared("sft_data", PrepareOptions(0.25, 8, None, 1, ""), out="made")
     manifest = place / "made" / "manifest.json"
     content = json.loads(manifest.read_text(encoding="utf-8"))
     del content["arguments"]

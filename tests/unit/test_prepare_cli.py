@@ -66,13 +66,14 @@ def test_it_tells_where_the_rows_went_and_explains_both_ratios(source, tmp_path,
     assert main(["--input-dir", f"{source}", "--out", f"{tmp_path / 'out'}", "--eval-rows", "0"]) == 0
     assert "up to date, nothing written" in capsys.readouterr().out
     assert main(["--input-dir", f"{source}", "--out", f"{tmp_path / 'out'}", "--eval-rows", "2"]) == 0
-    assert "written again (eval_rows was 0 and is 2)" in capsys.readouterr().out
+    assert "written in place of other eval_rows" in capsys.readouterr().out
 
 
-def test_without_out_the_rows_go_under_outputs_prepared(source, tmp_path, monkeypatch):
+def test_without_out_the_rows_go_under_outputs_prepared(source, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["--input-dir", "raw_data"]) == 0
-    assert (tmp_path / "outputs" / "prepared" / "raw_data" / "manifest.json").is_file()
+    (made,) = (tmp_path / "outputs" / "prepared").iterdir()
+    assert f"written: {made.relative_to(tmp_path)}" in capsys.readouterr().out and made.name.startswith("raw_data-")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_ctrl_c_exits_130_and_leaves_nothing_behind(tmp_path):
 
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_a_terminal)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".out.prepare-*")) and time.monotonic() < deadline:
+    while not (tmp_path / ".out.draft").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.1)
     os.kill(child.pid, signal.SIGINT)

@@ -1,4 +1,4 @@
-"""The output folder: no-op when up to date, never mixed with foreign files, whole whatever kills it."""
+"""The output folder: named after its content, never mixed with foreign files, whole whatever kills it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from prepare_samples import pair, prepare, tree, write_lines
@@ -30,6 +31,17 @@ def out(tmp_path):
     return tmp_path / "made" / "out"
 
 
+def full_disk(*args, **kwargs):
+    raise OSError(28, "No space left on device", "rl/train.jsonl")
+
+
+def prepare_in_vain(source, out):
+    """Another preparation, which fails when it writes."""
+    with pytest.raises(RunFailed, match="No space left"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chord_exp.prepare.pipeline.write_sides", full_disk)
+        prepare(source, out, seed=99)
+
+
 def leftovers(out):
     return [path.name for path in out.parent.iterdir() if path != out]
 
@@ -44,35 +56,47 @@ def test_the_same_inputs_and_arguments_write_nothing(source, out):
     assert first.content == second.content and load_manifest(out).content == second.content
 
 
+def test_without_a_place_the_folder_is_named_after_its_content_and_other_content_gets_another(source, tmp_path):
+    root = tmp_path / "root"
+    first = prepare(source, None, root=root)
+    assert first.folder == root / f"raw-{first.digest[:12]}"
+    before = tree(first.folder)
+    others = [prepare(source, None, root=root, seed=1)]
+    write_lines(source / "a.jsonl", [pair(n) for n in range(41)])
+    others.append(prepare(source, None, root=root))
+    assert not any(made.up_to_date or made.replaced for made in others)
+    assert {path.name for path in root.iterdir()} == {made.folder.name for made in [first, *others]}
+    assert len({made.digest for made in [first, *others]}) == 3 and tree(first.folder) == before
+    write_lines(source / "a.jsonl", [pair(n) for n in range(40)])
+    assert prepare(source, None, root=root).up_to_date
+
+
 @pytest.mark.parametrize(
-    ("change", "because"),
+    ("change", "other"),
     [
-        (lambda source, out: {"expert_ratio": 0.5}, "expert_ratio was 0.25 and is 0.5"),
-        (lambda source, out: {"system_prompt": "Box."}, "system_prompt was"),
-        (lambda source, out: write_lines(source / "b.jsonl", [pair(99)]) and {}, "b.jsonl is new or changed"),
-        (
-            lambda source, out: write_lines(source / "a.jsonl", [pair(n) for n in range(9)]) and {},
-            "a.jsonl is new",
-        ),
-        (
-            lambda source, out: (source / "a.jsonl").rename(source / "c.jsonl") and {},
-            "c.jsonl is new or changed",
-        ),
-        (lambda source, out: (out / "rl" / "train.jsonl").unlink() or {}, "rl/train.jsonl is missing"),
+        (lambda source, out: {"expert_ratio": 0.5}, "expert_ratio"),
+        (lambda source, out: {"system_prompt": "Box.", "seed": 3}, "seed, system_prompt"),
+        (lambda source, out: write_lines(source / "b.jsonl", [pair(99)]) and {}, "inputs"),
+        (lambda source, out: write_lines(source / "a.jsonl", [pair(n) for n in range(9)]) and {}, "inputs"),
+        (lambda source, out: (out / "rl" / "train.jsonl").unlink() or {}, ""),
     ],
 )
-def test_a_changed_input_or_argument_rebuilds_and_says_why(source, out, change, because):
+def test_a_named_folder_is_replaced_when_its_content_is_another_and_says_in_what(source, out, change, other):
     prepare(source, out)
     made = prepare(source, out, **change(source, out))
-    assert not made.up_to_date and because in made.rebuilt_because
-    assert leftovers(out) == []
+    assert not made.up_to_date and made.replaced == other
+    assert made.folder == out and leftovers(out) == []
 
 
-def test_a_removed_input_rebuilds(source, out):
-    write_lines(source / "b.jsonl", [pair(99)])
-    prepare(source, out)
-    (source / "b.jsonl").unlink()
-    assert prepare(source, out).rebuilt_because == "b.jsonl is gone"
+def test_a_folder_that_a_run_reads_is_not_replaced(source, out):
+    made = prepare(source, out)
+    before = tree(out)
+    with folder.in_use(out), folder.in_use(out):
+        with pytest.raises(DataError, match="a run is reading"):
+            prepare(source, out, seed=1)
+        assert prepare(source, out).up_to_date
+    assert tree(out) == before and leftovers(out) == []
+    assert prepare(source, out, seed=1).digest != made.digest
 
 
 def test_a_prepared_file_changed_by_hand_is_neither_used_nor_overwritten(source, out):
@@ -132,16 +156,10 @@ def test_a_missing_input_folder_is_refused(tmp_path, out, missing):
     assert not out.parent.exists()
 
 
-def test_the_old_folder_survives_a_failure_while_writing(source, out, monkeypatch):
+def test_the_old_folder_survives_a_failure_while_writing(source, out):
     prepare(source, out)
     before = tree(out)
-
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device", "rl/train.jsonl")
-
-    monkeypatch.setattr("chord_exp.prepare.pipeline.write_sides", full)
-    with pytest.raises(RunFailed, match="No space left"):
-        prepare(source, out, seed=1)
+    prepare_in_vain(source, out)
     assert tree(out) == before and leftovers(out) == []
 
 
@@ -155,26 +173,14 @@ def test_an_input_that_changes_while_it_is_read_is_refused(source, out):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("exchange", [True, False])
-def test_a_replaced_folder_is_swapped_whole_with_or_without_an_atomic_exchange(source, out, monkeypatch, exchange):
-    prepare(source, out)
-    if not exchange:
-        monkeypatch.setattr(folder, "_exchange", lambda one, other: False)
-    assert prepare(source, out, seed=1).content["arguments"]["seed"] == 1
-    assert leftovers(out) == []
-
-
 def test_what_a_killed_preparation_left_is_put_back_or_cleared(source, out):
     prepare(source, out)
     before = tree(out)
-    unfinished = out.parent / ".out.prepare-1-aa.tmp"
-    unfinished.mkdir()
-    (unfinished / "x").write_text("half")
-    out.rename(out.parent / ".out.prepare-1-aa.old")
-    assert prepare(source, out).up_to_date
-    assert tree(out) == before and leftovers(out) == []
-    (out.parent / ".out.prepare-1-bb.old").mkdir()
-    assert prepare(source, out).up_to_date
+    (out.parent / ".out.draft").mkdir()
+    (out.parent / ".out.draft" / "x").write_text("half")
+    (out.parent / ".out.lock").touch()
+    out.rename(out.parent / ".out.old")
+    prepare_in_vain(source, out)
     assert tree(out) == before and leftovers(out) == []
 
 
@@ -190,11 +196,12 @@ def test_two_preparations_at_once_build_once(source, out):
 
 def test_a_second_preparation_says_that_it_waits_for_the_first(source, out):
     waiting = threading.Event()
-    with folder.locked(out.parent, lambda: None):
+    with folder.locked(out, lambda: None):
         second = threading.Thread(target=lambda: prepare(source, out, on_wait=waiting.set))
         second.start()
         assert waiting.wait(30)
         assert not out.exists()
+        prepare(source, out.parent / "another", on_wait=lambda: pytest.fail("another folder is another lock"))
     second.join()
     assert load_manifest(out).rl_rows == 30
 
@@ -206,21 +213,17 @@ from chord_exp.prepare.options import PrepareOptions
 seed = 1
 while True:
     print("building", flush=True)
-    ensure_prepared(sys.argv[1], sys.argv[2], PrepareOptions(0.25, 4, None, seed, ""))
+    ensure_prepared(sys.argv[1], PrepareOptions(0.25, 4, None, seed, ""), out=sys.argv[2])
     seed += 1
 """
 
 
-@pytest.mark.parametrize("exchange", ["atomic", "two_renames"])
-def test_a_killed_process_leaves_a_whole_folder_at_any_moment(source, out, exchange):
+def test_a_killed_process_leaves_a_whole_folder_at_any_moment(source, out):
     write_lines(source / "b.jsonl", [pair(n) for n in range(100, 1500)])
     prepare(source, out, eval_rows=4)
-    script = KILLED
-    if exchange == "two_renames":
-        script = "import chord_exp.prepare.folder as f\nf._exchange = lambda one, other: False\n" + KILLED
     moments = random.Random(7)
     for built in range(6):
-        child = subprocess.Popen([sys.executable, "-c", script, source, out], stdout=subprocess.PIPE)
+        child = subprocess.Popen([sys.executable, "-c", KILLED, source, out], stdout=subprocess.PIPE)
         assert child.stdout is not None
         for _ in range(built + 1):
             child.stdout.readline()
@@ -228,53 +231,52 @@ def test_a_killed_process_leaves_a_whole_folder_at_any_moment(source, out, excha
         os.kill(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
         child.stdout.close()
-        if exchange == "two_renames":
-            folder.recover(out)
+        if not out.exists():
+            (out.parent / ".out.old").rename(out)  # between its two renames: what the next preparation does
         seed = load_manifest(out).content["arguments"]["seed"]
         assert seed >= built
         assert prepare(source, out, eval_rows=4, seed=seed).up_to_date
         assert leftovers(out) == []
 
 
-KILLED_AT_STEP = """
-import os, signal, sys
-import chord_exp.prepare.folder as folder
-from chord_exp.prepare import ensure_prepared
-from chord_exp.prepare.options import PrepareOptions
+def code_of_one_killed_at(step, source, out):
+    """The exit code of a process that prepares and is killed before the given of its steps; 0 when it has fewer."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    left = step
 
-left = int(sys.argv[3])
+    def deadly(function):
+        def call(*args, **kwargs):
+            nonlocal left
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+            return function(*args, **kwargs)
 
-def deadly(function):
-    def call(*args, **kwargs):
-        global left
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-        return function(*args, **kwargs)
-    return call
+        return call
 
-exchange = folder._exchange if sys.argv[4] == "atomic" else lambda one, other: False
-folder._exchange = deadly(exchange)
-folder.Path.rename = deadly(folder.Path.rename)
-folder.shutil.rmtree = deadly(folder.shutil.rmtree)
-ensure_prepared(sys.argv[1], sys.argv[2], PrepareOptions(0.25, 4, None, 1, ""))
-"""
+    for owner, name in [(Path, "rename"), (Path, "mkdir"), (Path, "unlink"), (shutil, "rmtree")]:
+        setattr(owner, name, deadly(getattr(owner, name)))
+    try:
+        prepare(source, out, eval_rows=4, seed=1, workers=1)
+    finally:
+        os._exit(0)
 
 
-@pytest.mark.parametrize("exchange", ["atomic", "two_renames"])
-def test_a_kill_between_any_two_steps_of_the_swap_loses_nothing(source, out, exchange):
+def test_a_kill_between_any_two_steps_loses_nothing(source, out):
+    """Each step dies in turn; the old content or the new is there, whole, or put back by the next preparation."""
     seeds = []
-    for step in range(8):
+    for step in range(30):
         shutil.rmtree(out.parent, ignore_errors=True)
         prepare(source, out, eval_rows=4)
-        arguments = [str(source), str(out), str(step), exchange]
-        code = subprocess.run([sys.executable, "-c", KILLED_AT_STEP, *arguments]).returncode
-        if exchange == "two_renames":
-            folder.recover(out)
+        code = code_of_one_killed_at(step, source, out)
+        if not out.exists() or step % 2:
+            prepare_in_vain(source, out)
         seeds.append(load_manifest(out).content["arguments"]["seed"])
         assert prepare(source, out, eval_rows=4, seed=seeds[-1]).up_to_date
         assert leftovers(out) == []
         if code == 0:
             break
-    assert code == 0 and step >= 2
+    assert code == 0 and step >= 8
     assert seeds[0] == 0 and seeds[-1] == 1 and seeds == sorted(seeds)

@@ -94,7 +94,7 @@ def test_prompts_of_the_evaluation_data_are_removed_whole_or_by_thirteen_words_a
     # other evaluation data, another preparation
     write_lines(tmp_path / "evals" / "test.jsonl", [pair(4)])
     again = prepare(tmp_path / "raw", tmp_path / "out", eval_dir=tmp_path / "evals")
-    assert "test.jsonl is new or changed" in again.rebuilt_because
+    assert again.replaced == "eval_inputs"
 
 
 def test_evaluation_data_without_a_prompt_is_refused(tmp_path):
@@ -116,7 +116,7 @@ def test_answers_that_the_reward_does_not_score_stay_on_the_sft_side_and_are_lis
     assert "states no final answer" in listed[0]["detail"] and "gives 0" in listed[3]["detail"]
     assert any("the reward does not score their own answer" in line for line in made.warnings)
     assert not {record["prompt"] for record in silent} & set(prompts(tmp_path / "out", "rl"))
-    assert not (prepare(tmp_path / "raw", tmp_path / "bare").paths["sft"].parent / "failed_answers.jsonl").exists()
+    assert not (prepare(tmp_path / "raw", tmp_path / "bare").folder / "failed_answers.jsonl").exists()
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_the_three_sides_share_no_prompt_and_keep_every_row(tmp_path):
     assert {free_text(n)["prompt"] for n in range(40)} <= found["sft"]
     assert made.content["ratios"]["expert_ratio_reached"] == 0.25
     assert made.content["ratios"]["sft_share_of_training_rows"] == pytest.approx(85 / 220)
-    assert set(made.paths) == {"sft", "rl", "eval"}
+    assert {path.name for path in made.folder.iterdir() if path.is_dir()} == {"sft", "rl", "eval"}
 
 
 def test_rl_rows_hold_the_prompt_and_the_truth_as_strings_and_sft_rows_the_full_response(tmp_path):
@@ -219,7 +219,7 @@ def test_held_out_rows_are_capped_with_a_warning_and_can_be_none_or_a_share(tmp_
     assert capped.eval_rows == 10
     assert any("10 of 40 held-out prompts" in line for line in capped.warnings)
     none = prepare(tmp_path / "raw", tmp_path / "out", eval_rows=0)
-    assert none.eval_rows == 0 and set(none.paths) == {"sft", "rl"} and not (tmp_path / "out" / "eval").exists()
+    assert none.eval_rows == 0 and not (tmp_path / "out" / "eval").exists()
     assert prepare(tmp_path / "raw", tmp_path / "out", eval_rows=None, eval_ratio=0.1).eval_rows == 5
 
 

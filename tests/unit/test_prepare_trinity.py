@@ -75,12 +75,12 @@ def test_datasets_loads_each_side_as_strings_row_for_row(made):
     import datasets
 
     columns = {"sft": {MESSAGES_KEY, TOOLS_KEY}, "rl": set(ROLLOUT_COLUMNS), "eval": set(ROLLOUT_COLUMNS)}
-    for side, folder in made.paths.items():
-        loaded = datasets.load_dataset(str(folder), split=SPLIT)
+    for side in columns:
+        loaded = datasets.load_dataset(str(made.folder / side), split=SPLIT)
         assert {name: feature.dtype for name, feature in loaded.features.items()} == dict.fromkeys(
             columns[side], "string"
         )
-        assert loaded.to_list() == rows(folder.parent, side)
+        assert loaded.to_list() == rows(made.folder, side)
 
 
 def test_a_prompt_that_would_load_as_a_timestamp_stays_on_the_sft_side(tmp_path):
@@ -91,7 +91,7 @@ def test_a_prompt_that_would_load_as_a_timestamp_stays_on_the_sft_side(tmp_path)
     write_lines(tmp_path / "raw" / "a.jsonl", [*records, pair(1), pair(2)])
     made = prepare(tmp_path / "raw", tmp_path / "out")
     assert made.content["sft_only"] == {"prompt_is_a_date": 4}
-    loaded = datasets.load_dataset(str(made.paths["sft"]), split=SPLIT)
+    loaded = datasets.load_dataset(str(made.folder / "sft"), split=SPLIT)
     assert {json.loads(row[MESSAGES_KEY])[0]["content"] for row in loaded} >= set(dates)
 
 
@@ -101,7 +101,7 @@ def expert_reader(config, made):
 
     storage = config.StorageConfig(
         name="sft",
-        path=str(made.paths["sft"]),
+        path=str(made.folder / "sft"),
         schema_type="sft",
         split=SPLIT,
         tokenizer_path=MODEL,
@@ -117,8 +117,8 @@ def test_trinity_tokenises_every_expert_row_and_trains_the_whole_response(made, 
 
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     experiences = expert_reader(trinity_config, made)._read_sync()
-    assert len(experiences) == made.expert_rows == len(rows(made.paths["sft"].parent, "sft"))
-    for experience, row in zip(experiences, rows(made.paths["sft"].parent, "sft"), strict=True):
+    assert len(experiences) == made.expert_rows == len(rows(made.folder, "sft"))
+    for experience, row in zip(experiences, rows(made.folder, "sft"), strict=True):
         turns = json.loads(row["messages"])
         assert experience.messages == turns
         prompt = tokenizer.decode(experience.tokens[: experience.prompt_length])
@@ -153,7 +153,7 @@ def task_reader(config, made, side):
 
     storage = config.TasksetConfig(
         name=side,
-        path=str(made.paths[side]),
+        path=str(made.folder / side),
         split=SPLIT,
         default_workflow_type="simple_workflow",
         batch_size=4,
@@ -174,7 +174,7 @@ def task_reader(config, made, side):
 def test_trinity_reads_every_task_and_its_reward_tells_right_from_wrong(made, trinity_config, side):
     reader = task_reader(trinity_config, made, side)
     tasks = [task for _ in range(len(reader) // 4) for task in reader._read_sync()]
-    assert len(tasks) >= len(reader) - 3 and len(reader) == len(rows(made.paths[side].parent, side))
+    assert len(tasks) >= len(reader) - 3 and len(reader) == len(rows(made.folder, side))
     for task in tasks:
         workflow = task.workflow(task=task, model=FakeModel())
         assert workflow.format_messages() == [
