@@ -37,7 +37,7 @@ from fake_trials import Words, command, fake_command, run
 from sweep_scheduler import MACHINES, QUEUED, make_trial, mixed
 
 from chord_exp.sweep import run as sweep_run
-from chord_exp.sweep.backends import ray_head, ray_jobs
+from chord_exp.sweep.backends import ray_jobs
 from chord_exp.sweep.backends.local import LocalProcesses, worker_command
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.scheduling.backend import Backend, Exit
@@ -192,7 +192,7 @@ def on_ray(place: Path, count: int, data: list[str]) -> None:
     folder = SweepFolder(place / "head")
     folder.path.mkdir()
     settings = Settings.read({**SETTINGS, "place": "ray", "num_gpus": 4, "num_cpus": 8})
-    head = ray_head.start(folder, settings)
+    head = ray_jobs.start_head(folder, settings)
     try:
         from ray.job_submission import JobSubmissionClient
 

@@ -41,7 +41,8 @@ from rich.console import Console
 from rich.table import Table
 from sweep_launch import SETTINGS
 
-from chord_exp.sweep.backends import ray_head
+from chord_exp.launch.private_ray import Head
+from chord_exp.sweep.backends import ray_jobs
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings
 
@@ -71,7 +72,7 @@ class Run:
     python: str
     folder: Path
     trials: list[Words]
-    head: ray_head.Head
+    head: Head
     process: subprocess.Popen[bytes] | None = None
 
     def drive(self, action: str) -> None:
@@ -197,7 +198,7 @@ def running(contender: str, python: str, place: Path, trials: list[Words]) -> It
     settings = Settings.read({**SETTINGS, "place": "ray", "num_gpus": GPUS, "num_cpus": CPUS})
     # a peer's Ray is that of its own environment
     with mock.patch.object(sys, "executable", python):
-        head = ray_head.start(folder, settings)
+        head = ray_jobs.start_head(folder, settings)
     run = Run(contender, python, folder.path / "sweep", trials, head)
     try:
         yield run

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -114,9 +113,9 @@ def ray() -> Finding:
     """A private Ray starts on loopback and answers."""
     import ray as ray_module
 
-    folder = tempfile.mkdtemp(prefix="chord-ray-")
+    folder = private_ray.make_temp_dir()
     try:
-        private_ray.start(Path(folder), num_cpus=1)
+        private_ray.start(folder, num_cpus=1)
         answer = ray_module.get(ray_module.remote(lambda: 6 * 7).remote(), timeout=60)
         address = ray_module.get_runtime_context().gcs_address
         return Finding("Ray", OK if answer == 42 else BAD, f"starts and answers at {address}")
@@ -149,7 +148,7 @@ def findings() -> Iterator[Finding]:
 
 def main() -> int:
     """Print the report; returns the exit code."""
-    os.environ |= private_ray.ENVIRONMENT
+    os.environ |= private_ray.environment()
     console = Console()
     table = Table(box=None, show_header=False, pad_edge=False)
     worst = OK

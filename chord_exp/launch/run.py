@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +41,7 @@ def run_experiment(launch: LaunchSpec, run_dir: Path, console: Console | None = 
     run_dir = run_dir.absolute()
     running = open_folder(launch, run_dir)
     console.print(f"{launch.name}: {run_dir}", highlight=False, markup=False, soft_wrap=True)
-    ray_dir = Path(tempfile.mkdtemp(prefix="chord-ray-"))
+    ray_dir = private_ray.make_temp_dir()
     # from here on nothing may stop this process before the record is written
     with collect_stop_signals() as received:
         exit_code, free = RUN_FAILED, 0
@@ -84,7 +83,7 @@ def _start(run_dir: Path, run_id: str, launch: LaunchSpec) -> subprocess.Popen[b
         "TOKENIZERS_PARALLELISM": "false",
     }
     if launch.ray_address == "local":
-        environment |= {**private_ray.ENVIRONMENT, "OMP_NUM_THREADS": "1"}
+        environment |= {**private_ray.environment(), "OMP_NUM_THREADS": "1"}
     if launch.engine == "local":
         # Arrow's allocator would start a thread on import, and a process with threads cannot be forked
         environment["JE_ARROW_MALLOC_CONF"] = "background_thread:false"

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
+from chord_exp.launch.private_ray import find_head
 from chord_exp.run_files.names import LOGS
-from chord_exp.sweep.backends import ray_head, worker
+from chord_exp.sweep.backends import worker
 from chord_exp.sweep.drive import drive
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.run import make_backend, resume
@@ -102,7 +103,7 @@ def _stop(folder: SweepFolder, given: argparse.Namespace) -> int:
         return SUCCEEDED
     settings = Settings.read(info.settings)
     active = [trial for trial in folder.trials() if trial.state in ACTIVE]
-    if not active or settings.place == "local" or (settings.address == START and ray_head.find(folder) is None):
+    if not active or settings.place == "local" or (settings.address == START and find_head(folder.path) is None):
         print(f"{folder.path} is not running")
         return SUCCEEDED
     with folder.driven(), make_backend(settings, folder, info.id) as backend:

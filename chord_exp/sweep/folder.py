@@ -17,14 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from chord_exp.errors import ConfigError
+from chord_exp.launch.private_ray import HEAD, HEAD_LOG
 from chord_exp.sweep.scheduling.trial import TRIAL, Trial, TrialRequest
 from chord_exp.utils.files import write_atomically
 
 SWEEP, LOCK, STOP = "sweep.json", "sweep.lock", "stop"
-HEAD, HEAD_LOG = "ray_head.json", "ray_head.log"
 MULTIRUN = "multirun.yaml"
 HYDRA = ".hydra"
 
@@ -165,17 +165,26 @@ class SweepFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / LOCK, "a+b") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"{self.path} is being run by process {self.driver()}",
-                    "SWEEP_DIR",
-                    f"look at it with python -m chord_exp.sweep status {self.path}",
-                ) from None
+            while not _taken(stream):
+                # who only looks whether there is a driver holds the lock for a moment, too
+                if (driver := self.driver()) is not None:
+                    raise ConfigError(
+                        f"{self.path} is being run by process {driver}",
+                        "SWEEP_DIR",
+                        f"look at it with python -m chord_exp.sweep status {self.path}",
+                    )
             stream.truncate(0)
             stream.write(str(os.getpid()).encode())
             stream.flush()
             # an old request to stop is not meant for this process
             self.stop_path.unlink(missing_ok=True)
             yield
+
+
+def _taken(stream: IO[bytes]) -> bool:
+    """Take a file's lock for this process alone; False while another holds it."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -10,7 +10,8 @@ import pytest
 from fake_sweep import DEFAULTS
 from running import Run, finish
 
-from chord_exp.sweep.backends import ray_head
+from chord_exp.launch.private_ray import Head
+from chord_exp.sweep.backends import ray_jobs
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings
 
@@ -26,11 +27,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
 
 # not for the session: package/ looks whether a Ray runs on this machine, and its tests want none
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ray_head.Head]:
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """A Ray cluster of one machine with four logical GPUs and eight logical cores."""
     folder = SweepFolder(tmp_path_factory.mktemp("head"))
     settings = Settings.read({**DEFAULTS, "place": "ray", "address": "start", "num_gpus": 4, "num_cpus": 8})
-    started = ray_head.start(folder, settings)
+    started = ray_jobs.start_head(folder, settings)
     yield started
     started.stop()
     assert started.process() is None and not Path(started.temp_dir).exists()

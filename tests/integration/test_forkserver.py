@@ -20,7 +20,7 @@ from chord_exp.launch.processes import MARK, of_run
 @pytest.fixture(scope="module")
 def report() -> dict:
     script = Path(__file__).parents[1] / "helpers" / "forked_ray.py"
-    environment = {**os.environ, **private_ray.ENVIRONMENT, MARK: "forkserver-test"}
+    environment = {**os.environ, **private_ray.environment(), MARK: "forkserver-test"}
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, env=environment)
     assert result.returncode == 7, result.stdout + result.stderr
     return json.loads(result.stdout.strip().splitlines()[-1])

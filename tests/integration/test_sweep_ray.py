@@ -16,8 +16,9 @@ from fake_sweep import DEFAULTS
 from sweeping import Sweep, worker_of
 
 from chord_exp.errors import ConfigError
+from chord_exp.launch import private_ray
 from chord_exp.sweep.__main__ import main as sweep_main
-from chord_exp.sweep.backends import ray_head, ray_jobs
+from chord_exp.sweep.backends import ray_jobs
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings
 
@@ -26,7 +27,7 @@ WHOLE = {"steps": 2, "seconds": 0.2, "gpus": 4}
 
 
 @pytest.fixture
-def sweeps(head: ray_head.Head, tmp_path: Path) -> Iterator[list[Sweep]]:
+def sweeps(head: private_ray.Head, tmp_path: Path) -> Iterator[list[Sweep]]:
     """Two sweeps of two users on the one cluster."""
     settings = {"place": "ray", "address": head.address}
     made = [Sweep(tmp_path / name, settings) for name in ("one", "two")]
@@ -112,9 +113,9 @@ def test_a_lost_node_s_trials_are_tried_again_from_their_checkpoints(tmp_path, m
     place = tempfile.mkdtemp(prefix="chord-ray-")
     monkeypatch.setenv("RAY_TMPDIR", place)  # where the address of the cluster is written
     os.mkdir(f"{place}/ray")
-    # see ray_head.start: without it Ray looks for a cluster on loopback at another address
+    # see private_ray.environment: without it Ray looks for a cluster on loopback at another address
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    dashboard, gcs = ray_head._free_ports("127.0.0.1", 2)
+    dashboard, gcs = private_ray.free_ports("127.0.0.1", 2)
     here = {"node_ip_address": "127.0.0.1"}
     head = {
         **here,
@@ -155,13 +156,13 @@ def test_a_head_of_the_sweep_s_own_ends_with_it_and_survives_a_killed_launcher(t
         sweep.start({"steps": 30, "seconds": 0.1})
         sweep.until(lambda: sweep.folder.exists() and len(sweep.steps(0)) > 1)
         sweep.kill()
-        head = ray_head.find(sweep.folder)
+        head = private_ray.find_head(sweep.folder.path)
         assert head is not None and head.address.startswith("http://127.0.0.1:")
         open_to_others = [
             where.laddr.ip
             for process in [head.process(), *head.process().children(recursive=True)]
             for where in process.net_connections("inet")
-            if where.status == psutil.CONN_LISTEN and not ray_head.is_loopback(where.laddr.ip)
+            if where.status == psutil.CONN_LISTEN and not private_ray.is_loopback(where.laddr.ip)
         ]
         assert not open_to_others, "nothing listens to a network"
         code, output = sweep.resume().wait()
@@ -169,12 +170,12 @@ def test_a_head_of_the_sweep_s_own_ends_with_it_and_survives_a_killed_launcher(t
         assert head.process() is None and not Path(head.temp_dir).exists()
     finally:
         sweep.end()
-        if (left := ray_head.find(sweep.folder)) is not None:
+        if (left := private_ray.find_head(sweep.folder.path)) is not None:
             left.stop()
 
 
 def test_a_cluster_that_is_not_there_is_a_readable_refusal(tmp_path):
-    port = ray_head._free_ports("127.0.0.1", 1)[0]
+    port = private_ray.free_ports("127.0.0.1", 1)[0]
     sweep = Sweep(tmp_path / "sweep", {"place": "ray", "address": f"http://127.0.0.1:{port}"})
     code, output = sweep.start({"steps": 1, "seconds": 0.1}).wait()
     assert code != 0 and f"no Ray cluster answers at http://127.0.0.1:{port}" in output

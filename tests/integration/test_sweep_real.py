@@ -13,10 +13,10 @@ from pathlib import Path
 from running import SMALL, TIMEOUT
 from sweeping import worker_of
 
+from chord_exp.launch.private_ray import Head
 from chord_exp.run_files import metrics
 from chord_exp.run_files.record import RunRecord
 from chord_exp.sweep.backends import worker
-from chord_exp.sweep.backends.ray_head import Head
 from chord_exp.sweep.folder import SweepFolder
 
 STEPS = 3

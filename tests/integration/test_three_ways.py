@@ -42,7 +42,7 @@ def environment(**more: str) -> dict[str, str]:
     """This environment's commands first, no GPU, and no Ray of someone else."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     own |= {"PATH": f"{SCRIPTS}:{os.environ['PATH']}", "CHORD_PYTHON": sys.executable}
-    # a loopback address stays one, as in private_ray.ENVIRONMENT
+    # a loopback address stays one, as in private_ray.environment
     return own | {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} | more
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from chord_exp.errors import ConfigError
+from chord_exp.launch import private_ray
+from chord_exp.launch.private_ray import Head
 from chord_exp.run_files.names import LOGS
-from chord_exp.sweep.backends import ray_head, stop_file, worker
-from chord_exp.sweep.backends.ray_head import WHOLE_TRIALS
+from chord_exp.sweep.backends import stop_file, worker
+from chord_exp.sweep.backends.local import visible_gpus
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.scheduling.backend import ClusterLost, Exit
 from chord_exp.sweep.scheduling.resources import Footprint, Node
@@ -25,6 +27,9 @@ from chord_exp.sweep.scheduling.trial import Trial
 from chord_exp.sweep.settings import AUTO, START, Settings
 
 GIB = 2**30
+# a resource of the head that stands for the cluster's GPUs: the job of a trial takes all that it will need, so that
+# two sweeps never let in two trials that would each hold half
+WHOLE_TRIALS = "chord_gpu"
 # what a job tells everyone about itself
 SWEEP_KEY, FOOTPRINT_KEY = "chord_exp_sweep", "chord_exp_footprint"
 # a cluster that does not answer is asked again for so long, seconds
@@ -35,6 +40,8 @@ REQUEST_SECONDS = 30.0
 LOOK_SECONDS = 0.25
 # what Ray says of a job that waited too long for its resources
 NEVER_STARTED = "failed to start within"
+# what Ray's client says of a question that it would refuse again
+REFUSED = re.compile(r"status code 4(?!08|29)\d\d")
 
 T = TypeVar("T")
 
@@ -47,7 +54,7 @@ class RayJobs:
         client: Any,
         address: str,
         sweep_id: str,
-        head: ray_head.Head | None = None,
+        head: Head | None = None,
         say: Callable[[str], None] = lambda text: print(f"chord_exp: {text}", file=sys.stderr),
         command: Callable[[Trial], list[str]] | None = None,
     ) -> None:
@@ -86,17 +93,20 @@ class RayJobs:
             address = settings.bind
         elif settings.address == AUTO:
             address = os.environ.get("RAY_ADDRESS")
-        set_auth_mode(address or "localhost")
-        head = None
+        private_ray.set_up_client(address or "localhost")
+        head = started = None
         if settings.address == START:
-            head = ray_head.find(folder) or ray_head.start(folder, settings)
+            head = private_ray.find_head(folder.path)
+            if head is None:
+                head = started = start_head(folder, settings)
             address = head.address
         try:
             client = make_client(address)
             return cls(client, client.get_address(), sweep_id, head)
         except Exception as error:  # Ray raises many kinds, RuntimeError and ConnectionError among them
-            if head is not None:
-                head.stop()
+            # one that was there before has trials that go on, and may answer the next time
+            if started is not None:
+                started.stop()
             first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ConfigError(
                 f"no Ray cluster answers at {address or 'this machine'} ({first})",
@@ -108,7 +118,7 @@ class RayJobs:
 
     def nodes(self) -> Sequence[Node]:
         """The cluster's living machines."""
-        resources = self._call(lambda: ray_head.machines(self._address))
+        resources = self._call(lambda: private_ray.machines(self._address))
         self._whole = sum(has.get(WHOLE_TRIALS, 0.0) for has in resources.values())
         return [
             Node(name, int(has.get("GPU", 0)), has.get("CPU", 0.0), round(has.get("memory", 0.0) / GIB, 1))
@@ -122,14 +132,13 @@ class RayJobs:
         for job in jobs:
             metadata = job.metadata or {}
             if SWEEP_KEY in metadata and metadata[SWEEP_KEY] != self._sweep and not job.status.is_terminal():
-                found.append(Footprint(**json.loads(metadata[FOOTPRINT_KEY])))
-        return found
+                found.append(_footprint_of(metadata.get(FOOTPRINT_KEY, "")))
+        return [footprint for footprint in found if footprint is not None]
 
     def start(self, trial: Trial) -> str:
         """Submit the attempt's job; one that is there already is left as it is."""
         name = self._name(trial)
-        (trial.run_dir / LOGS).mkdir(exist_ok=True)
-        stop_file.order_path(trial.run_dir).unlink(missing_ok=True)
+        stop_file.make_way(trial.run_dir)
         footprint = trial.footprint
         wanted: dict[str, Any] = {}
         if footprint.gpus and self._whole >= footprint.gpus:
@@ -210,12 +219,17 @@ class RayJobs:
                 log.write_text(str(self._client.get_job_logs(self._name(trial))))
 
     def _kill(self, trial: Trial) -> None:
-        self._call(lambda: self._client.stop_job(self._name(trial)))
+        self._ask_of_job(self._client.stop_job, trial)
 
     def _info(self, trial: Trial) -> Any:
+        return self._ask_of_job(self._client.get_job_info, trial)
+
+    def _ask_of_job(self, method: Callable[[str], Any], trial: Trial) -> Any:
+        """Ask the cluster about the attempt's job; None if it knows none."""
+
         def ask() -> Any:
             try:
-                return self._client.get_job_info(self._name(trial))
+                return method(self._name(trial))
             except RuntimeError as error:
                 if "does not exist" in str(error):
                     return None
@@ -227,20 +241,36 @@ class RayJobs:
         """Ask the cluster, again where it does not answer.
 
         Raises:
-            ClusterLost: it has not answered for `PATIENCE` seconds.
+            ClusterLost: it has not answered for `PATIENCE` seconds, or it answered that it will not.
         """
+        from ray.exceptions import RayError
+        from ray.util.state.exception import RayStateApiException
+
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 return ask()
-            except Exception as error:
-                if time.monotonic() > deadline or (self._head is not None and self._head.process() is None):
+            # what requests, Ray's client and its state API raise; anything else is a fault of ours
+            except (OSError, RuntimeError, RayError, RayStateApiException) as error:
+                refused = isinstance(error, RayError) or REFUSED.search(str(error)) is not None
+                gone = self._head is not None and self._head.process() is None
+                if refused or gone or time.monotonic() > deadline:
+                    said = " ".join(str(error).split())[:200]
                     raise ClusterLost(
-                        f"the Ray cluster at {self._address} does not answer: {' '.join(str(error).split())[:200]}",
+                        f"the Ray cluster at {self._address} {'refuses' if refused else 'does not answer'}: {said}",
                         "hydra.launcher.address",
                         "the trials' states are kept: python -m chord_exp.sweep resume goes on with them",
                     ) from error
                 time.sleep(1.0)
+
+
+def _footprint_of(text: str) -> Footprint | None:
+    """What a job said of itself; None where nothing can be made of it. Another version may have said more or less."""
+    known = {entry.name for entry in fields(Footprint)}
+    try:
+        return Footprint(**{key: value for key, value in json.loads(text).items() if key in known})
+    except (ValueError, AttributeError):
+        return None
 
 
 def make_client(address: str | None) -> Any:
@@ -255,13 +285,25 @@ def make_client(address: str | None) -> Any:
     return Client(address)
 
 
-def set_auth_mode(address: str) -> None:
-    """Say how to prove who we are, before Ray is imported and unless the user has said.
+def start_head(folder: SweepFolder, settings: Settings) -> Head:
+    """Start a Ray head of a sweep's own.
 
-    Never left to chance: a token file in the home folder would turn tokens on for one side only.
+    Raises:
+        ConfigError: it cannot listen where it should.
+        RunFailed: it does not come up.
     """
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled" if ray_head.is_loopback(host) else "token")
+    gpus = len(visible_gpus()) if settings.num_gpus is None else settings.num_gpus
+    try:
+        private_ray.free_ports(settings.bind, 1)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {settings.bind}: {error.strerror}",
+            "hydra.launcher.bind",
+            "give an address of this machine",
+        ) from error
+    return private_ray.start_head(
+        folder.path, settings.bind, num_gpus=gpus, num_cpus=settings.num_cpus, resources={WHOLE_TRIALS: gpus}
+    )
 
 
 def worker_command(trial: Trial) -> list[str]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from chord_exp.errors import RunFailed
 from chord_exp.launch import processes
 from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.scheduling.attempt_end import read_record
@@ -29,6 +30,19 @@ FORCE_AFTER = 20.0
 def order_path(run_dir: Path) -> Path:
     """The file, in a trial's folder."""
     return run_dir / LOGS / "stop"
+
+
+def make_way(run_dir: Path) -> None:
+    """Before an attempt: an order to an earlier one is not meant for it.
+
+    Raises:
+        RunFailed: the trial's folder cannot be written to.
+    """
+    try:
+        (run_dir / LOGS).mkdir(exist_ok=True)
+        order_path(run_dir).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunFailed(f"cannot write to the trial's folder: {error.strerror}", str(run_dir)) from error
 
 
 def obey(run_dir: Path) -> None:
@@ -65,6 +79,10 @@ class Orders:
     def give(self, trial: Trial, grace: float) -> None:
         """Ask a trial to stop; with a grace of 0 at once."""
         write_atomically(order_path(trial.run_dir), POLITE if grace > 0 else AT_ONCE)
+        self.expect(trial, grace)
+
+    def expect(self, trial: Trial, grace: float) -> None:
+        """Give a trial that is ending already so many seconds for it."""
         end = self._now() + grace
         self._deadlines[trial.number] = (end, end + FORCE_AFTER)
 
