@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
@@ -18,6 +21,7 @@ from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.backends import stop_file, worker
 from chord_exp.sweep.scheduling.backend import Exit
 from chord_exp.sweep.scheduling.resources import Footprint, Node
+from chord_exp.sweep.scheduling.scheduler import GRACE
 from chord_exp.sweep.scheduling.trial import Trial
 
 GIB = 2**30
@@ -52,8 +56,10 @@ class LocalProcesses:
         self._gpus = visible_gpus()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._pidfds: dict[int, int] = {}
-        self._attached: set[int] = set()
-        self._held_gpus: dict[int, list[str]] = {}
+        # processes that another launcher started, with what is known of them
+        self._attached: dict[int, _Handle | None] = {}
+        # by trial, those that processes were told to use
+        self._gpus_held: dict[int, list[str]] = {}
         self._orders = stop_file.Orders(self.now, self._kill)
 
     def nodes(self) -> Sequence[Node]:
@@ -65,32 +71,36 @@ class LocalProcesses:
         return []
 
     def start(self, trial: Trial) -> str:
-        """Start the trial's process; the handle is its number."""
-        logs = trial.run_dir / LOGS
-        logs.mkdir(exist_ok=True)
-        stop_file.order_path(trial.run_dir).unlink(missing_ok=True)
+        """Start the trial's process; the handle says which it is and what GPUs are its own."""
+        stop_file.make_way(trial.run_dir)
+        gpus = self._choose_gpus(trial)
         try:
-            with open(logs / worker.LOG, "ab") as log:
+            with open(trial.run_dir / LOGS / worker.LOG, "ab") as log:
                 process = subprocess.Popen(
                     self._command(trial),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **self._gpu_environment(trial)},
+                    env={**os.environ, **({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})},
                     start_new_session=True,
                 )
         except OSError as error:
             raise RunFailed(f"cannot start a process: {error.strerror}", str(trial.run_dir)) from error
         self._children[trial.number] = process
-        self._pidfds[trial.number] = os.pidfd_open(process.pid)
-        return str(process.pid)
+        self._gpus_held[trial.number] = gpus
+        with suppress(OSError):  # without it the end is seen at the next look
+            self._pidfds[trial.number] = os.pidfd_open(process.pid)
+        return _Handle(process.pid, psutil.Process(process.pid).create_time(), gpus).text()
 
     def attach(self, trial: Trial) -> bool:
-        """Whether the process of a killed launcher's trial is still saving."""
-        if worker.is_alive(trial.run_dir):
-            self._attached.add(trial.number)
-            return True
-        return False
+        """Whether the process of a killed launcher's trial is still saving; it has as long for it as any."""
+        if not worker.is_alive(trial.run_dir):
+            return False
+        handle = _Handle.parse(trial.handle)
+        self._attached[trial.number] = handle
+        self._gpus_held[trial.number] = handle.gpus if handle is not None else []
+        self._orders.expect(trial, GRACE)
+        return True
 
     def ended(self, trials: Iterable[Trial]) -> list[tuple[Trial, Exit]]:
         """Trials whose process is gone."""
@@ -99,21 +109,26 @@ class LocalProcesses:
             child = self._children.get(trial.number)
             if child is not None and (code := child.poll()) is not None:
                 del self._children[trial.number]
-                os.close(self._pidfds.pop(trial.number))
-                self._held_gpus.pop(trial.number, None)
+                if trial.number in self._pidfds:
+                    os.close(self._pidfds.pop(trial.number))
                 over.append((trial, Exit(code)))
             elif trial.number in self._attached and not worker.is_alive(trial.run_dir):
-                self._attached.remove(trial.number)
+                del self._attached[trial.number]
                 over.append((trial, Exit(None, "its launcher died")))
             else:
                 self._orders.press(trial)
                 continue
             self._orders.forget(trial)
+            self._gpus_held.pop(trial.number, None)
         return over
 
     def stop(self, trial: Trial, grace: float) -> None:
         """Ask the trial to save and end."""
-        self._orders.give(trial, grace)
+        if trial.number in self._attached and grace > 0:
+            # its launcher's death has asked it already, and to be asked twice means at once
+            self._orders.expect(trial, grace)
+        else:
+            self._orders.give(trial, grace)
 
     def wait(self, seconds: float) -> None:
         """Sleep until a child ends, at most so long."""
@@ -130,19 +145,47 @@ class LocalProcesses:
         """Nothing beside the trials was started."""
 
     def _kill(self, trial: Trial) -> None:
-        child = self._children.get(trial.number)
+        child, handle = self._children.get(trial.number), self._attached.get(trial.number)
         if child is not None:
             child.kill()
+        elif handle is not None:
+            handle.kill()
         stop_file.end_leftovers(trial.run_dir)
 
-    def _gpu_environment(self, trial: Trial) -> dict[str, str]:
+    def _choose_gpus(self, trial: Trial) -> list[str]:
         """GPUs of its own for a trial with a private Ray: two of those would both begin with the first GPU."""
         if not trial.footprint.gpus or trial.footprint.joins:
-            return {}
-        taken = {gpu for gpus in self._held_gpus.values() for gpu in gpus}
+            return []
+        taken = {gpu for gpus in self._gpus_held.values() for gpu in gpus}
         mine = [gpu for gpu in self._gpus if gpu not in taken][: trial.footprint.gpus]
-        self._held_gpus[trial.number] = mine
-        return {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if len(mine) == trial.footprint.gpus else {}
+        return mine if len(mine) == trial.footprint.gpus else []
+
+
+@dataclass(frozen=True)
+class _Handle:
+    """What a later launcher must know of a trial's process."""
+
+    pid: int
+    # seconds since the epoch: process numbers come back
+    created: float
+    # names of the GPUs that are its own
+    gpus: list[str]
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> _Handle | None:
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError):  # its launcher was killed before it could write it
+            return None
+
+    def kill(self) -> None:
+        with suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.created) < 1.0:
+                process.kill()
 
 
 def visible_gpus() -> list[str]:
