@@ -12,52 +12,10 @@ from omegaconf import DictConfig
 from chord_exp import actions
 from chord_exp.config import compose
 from chord_exp.errors import ConfigError
-from chord_exp.experiment.geometry import derive, stage_kinds
-from chord_exp.experiment.gpu_split import split_gpus
+from chord_exp.experiment.geometry import derive
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
-from chord_exp.sweep.scheduling.resources import Footprint
+from chord_exp.sweep.hydra_launcher.footprint import footprint_of
 from chord_exp.sweep.scheduling.trial import TrialRequest
-
-# of a local run without its model: a Ray and the processes of the loop, which share most of it (1.5 measured), GiB
-LOCAL_BASE = 2.0
-# float32: the trainer's weights, gradients and both moments of AdamW, the rollout model, weights on their way
-LOCAL_BYTES_PER_PARAMETER = 24
-# on a cluster, Ray places an actor only where a core is free, even one that then takes none
-CPUS_TO_PLACE = 1
-# verl asks Ray for {"CPU": 3, "GPU": 1} for each trainer worker, an engine for one CPU
-CPUS_PER_TRAINER_GPU = 3
-CPUS_PER_ENGINE = 1
-# the run's own process, its explorer and its trainer
-CPUS_OF_DRIVERS = 2
-
-
-def footprint_of(spec: ExperimentSpec, cpus: float | None = None, memory: float | None = None) -> Footprint:
-    """Everything that a run of the experiment will ask for.
-
-    Args:
-        cpus: CPU cores, in place of the estimate.
-        memory: GiB, in place of the estimate.
-    """
-    cluster = spec.cluster
-    joins = cluster.ray_address != "local"
-    if cluster.engine == "local":
-        billions = spec.model.parameters_b
-        taken = cluster.threads + (CPUS_PER_ENGINE + CPUS_TO_PLACE if joins else 0)
-        return Footprint(
-            gpus=0,
-            cpus=float(taken) if cpus is None else cpus,
-            memory=LOCAL_BASE + billions * 1e9 * LOCAL_BYTES_PER_PARAMETER / 2**30 if memory is None else memory,
-            joins=joins,
-        )
-    splits = [split_gpus(cluster, kind, spec.batch_size * spec.repeat_times) for kind in stage_kinds(spec.variant)]
-    wanted = max(CPUS_PER_TRAINER_GPU * split.trainer + CPUS_PER_ENGINE * split.engine_num for split in splits)
-    return Footprint(
-        gpus=cluster.node_num * cluster.gpu_per_node,
-        cpus=float(wanted + CPUS_OF_DRIVERS) if cpus is None else cpus,
-        memory=memory or 0.0,
-        nodes=cluster.node_num,
-        joins=joins,
-    )
 
 
 def resolved(spec: ExperimentSpec, debug: bool = False) -> dict[str, Any]:
