@@ -11,7 +11,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Vali
 
 from chord_exp.config.compose import known_keys
 from chord_exp.errors import ConfigError
-from chord_exp.trinity_config.user_overrides import old_name
+from chord_exp.trinity_config.old_names import old_name
 from chord_exp.utils.text import did_you_mean
 
 REFUSALS = (HydraException, OmegaConfBaseException)

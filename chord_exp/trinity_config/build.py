@@ -27,7 +27,7 @@ from chord_exp.trinity_config.plugin_names import (
     SFT_LOSS,
 )
 from chord_exp.trinity_config.rows import EVAL, REWARD_KEY, RL, SFT, SPLIT, TOOLS_KEY, WORKFLOW_KEY
-from chord_exp.trinity_config.user_overrides import merge_hand_set
+from chord_exp.trinity_config.user_overrides import merge_user_overrides
 from chord_exp.trinity_config.wandb_config import wandb_args
 
 EXPERT_BUFFER = "expert"
@@ -85,7 +85,7 @@ def to_trinity(
         config["stages"] = [
             {"stage_name": stage.kind, **section} for stage, section in zip(geometry.stages, sections, strict=True)
         ]
-    return merge_hand_set(config, spec.trinity, reference_model=spec.cluster.engine != "local")
+    return merge_user_overrides(config, spec.trinity, reference_model=spec.cluster.engine != "local")
 
 
 def _common(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict[str, Any]:

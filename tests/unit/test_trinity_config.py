@@ -13,6 +13,7 @@ from chord_exp.errors import ConfigError
 from chord_exp.experiment.geometry import derive
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 from chord_exp.trinity_config.build import EXPERT_BUFFER, Folders, to_trinity, to_yaml
+from chord_exp.trinity_config.user_overrides import DERIVED_FROM, FIXED, SAME_AS, flatten
 
 pytest.importorskip("trinity")
 
@@ -157,14 +158,147 @@ def test_a_hand_set_value_is_merged_last_and_into_every_stage(tmp_path):
             "trinity.buffer.trainer_input.sft_warmup_dataset.path=x",
             ["sft_warmup_dataset", "auxiliary buffer"],
         ),
-        ("trinity.trainer.trainer_config.actor.ppo_mini_batch_size=4", ["ppo_mini_batch_size", "batch_size"]),
-        ("trinity.trainer.trainer_config.actor.ppo_epochs=4", ["ppo_epochs", "cluster"]),
+        ("trinity.trainer.ppo_epochs=4", ["ppo_epochs", "cluster"]),
+        # values that stand in two places, and those that the data was prepared with
+        ("trinity.model.temperature=0.7", ["0.7", "1.0", "model.temperature"]),
+        ("trinity.model.enable_thinking=true", ["True", "None", "model.enable_thinking"]),
+        ("trinity.buffer.explorer_input.taskset.rollout_args.temperature=0.7", ["0.7", "model.temperature"]),
+        ("trinity.buffer.explorer_input.taskset.format.system_prompt=hi", ["hi", "data.system_prompt"]),
+        ("trinity.buffer.explorer_input.taskset.format.prompt_key=q", ["q", "data.prompt_key"]),
+        ("trinity.buffer.trainer_input.auxiliary_buffers.expert.format.messages_key=m", ["data.messages_key"]),
+        (
+            "trinity.buffer.trainer_input.auxiliary_buffers.expert.format.enable_thinking=true",
+            ["model.enable_thinking"],
+        ),
+        (
+            "trinity.explorer.rollout_model.temperature=0.7",
+            ["0.7", "1.0", "must say the same"],
+        ),
+        ("trinity.explorer.rollout_model.max_model_len=7", ["7", "must say the same", "set model.max_model_len"]),
+        ("trinity.explorer.rollout_model.seed=1", ["seed"]),
+        (
+            "trinity.algorithm.policy_loss_fn_args.loss_agg_mode=seq-mean-token-mean",
+            ["token-mean", "must say the same", "set trinity.algorithm.loss_agg_mode"],
+        ),
+        ("trinity.model.chat_template_path=t.jinja", ["t.jinja", "custom_chat_template"]),
+        # what fails in the trainer's worker
+        ("trinity.algorithm.policy_loss_fn_args.mu_peek=0.3", ["ExactCHORDLoss", "did you mean 'mu_peak'"]),
+        (
+            "trinity.algorithm.policy_loss_fn_args.use_token_level_loss_in_sft=1",
+            ["trinity.algorithm.loss_agg_mode"],
+        ),
     ],
 )
 def test_a_hand_set_value_that_contradicts_or_is_old_is_refused_with_the_fix(override, words, tmp_path):
     with pytest.raises(ConfigError) as refusal:
         to_trinity(compose_spec([*SIZES, override], tmp_path), FACTS, FOLDERS)
     assert all(word in str(refusal.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        # right for the stage of rollouts, which stands at the top level, and wrong for the SFT stage
+        ("trinity.algorithm.algorithm_type=grpo", ["grpo", "=sft of stage sft"]),
+        ("trinity.mode=both", ["both", "=train of stage sft"]),
+        ("trinity.buffer.train_batch_size=24", ["24", "=8 of stage sft"]),
+        # right for the SFT stage only
+        ("trinity.buffer.train_batch_size=8", ["8", "=24 of stage grpo"]),
+        ("trinity.buffer.trainer_input.auxiliary_buffers.expert.path=x", ["no such section"]),
+    ],
+)
+def test_a_hand_set_value_must_be_right_for_every_stage(override, words, tmp_path):
+    with pytest.raises(ConfigError) as refusal:
+        to_trinity(compose_spec([*SIZES, "variant=sft_then_grpo", override], tmp_path), FACTS, FOLDERS)
+    assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+def test_a_hand_set_value_goes_only_to_the_stages_that_have_its_place(tmp_path):
+    overrides = [
+        "variant=sft_then_grpo",
+        "trinity.algorithm.policy_loss_fn_args.clip_range_high=0.3",
+        "trinity.buffer.explorer_input.taskset.rollout_args.top_p=0.9",
+    ]
+    config = to_trinity(compose_spec([*SIZES, *overrides], tmp_path), FACTS, FOLDERS)
+    sft, grpo = config["stages"]
+    assert "clip_range_high" not in sft["algorithm"]["policy_loss_fn_args"]
+    assert grpo["algorithm"]["policy_loss_fn_args"]["clip_range_high"] == 0.3
+    assert "taskset" not in sft["buffer"]["explorer_input"]
+    assert grpo["buffer"]["explorer_input"]["taskset"]["rollout_args"]["top_p"] == 0.9
+    assert config["algorithm"] == grpo["algorithm"]
+
+
+def test_what_trinity_does_not_copy_follows_the_key_that_was_set(tmp_path):
+    overrides = ["trinity.algorithm.loss_agg_mode=seq-mean-token-mean", "trinity.model.custom_chat_template=T"]
+    config = to_trinity(compose_spec([*SIZES, *overrides], tmp_path), FACTS, FOLDERS)
+    assert config["algorithm"]["policy_loss_fn_args"]["loss_agg_mode"] == "seq-mean-token-mean"
+    expert = config["buffer"]["trainer_input"]["auxiliary_buffers"][EXPERT_BUFFER]
+    assert expert["format"]["chat_template"] == config["model"]["custom_chat_template"] == "T"
+
+
+# keys that no key of ours decides: constants that a user may replace
+FREE = (
+    "algorithm.optimizer.",
+    "algorithm.advantage_fn",
+    "algorithm.kl_penalty_fn",
+    "algorithm.kl_loss_fn",
+    "algorithm.entropy_loss_fn",
+    "algorithm.loss_agg_mode",
+    "algorithm.policy_loss_fn_args.clip_range",
+    "buffer.explorer_input.eval_tasksets",
+    "buffer.explorer_input.taskset.name",
+    "buffer.explorer_input.taskset.rollout_args.logprobs",
+    "buffer.explorer_input.taskset.workflow_args.judge_api_",
+    "buffer.trainer_input.experience_buffer.name",
+    "buffer.trainer_input.experience_buffer.capacity",
+    "buffer.trainer_input.experience_buffer.max_read_timeout",
+    "buffer.trainer_input.experience_buffer.data_selector.selector_type",
+    "buffer.trainer_input.auxiliary_buffers.expert.name",
+    "buffer.trainer_input.auxiliary_buffers.expert.data_selector.selector_type",
+    "data_processor.experience_pipeline.save_input",
+    "explorer.eval_on_startup",
+    "explorer.rollout_model.engine_type",
+    "ignore_validator_suggestions",
+    "log.level",
+    "model.enable_prompt_truncation",
+    "synchronizer.sync_interval",
+    "synchronizer.sync_timeout",
+    "trainer.save_hf_checkpoint",
+    "trainer.trainer_strategy",
+    "trainer.trainer_type",
+    "trainer.use_dynamic_bsz",
+)
+
+
+@pytest.mark.parametrize("overrides", [["variant=mu"], ["variant=sft"], ["variant=grpo", "loss=stock"]], ids=" ".join)
+def test_every_key_that_is_written_is_guarded_or_listed_as_free(overrides, tmp_path):
+    config = to_trinity(compose_spec([*SIZES, *overrides], tmp_path), FACTS, FOLDERS)
+    guarded = {*DERIVED_FROM, *FIXED, *SAME_AS}
+    unknown = [
+        path
+        for path, _ in flatten(config)
+        if not any(path == key or path.startswith(f"{key}.") for key in guarded) and not path.startswith(FREE)
+    ]
+    assert unknown == []
+
+
+def test_verls_own_sections_are_passed_on_and_what_trinity_drops_is_refused(tmp_path):
+    from chord_exp.trinity_config.schema import check_schema
+
+    read = ["actor.fsdp_config.use_torch_compile=false", "model.enable_activation_offload=true", "actor.ppo_epochs=2"]
+    overrides = [f"+trinity.trainer.trainer_config.{one}" for one in read]
+    config = to_trinity(compose_spec([*SIZES, *overrides], tmp_path), FACTS, FOLDERS)
+    check_schema(config)
+    assert config["trainer"]["trainer_config"]["actor"]["fsdp_config"] == {"use_torch_compile": False}
+    for dropped, fix in (
+        ("actor.ppo_mini_batch_size=4", "use batch_size"),
+        ("actor_rollout_ref.rollout.temperature=0.5", "leave it out"),
+        ("trainer.critic_warmup=3", "leave it out"),
+    ):
+        spec = compose_spec([*SIZES, f"+trinity.trainer.trainer_config.{dropped}"], tmp_path)
+        with pytest.raises(ConfigError, match="passes over") as refusal:
+            check_schema(to_trinity(spec, FACTS, FOLDERS))
+        assert fix in refusal.value.fix
 
 
 def test_a_hand_set_value_equal_to_the_derived_one_is_no_contradiction(tmp_path):
