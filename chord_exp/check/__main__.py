@@ -12,7 +12,7 @@ from pathlib import Path
 
 from chord_exp.check.document import Document, look_at_data, read
 from chord_exp.check.rules import findings, summary
-from chord_exp.check.subject import ERROR, Finding
+from chord_exp.check.subject import ERROR, WARNING, Finding
 from chord_exp.errors import BAD_INPUT, INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
 from chord_exp.trinity_config.verl_version import verl_is_legacy
 
@@ -64,7 +64,7 @@ def check(path: Path, verl_legacy: bool) -> int:
     rows = look_at_data(document.values)
     found = findings(document.values, verl_legacy=verl_legacy, rows=rows, known=known)
     if all(one.severity != ERROR for one in found):
-        found = [*_of_wrong_type(document), *found]
+        found = [*_against_schema(document), *found]
     for one in found:
         print(_line(path, document, one))
     errors = sum(one.severity == ERROR for one in found)
@@ -73,14 +73,17 @@ def check(path: Path, verl_legacy: bool) -> int:
     return BAD_INPUT if errors else SUCCEEDED
 
 
-def _of_wrong_type(document: Document) -> list[Finding]:
-    from chord_exp.trinity_config.schema import check_schema
+def _against_schema(document: Document) -> list[Finding]:
+    from chord_exp.trinity_config.schema import merge_into_schema, passed_over
 
     try:
-        check_schema(document.values)
+        merge_into_schema(document.values)
     except ConfigError as error:
         return [Finding(ERROR, error.where.removeprefix("trinity."), error.what, error.fix)]
-    return []
+    return [
+        Finding(WARNING, path, "Trinity writes this key itself, or does not hand it to verl", "leave it out")
+        for path in passed_over(document.values)
+    ]
 
 
 def _line(path: Path, document: Document, finding: Finding) -> str:

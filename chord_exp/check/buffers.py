@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chord_exp.check.subject import AUXILIARY, ERROR, WARNING, Finding, Rows, Subject
 from chord_exp.trinity_config.plugin_names import EVAL_WORKFLOW_OF
+from chord_exp.utils.text import did_you_mean
 
 INPUT = "buffer.explorer_input"
 TASKSET = f"{INPUT}.taskset"
@@ -75,7 +75,7 @@ def _task_format(subject: Subject, key: str) -> Iterator[Finding]:
                 ERROR,
                 f"{key}.format.{name}",
                 f"{name}={field}, and the rows have {', '.join(rows.keys)}: no error follows, only a reward of 0",
-                _nearest(str(field), rows.keys),
+                did_you_mean(str(field), rows.keys) or f"use one of {', '.join(rows.keys)}",
             )
     workflow = _workflow(subject, key)
     if subject.get(f"{key}.format.system_prompt") is None and str(workflow) in ADDS_SYSTEM_PROMPT:
@@ -163,7 +163,7 @@ def _expert_format(subject: Subject, key: str) -> Iterator[Finding]:
             ERROR,
             f"{key}.format.messages_key",
             f"messages_key={field}, and the rows have {', '.join(rows.keys)}",
-            _nearest(str(field), rows.keys),
+            did_you_mean(str(field), rows.keys) or f"use one of {', '.join(rows.keys)}",
         )
     given, model = subject.get(f"{key}.format.enable_thinking"), subject.get("model.enable_thinking")
     if given != model:
@@ -201,8 +201,3 @@ def _expert_epochs(subject: Subject, key: str) -> Iterator[Finding]:
             f"step {rows * epochs // each} and looks done",
             f"set total_steps: {steps} here, or total_epochs: {-(-need // rows)}" if rows else "prepare the data",
         )
-
-
-def _nearest(word: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"

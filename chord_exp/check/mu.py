@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chord_exp.check.subject import ERROR, LOSS_ARGUMENTS, STOCK_LOSS, WARNING, Finding, Subject
-from chord_exp.check.weights import STOCK_DEFAULTS
+from chord_exp.check.subject import ERROR, WARNING, Finding, Subject
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.schedule import MuSchedule, mu_at
+from chord_exp.trinity_config.loss_arguments import STOCK_CHORD_LOSS, STOCK_DEFAULTS
 from chord_exp.trinity_config.plugin_names import CHORD_LOSS
+from chord_exp.trinity_config.user_overrides import LOSS_ARGUMENTS
 
 # the coefficients that Trinity's classes have by default
 DEFAULT_KL_COEF = 0.001
@@ -16,7 +17,7 @@ DEFAULT_KL_COEF = 0.001
 
 def mu_rules(subject: Subject) -> Iterator[Finding]:
     """Arguments of the CHORD loss other than sizes."""
-    if not subject.is_chord or subject.policy_loss not in (STOCK_LOSS, CHORD_LOSS):
+    if not subject.is_chord or subject.policy_loss not in (STOCK_CHORD_LOSS, CHORD_LOSS):
         return
     yield from _clip_range(subject)
     yield from _left_out(subject)
@@ -38,7 +39,7 @@ def _clip_range(subject: Subject) -> Iterator[Finding]:
 
 
 def _left_out(subject: Subject) -> Iterator[Finding]:
-    if subject.policy_loss != STOCK_LOSS:
+    if subject.policy_loss != STOCK_CHORD_LOSS:
         return
     names = ("mu_warmup_steps", "mu_decay_steps", "mu_peak", "mu_valley")
     missing = [name for name in names if subject.get(f"{LOSS_ARGUMENTS}.{name}") is None]

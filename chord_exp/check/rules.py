@@ -9,8 +9,9 @@ from chord_exp.check.batch import batch_rules, gpu_rules, length_rules
 from chord_exp.check.buffers import buffer_rules
 from chord_exp.check.mu import mu_rules
 from chord_exp.check.names import name_rules
-from chord_exp.check.subject import CHORD, ERROR, LOSS_ARGUMENTS, WARNING, Finding, Rows, Subject
+from chord_exp.check.subject import CHORD, ERROR, WARNING, Finding, Rows, Subject
 from chord_exp.check.weights import weight_rules
+from chord_exp.trinity_config.user_overrides import LOSS_ARGUMENTS
 
 
 def findings(

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from math import ceil, isfinite
 from typing import Any
 
+from chord_exp.trinity_config.loss_arguments import STOCK_CHORD_LOSS
+
 ERROR, WARNING = "error", "warning"
 CHORD = "mix_chord"
-STOCK_LOSS = "mix_chord"
-LOSS_ARGUMENTS = "algorithm.policy_loss_fn_args"
 AUXILIARY = "buffer.trainer_input.auxiliary_buffers"
 
 
@@ -88,7 +88,7 @@ class Subject:
     @property
     def policy_loss(self) -> str:
         """The loss in use."""
-        return str(self.get("algorithm.policy_loss_fn", STOCK_LOSS if self.is_chord else ""))
+        return str(self.get("algorithm.policy_loss_fn", STOCK_CHORD_LOSS if self.is_chord else ""))
 
     @property
     def usual_rows(self) -> int:

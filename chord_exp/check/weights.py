@@ -6,29 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chord_exp.check.subject import ERROR, LOSS_ARGUMENTS, STOCK_LOSS, WARNING, Finding, Subject
+from chord_exp.check.subject import ERROR, WARNING, Finding, Subject
+from chord_exp.trinity_config.loss_arguments import STOCK_CHORD_LOSS, STOCK_DEFAULTS
 from chord_exp.trinity_config.plugin_names import CHORD_LOSS
+from chord_exp.trinity_config.user_overrides import LOSS_ARGUMENTS
 
-# arguments of MIXCHORDPolicyLossFn and their defaults in its signature; None: must be given
-STOCK_DEFAULTS: Mapping[str, Any] = {
-    "mu_warmup_steps": 0,
-    "mu_decay_steps": 0,
-    "mu_peak": 0.1,
-    "mu_valley": 0.1,
-    "enable_phi_function": True,
-    "clip_range": None,
-    "clip_range_low": None,
-    "clip_range_high": None,
-    "use_dynamic_bsz": None,
-    "ppo_mini_batch_size": 1,
-    "ppo_micro_batch_size_per_gpu": 1,
-    "ngpus_trainer": 1,
-    "train_batch_size_usual": 1,
-    "train_batch_size_expert": 1,
-    "loss_agg_mode": "token-mean",
-    "sft_loss_agg_mode": None,
-    "grpo_loss_agg_mode": None,
-}
 # a ratio off by less than this is a matter of floats
 TOLERANCE = 1e-6
 
@@ -94,7 +76,7 @@ def weight_rules(subject: Subject) -> Iterator[Finding]:
         return
     if subject.policy_loss == CHORD_LOSS:
         yield from _exact_sizes(subject)
-    elif subject.policy_loss == STOCK_LOSS:
+    elif subject.policy_loss == STOCK_CHORD_LOSS:
         yield from _stock_sizes(subject)
         yield from _stock_factors(subject)
 
@@ -125,9 +107,8 @@ def _differing(subject: Subject, real: Mapping[str, tuple[int | None, str]]) -> 
         given = subject.get(key)
         if wanted is None or given == wanted:
             continue
-        shown = f"is left out, so the loss takes {STOCK_DEFAULTS[name]}" if given is None else f"is {given}"
-        if given is None and name not in STOCK_DEFAULTS:
-            shown = "is left out"
+        default = f", so the loss takes {STOCK_DEFAULTS[name]}" if name in STOCK_DEFAULTS else ""
+        shown = f"is left out{default}" if given is None else f"is {given}"
         yield Finding(ERROR, key, f"{name} {shown}, and {formula} is {wanted}", f"set it to {wanted}")
 
 

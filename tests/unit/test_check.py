@@ -13,12 +13,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chord_exp.check import names
 from chord_exp.check.__main__ import main
 from chord_exp.check.document import look_at_data, read
 from chord_exp.check.rules import findings
 from chord_exp.check.subject import ERROR, WARNING, Rows
-from chord_exp.check.weights import STOCK_DEFAULTS, stock_weights
+from chord_exp.check.weights import stock_weights
+from chord_exp.trinity_config.loss_arguments import ARGUMENTS, STOCK_DEFAULTS
+from chord_exp.trinity_config.plugin_names import CHORD_LOSS
 
 ROOT = Path(__file__).parents[2]
 UPSTREAM = ROOT / "tests" / "assets" / "upstream_shape.yaml"
@@ -234,14 +235,30 @@ def test_the_weights_are_what_the_real_loss_class_computes(dynamic, usual, exper
 
 
 def test_the_known_arguments_are_those_of_the_classes():
-    chord = pytest.importorskip("trinity.algorithm.policy_loss_fn.chord_policy_loss")
-    from chord_exp.plugins.loss import ExactCHORDLoss
-
-    stock = inspect.signature(chord.MIXCHORDPolicyLossFn.__init__).parameters
+    registry = pytest.importorskip("trinity.algorithm").POLICY_LOSS_FN
+    for name, arguments in ARGUMENTS.items():
+        signature = inspect.signature(registry.get(name).__init__).parameters
+        assert set(arguments) == set(signature) - {"self", "backend"}, name
+    stock = inspect.signature(registry.get("mix_chord").__init__).parameters
     assert {name: stock[name].default for name in STOCK_DEFAULTS} == STOCK_DEFAULTS
-    assert set(stock) - set(STOCK_DEFAULTS) == {"self", "backend"}
-    exact = set(inspect.signature(ExactCHORDLoss.__init__).parameters) - {"self", "backend"}
-    assert set(names.EXACT_ARGUMENTS) <= exact
+
+
+def test_a_size_that_the_exact_loss_lacks_is_asked_for():
+    (one,) = [one for one in found({"algorithm.policy_loss_fn": CHORD_LOSS}) if one.key == f"{LOSS}.usual_rows"]
+    assert one.severity == ERROR and "usual_rows is left out" in one.what and "256" in one.fix
+
+
+@pytest.mark.parametrize("argument", ["clip_range_low", "cutoff_prob", "sft_loss_agg_mode", "legacy_actor"])
+def test_every_argument_of_the_exact_loss_is_known(argument):
+    changes = {"algorithm.policy_loss_fn": CHORD_LOSS, f"{LOSS}.{argument}": 0.1}
+    assert not [one for one in found(changes) if one.key == f"{LOSS}.{argument}"]
+
+
+def test_verls_own_sections_below_trainer_config_are_no_old_names(tmp_path, capsys):
+    values = clean()
+    values["trainer"]["trainer_config"] = {"actor": {"fsdp_config": {"use_torch_compile": False}, "grad_clip": 2.0}}
+    code, out, _ = run(tmp_path, capsys, values)
+    assert code == 0 and "warning: trainer.trainer_config.actor.grad_clip: " in out and "fsdp_config" not in out
 
 
 def test_the_upstream_shape_is_told_how_its_weights_move_on_this_verl_and_that_old_verl_keeps_them():
@@ -292,7 +309,7 @@ def test_paths_and_keys_of_rows_are_looked_at(tmp_path):
     rows = look_at_data(values)
     assert rows[f"{EXPERT}.path"] == Rows(2, ("messages",))
     hits = {one.key: one for one in findings(values, verl_legacy=False, rows=rows)}
-    assert "did you mean messages?" in hits[f"{EXPERT}.format.messages_key"].fix
+    assert "did you mean 'messages'?" in hits[f"{EXPERT}.format.messages_key"].fix
     assert "is a file" in hits[f"{TASKSET}.path"].what
     set_in(values, f"{TASKSET}.path", "./rl")
     assert look_at_data(values)[f"{TASKSET}.path"].missing
@@ -352,11 +369,11 @@ def test_unknown_keys_are_errors_with_suggestions_and_free_sections_take_anythin
     values["buffer"]["bach_size"] = 3
     values["runner_per_model"] = 3
     values["algorithm"]["advantage_fn_args"] = {"anything": 1}
-    values["trainer"]["trainer_config"] = {"actor_rollout_ref_": {"x": 1}}
+    values["trainer"]["trainer_config"] = {"actor": {"x": 1}}
     code, out, _ = run(tmp_path, capsys, values)
     errors = [line for line in out.splitlines() if ": error: " in line]
     assert code == 2 and len(errors) == 2
-    assert "did you mean batch_size?" in errors[0] and "did you mean explorer.runner_per_model?" in errors[1]
+    assert "did you mean 'buffer.batch_size'?" in errors[0] and "did you mean 'explorer.runner_per_model'?" in errors[1]
 
 
 def test_a_value_of_the_wrong_type_is_refused_as_trinity_would(tmp_path, capsys):
