@@ -34,7 +34,7 @@ from typing import Any
 import psutil
 import yaml
 from fake_trials import Words, command, fake_command, run
-from sweep_scheduler import MACHINES, QUEUED, make_trial, mixed
+from sweep_scheduler import MACHINES, QUEUED, FakeMachines, judge_by_code, make_trial, mixed, run_to_end
 
 from chord_exp.sweep import run as sweep_run
 from chord_exp.sweep.backends import ray_jobs
@@ -43,7 +43,6 @@ from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.scheduling.backend import Backend, Exit
 from chord_exp.sweep.scheduling.resources import Footprint, Node
 from chord_exp.sweep.scheduling.scheduler import POLL_SECONDS, Limits, Scheduler
-from chord_exp.sweep.scheduling.simulated import Simulated, judge_by_code
 from chord_exp.sweep.scheduling.trial import SUCCEEDED, Trial, TrialRequest
 from chord_exp.sweep.settings import Settings
 
@@ -135,7 +134,7 @@ class OneByOne:
         made = self._folder.add(
             TrialRequest(number, "", run_dir, overrides, Footprint(0, 1.0), self._config | {"seed": number}, {"": 2})
         )
-        self._scheduler.run([made])
+        run_to_end(self._scheduler, [made])
         assert made.state == SUCCEEDED and made.attempt == 1, made.error
 
 
@@ -219,7 +218,7 @@ def on_ray(place: Path, count: int, data: list[str]) -> None:
 def admission(repeats: int = 500) -> tuple[float, float]:
     """Median and largest microseconds of a poll that starts a trial, 10,000 queued."""
     draw = random.Random(0)
-    backend = Simulated(MACHINES, lambda trial: draw.lognormvariate(6, 0.7))
+    backend = FakeMachines(MACHINES, lambda trial: draw.lognormvariate(6, 0.7))
     made = Scheduler(backend, judge=judge_by_code, save=lambda trial: None)
     number = 0
     taken: list[float] = []
@@ -239,7 +238,7 @@ def admission(repeats: int = 500) -> tuple[float, float]:
     return statistics.median(taken) * 1e6, max(taken) * 1e6
 
 
-class Leaving(Simulated):
+class Leaving(FakeMachines):
     """Simulated trials that leave what real ones do; notes this process's memory as they start."""
 
     def __init__(self, count: int) -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import random
 import statistics
+import sys
 import time
 from pathlib import Path
 
 from chord_exp.sweep.scheduling.queue import BACKFILL, STRICT
 from chord_exp.sweep.scheduling.resources import Footprint, Node
 from chord_exp.sweep.scheduling.scheduler import Limits, Scheduler
-from chord_exp.sweep.scheduling.simulated import Simulated, judge_by_code
 from chord_exp.sweep.scheduling.trial import SUCCEEDED, Trial
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
+from fake_machines import FakeMachines, judge_by_code, run_to_end
 
 MACHINES = [Node(f"n{number}", 8, 128) for number in range(4)]
 TRIALS, QUEUED = 1000, 10_000
@@ -38,9 +41,9 @@ def makespan(order: str, seed: int) -> float:
     draw = random.Random(seed)
     trials = [make_trial(number, mixed(draw)) for number in range(TRIALS)]
     seconds = [draw.lognormvariate(6, 0.7) for _ in trials]
-    backend = Simulated(MACHINES, lambda trial: seconds[trial.number])
+    backend = FakeMachines(MACHINES, lambda trial: seconds[trial.number])
     limits = Limits(order=order)
-    Scheduler(backend, limits, judge=judge_by_code, save=lambda trial: None).run(trials)
+    run_to_end(Scheduler(backend, limits, judge=judge_by_code, save=lambda trial: None), trials)
     assert all(trial.state == SUCCEEDED for trial in trials)
     work = sum(trial.footprint.gpus * taken for trial, taken in zip(trials, seconds, strict=True))
     return backend.now() / max(work / sum(node.gpus for node in MACHINES), max(seconds))
@@ -49,7 +52,7 @@ def makespan(order: str, seed: int) -> float:
 def decision(repeats: int = 200) -> float:
     """Median microseconds of a poll with 10,000 trials queued on full machines: nothing may start."""
     draw = random.Random(0)
-    backend = Simulated(MACHINES, lambda trial: 1e9)
+    backend = FakeMachines(MACHINES, lambda trial: 1e9)
     made = Scheduler(backend, judge=judge_by_code, save=lambda trial: None)
     for number in range(QUEUED):
         made.submit(make_trial(number, mixed(draw)))

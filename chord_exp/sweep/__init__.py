@@ -1,6 +1,6 @@
 """Sweeps: many runs at once, as many as fit, none lost.
 
-`trial` (what one is), `ledger` and `queue` (who may start), `scheduler` (the state machine) know neither Hydra nor Ray.
-`local`, `ray_jobs` and `fake` are the places where trials run, `folder` is what a sweep leaves on disk, `worker` the
-process of one trial, `drive` the loop that a launcher, a sweeper and `resume` share.
+`scheduling`: what a trial is, who may start, the state machine; it knows neither Hydra nor Ray. `backends`: where
+trials run, and the process of one. `folder`: what a sweep leaves on disk. `drive`: the loop that `run`, a sweeper and
+`resume` share. `show`: the table. `hydra_launcher` and `tune` make trials of Hydra's overrides and a study's points.
 """

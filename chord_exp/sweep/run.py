@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 
@@ -169,8 +168,3 @@ def refuse_misfit(scheduler: Scheduler, request: TrialRequest) -> None:
             "choose a smaller cluster=, more machines (hydra/launcher=ray), or set hydra.launcher.cpus_per_trial and "
             "memory_per_trial where the estimate is wrong",
         )
-
-
-def sweep_folder(path: str | Path) -> SweepFolder:
-    """The folder of a sweep, by a path as a user types it."""
-    return SweepFolder(Path(path).expanduser())

@@ -8,11 +8,11 @@ from contextlib import closing
 
 import pytest
 from command_line import ROWS
+from fake_machines import FakeMachines, judge_by_code
 
 from chord_exp.sweep.scheduling.backend import Exit
 from chord_exp.sweep.scheduling.resources import Node
 from chord_exp.sweep.scheduling.scheduler import Scheduler
-from chord_exp.sweep.scheduling.simulated import Simulated, judge_by_code
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def machine(monkeypatch):
     """Replaces the machine on which the trials of a sweep run by a simulated one of one core; `codes` are the exit
     codes of the trials in order, 0 where none is left."""
     codes: list[int] = []
-    backend = Simulated([Node("simulated", cpus=1, memory=64)], lambda trial: 1.0, lambda trial: Exit(_next(codes)))
+    backend = FakeMachines([Node("simulated", cpus=1, memory=64)], lambda trial: 1.0, lambda trial: Exit(_next(codes)))
     backend.codes = codes
     monkeypatch.setattr("chord_exp.sweep.run.make_backend", lambda settings, folder, sweep_id: closing(backend))
     monkeypatch.setattr(

@@ -6,6 +6,7 @@ import heapq
 from pathlib import Path
 
 import pytest
+from fake_machines import FakeMachines, judge_by_code, run_to_end
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,8 +14,7 @@ from chord_exp.errors import RunFailed
 from chord_exp.sweep.scheduling.backend import Exit
 from chord_exp.sweep.scheduling.queue import BACKFILL, STRICT
 from chord_exp.sweep.scheduling.resources import Footprint, Ledger, Node
-from chord_exp.sweep.scheduling.scheduler import GRACE, POLL_SECONDS, RECOUNT_SECONDS, STALL_SECONDS, Limits, Scheduler
-from chord_exp.sweep.scheduling.simulated import Simulated, judge_by_code
+from chord_exp.sweep.scheduling.scheduler import GRACE, RECOUNT_SECONDS, STALL_SECONDS, Limits, Scheduler
 from chord_exp.sweep.scheduling.trial import (
     FAILED,
     PRUNED,
@@ -34,26 +34,15 @@ def trial(number: int, gpus: int = 1, nodes: int = 1, state: str = QUEUED, attem
     return Trial(number, "", Path(f"/sweep/{number}"), [], Footprint(gpus, 1.0, 0.0, nodes), {"": 1}, state, attempt)
 
 
-def scheduler(backend: Simulated, limits: Limits | None = None) -> Scheduler:
+def scheduler(backend: FakeMachines, limits: Limits | None = None) -> Scheduler:
     return Scheduler(backend, limits, judge=judge_by_code, save=lambda trial: None)
 
 
-def simulated(nodes=EIGHT, seconds=lambda trial: 1.0, exit_of=lambda trial: Exit(0)) -> Simulated:
-    return Simulated(nodes, seconds, exit_of)
+def simulated(nodes=EIGHT, seconds=lambda trial: 1.0, exit_of=lambda trial: Exit(0)) -> FakeMachines:
+    return FakeMachines(nodes, seconds, exit_of)
 
 
-def run_to_end(made: Scheduler, trials, check=lambda: None) -> None:
-    """Submit trials and poll until nothing waits and nothing runs."""
-    for one in trials:
-        made.submit(one)
-    while not made.idle:
-        made.poll()
-        check()
-        if not made.idle:
-            made.backend.wait(POLL_SECONDS)
-
-
-def order_of(backend: Simulated) -> list[int]:
+def order_of(backend: FakeMachines) -> list[int]:
     return [number for number, _, _ in backend.starts]
 
 
@@ -282,7 +271,7 @@ def test_a_trial_that_is_submitted_after_a_long_pause_waits_for_its_machine_too(
     assert one.state == QUEUED
 
 
-class FailingStarts(Simulated):
+class FailingStarts(FakeMachines):
     """No process can be started before a time."""
 
     until = 0.0
@@ -336,7 +325,7 @@ def test_machines_are_counted_again_while_nothing_waits():
 
 
 def test_a_trial_that_was_being_stopped_gets_a_deadline_from_the_successor():
-    class Deaf(Simulated):
+    class Deaf(FakeMachines):
         """Its trials end only by force."""
 
         deadlines: dict[int, float]
@@ -364,7 +353,7 @@ def test_a_trial_that_was_being_stopped_gets_a_deadline_from_the_successor():
 def test_every_state_is_saved_before_the_trial_is_started():
     saved: list[tuple[int, str]] = []
 
-    class Strict(Simulated):
+    class Strict(FakeMachines):
         def start(self, trial: Trial) -> str:
             assert saved[-1] == (trial.number, STARTING)
             return super().start(trial)

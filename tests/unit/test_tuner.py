@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fake_machines import FakeMachines, judge_by_code
 from optuna.trial import TrialState
 from test_tune_settings import settings
 
@@ -17,7 +18,6 @@ from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.scheduling.backend import Exit
 from chord_exp.sweep.scheduling.resources import Footprint, Node
 from chord_exp.sweep.scheduling.scheduler import Limits, Scheduler
-from chord_exp.sweep.scheduling.simulated import Simulated, judge_by_code
 from chord_exp.sweep.scheduling.trial import Trial, TrialRequest
 from chord_exp.sweep.tune.best import counts
 from chord_exp.sweep.tune.settings import TuneSettings
@@ -51,7 +51,7 @@ class Sweep:
         self.journal = Journal(
             self.folder.path, self.tuning, STEPS, {"space": [axis.describe() for axis in self.space]}
         )
-        self.backend = Simulated([Node("n", cpus=2)], self.run, lambda trial: self.exits(trial))
+        self.backend = FakeMachines([Node("n", cpus=2)], self.run, lambda trial: self.exits(trial))
         self.scheduler = Scheduler(self.backend, Limits(retries=0), judge=judge_by_code)
         self.tuner = Tuner(
             self.journal,

@@ -1,8 +1,8 @@
 """The scheduler of a sweep: which trials start, which are tried again, which are done. It knows no Hydra and no Ray.
 
-A batch: `Scheduler(backend, limits).run(trials)`. Ask and tell: `submit` trials as they come, call `poll` again and
-again, look at its events, `stop` what is not worth going on with. Every change of state is on disk before it acts on
-it, so that the process may be killed at any moment and another can go on (`adopt`). To be used from one thread.
+`submit` trials as they come, call `poll` again and again, look at its events, `stop` what is not worth going on with;
+`drive.drive` does so with a table, Ctrl-C and stop requests. Every change of state is on disk before it acts on it, so
+that the process may be killed at any moment and another can go on (`adopt`). To be used from one thread.
 """
 
 from __future__ import annotations
@@ -188,17 +188,6 @@ class Scheduler:
         self._queue = Queue(self.limits.order)
         for trial in self.active:
             self.stop(trial, grace)
-
-    def run(self, trials: Iterable[Trial], on_event: Callable[[Event], None] | None = None) -> None:
-        """Run trials to their end, all of them. `drive.drive` is this with a table, Ctrl-C and stop requests."""
-        for trial in trials:
-            self.submit(trial)
-        while not self.idle:
-            for event in self.poll():
-                if on_event is not None:
-                    on_event(event)
-            if not self.idle:
-                self.backend.wait(POLL_SECONDS)
 
     def _move(self, trial: Trial, state: str) -> None:
         before = trial.state

@@ -1,4 +1,4 @@
-"""A place where trials take simulated time: for tests of the scheduler and for measuring its decisions."""
+"""A fake backend whose trials take simulated time: for tests of the scheduler and for measuring its decisions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from chord_exp.sweep.scheduling.attempt_end import Judgement
 from chord_exp.sweep.scheduling.backend import Exit
 from chord_exp.sweep.scheduling.resources import Footprint, Node
+from chord_exp.sweep.scheduling.scheduler import POLL_SECONDS, Scheduler
 from chord_exp.sweep.scheduling.trial import FAILED, STOPPED, SUCCEEDED, Trial
 
 
-class Simulated:
+class FakeMachines:
     """A `Backend` with a clock of its own that moves only in `wait`, straight to the next end of a trial."""
 
     def __init__(
@@ -83,6 +84,21 @@ class Simulated:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def run_to_end(scheduler: Scheduler, trials: Iterable[Trial], check: Callable[[], None] = lambda: None) -> None:
+    """Submit trials and poll until nothing waits and nothing runs.
+
+    Args:
+        check: called after each poll.
+    """
+    for trial in trials:
+        scheduler.submit(trial)
+    while not scheduler.idle:
+        scheduler.poll()
+        check()
+        if not scheduler.idle:
+            scheduler.backend.wait(POLL_SECONDS)
 
 
 def judge_by_code(trial: Trial, left: Exit) -> Judgement:
