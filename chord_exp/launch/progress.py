@@ -43,7 +43,8 @@ class State:
         """Steps of all stages together."""
         return sum(self.stages.values())
 
-    def _overall_step(self, row: metrics.Row) -> int:
+    def overall_step(self, row: metrics.Row) -> int:
+        """Return the step of a row, with those of the stages before its own."""
         names = list(self.stages)
         stage = row.get("stage", "")
         before = names[: names.index(stage)] if stage in names else []
@@ -64,7 +65,7 @@ class State:
         self.accuracy = number(metrics.ACCURACY, self.accuracy)
         self.tokens_per_second = number("perf/tokens_per_second", self.tokens_per_second)
         if row.get("source") == "trainer":
-            self.step = self._overall_step(row)
+            self.step = self.overall_step(row)
             if self.paced and self.step <= self.paced[-1][1]:  # a resume repeats steps
                 self.paced.clear()
             self.paced.append((row.get(metrics.WALL_TIME, time.time()), self.step))

@@ -16,12 +16,12 @@ from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.backends import worker
 from chord_exp.sweep.drive import drive
 from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.progress import SweepProgress
 from chord_exp.sweep.run import make_backend, resume
 from chord_exp.sweep.scheduling.scheduler import Scheduler
 from chord_exp.sweep.scheduling.trial import ACTIVE, Trial
 from chord_exp.sweep.settings import START, Settings
-from chord_exp.sweep.show import table
-from chord_exp.sweep.show.live import Watch, plain_console
+from chord_exp.sweep.show.live import Watch
 from chord_exp.sweep.tune import sweeper
 from chord_exp.utils.files import write_atomically
 
@@ -69,11 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
 def _status(folder: SweepFolder, given: argparse.Namespace) -> int:
     info = folder.info()
     trials = folder.trials()
-    courses = [table.Course(trial) for trial in trials]
-    for course in courses:
-        course.read_on()
-    console = plain_console()
-    table.show_end(console, courses, f"{folder.path.name}: {table.counts(trials) or 'no trial yet'}")
+    watch = Watch(folder.path.name, SweepProgress(trials))
+    watch.end()
+    console = watch.console
     driver = folder.driver()
     active = [trial for trial in trials if trial.state in ACTIVE]
     if driver is not None:
@@ -110,7 +108,7 @@ def _stop(folder: SweepFolder, given: argparse.Namespace) -> int:
         scheduler = Scheduler(backend, settings.limits)
         scheduler.adopt(active)
         scheduler.stop_all()
-        with Watch(folder.path.name, active) as watch:
+        with Watch(folder.path.name, SweepProgress(active)) as watch:
             drive(scheduler, folder, watch)
     print(f"stopped; go on with: {PROGRAM} resume {folder.path}")
     return SUCCEEDED

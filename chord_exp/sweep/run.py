@@ -15,6 +15,7 @@ from chord_exp.run_files.wandb_sync import sync_command
 from chord_exp.sweep.backends.local import LocalProcesses
 from chord_exp.sweep.drive import drive
 from chord_exp.sweep.folder import SweepFolder, SweepInfo
+from chord_exp.sweep.progress import SweepProgress
 from chord_exp.sweep.scheduling import trial as states
 from chord_exp.sweep.scheduling.backend import Backend
 from chord_exp.sweep.scheduling.scheduler import Event, Scheduler
@@ -123,7 +124,7 @@ def resume(folder: SweepFolder, *, failed_too: bool = False) -> Finished:
                 trial.faults = 0
                 trial.save()
         if all(trial.state in DONE for trial in trials):  # no cluster is needed to say so
-            watch = Watch(folder.path.name, trials)
+            watch = Watch(folder.path.name, SweepProgress(trials))
             watch.end()
             return Finished(trials, interrupted=False)
         with make_backend(settings, folder, info.id) as backend:
@@ -136,13 +137,18 @@ def follow(
     trials: Sequence[Trial],
     each: Callable[[list[Event]], bool] | None = None,
     console: Console | None = None,
+    progress: SweepProgress | None = None,
 ) -> Finished:
     """Take over trials, show them, and see everything to its end; prints the closing table.
 
     Args:
         each: see `drive.drive`; trials that it submits are shown and returned as well.
+        progress: where `each` reads what the trials' metrics say, so that it is read once.
     """
-    watch = Watch(folder.path.name, trials, console)
+    progress = progress or SweepProgress()
+    for trial in trials:
+        progress.of(trial)
+    watch = Watch(folder.path.name, progress, console)
     watch.say(f"sweep of {len(trials)} trials: {folder.path}" if trials else f"sweep: {folder.path}")
     with watch:
         scheduler.adopt(trials)
@@ -152,7 +158,7 @@ def follow(
         watch.say(f"upload to WandB: {command}")
     if interrupted:
         watch.say(f"go on with: python -m chord_exp.sweep resume {folder.path}")
-    return Finished([course.trial for course in watch.courses], interrupted)
+    return Finished([known.trial for known in progress.all()], interrupted)
 
 
 def refuse_misfit(scheduler: Scheduler, request: TrialRequest) -> None:

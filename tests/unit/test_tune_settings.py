@@ -11,8 +11,11 @@ import yaml
 from chord_exp.config.hydra_errors import groups
 from chord_exp.errors import ConfigError
 from chord_exp.run_files import metrics
+from chord_exp.sweep.progress import TrialProgress
+from chord_exp.sweep.scheduling.resources import Footprint
+from chord_exp.sweep.scheduling.trial import Trial
 from chord_exp.sweep.tune.best import BestTrial, Result, find_start
-from chord_exp.sweep.tune.objective_values import Course
+from chord_exp.sweep.tune.objective_values import objective_values
 from chord_exp.sweep.tune.settings import Objective, TuneSettings
 
 CONF = Path(__import__("chord_exp.conf", fromlist=["x"]).__file__).parent
@@ -75,25 +78,29 @@ def write(folder: Path, *rows: dict) -> None:
         stream.writelines(json.dumps({"source": "explorer", **row}) + "\n" for row in rows)
 
 
+def progress_of(run_dir: Path, stages: dict[str, int], target: Objective) -> TrialProgress:
+    return TrialProgress(Trial(0, "", run_dir, [], Footprint(), stages), [target.key])
+
+
 def test_a_trial_is_worth_its_best_or_its_last_value_after_step_0(tmp_path):
     target = Objective(metrics.ACCURACY, True)
-    course = Course(tmp_path, {"": 3}, [target])
-    assert course.worth("best") is None
+    progress = progress_of(tmp_path, {"": 3}, target)
+    assert objective_values(progress, [target], "best") is None
     write(tmp_path, {"step": 0, metrics.ACCURACY: 0.9}, {"step": 1, metrics.ACCURACY: 0.5})
-    course.read_on()
+    progress.read_on()
     write(tmp_path, {"step": 2, metrics.ACCURACY: "NaN"}, {"step": 3, metrics.ACCURACY: 0.4})
-    course.read_on()
-    assert course.by_step[target.key] == {1: 0.5, 3: 0.4}
-    assert (course.worth("best"), course.worth("last")) == ([0.5], [0.4])
+    progress.read_on()
+    assert progress.values[target.key] == {1: 0.5, 3: 0.4} and progress.best[target.key] == (0.5, 1)
+    assert [objective_values(progress, [target], rule) for rule in ("best", "last")] == [[0.5], [0.4]]
 
 
 def test_steps_of_later_stages_count_on(tmp_path):
     target = Objective("actor/loss", False)
-    course = Course(tmp_path, {"sft": 5, "grpo": 2}, [target])
+    progress = progress_of(tmp_path, {"sft": 5, "grpo": 2}, target)
     write(tmp_path, {"step": 5, "stage": "sft", target.key: 2.0}, {"step": 1, "stage": "grpo", target.key: 1.0})
-    course.read_on()
-    assert course.by_step[target.key] == {5: 2.0, 6: 1.0}
-    assert course.worth("best") == [1.0]
+    progress.read_on()
+    assert progress.values[target.key] == {5: 2.0, 6: 1.0} and progress.best[target.key] == (1.0, 6)
+    assert objective_values(progress, [target], "best") == [1.0]
 
 
 def result(folder: Path, **changes) -> Path:

@@ -15,6 +15,7 @@ from test_tune_settings import settings
 from chord_exp.errors import ConfigError
 from chord_exp.run_files import metrics
 from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.progress import SweepProgress
 from chord_exp.sweep.scheduling.backend import Exit
 from chord_exp.sweep.scheduling.resources import Footprint, Node
 from chord_exp.sweep.scheduling.scheduler import Limits, Scheduler
@@ -61,6 +62,7 @@ class Sweep:
             self.request,
             self.folder,
             self.scheduler,
+            SweepProgress(followed=[target.key for target in self.tuning.targets]),
             self.said.append,
         )
 

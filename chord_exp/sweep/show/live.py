@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,8 +10,9 @@ from rich.console import Console
 from rich.live import Live
 
 from chord_exp.launch.progress import clock
+from chord_exp.sweep.progress import SweepProgress
 from chord_exp.sweep.scheduling.scheduler import Event, Scheduler
-from chord_exp.sweep.scheduling.trial import ACTIVE, ENDED, QUEUED, STARTING, Trial
+from chord_exp.sweep.scheduling.trial import ACTIVE, ENDED, QUEUED, STARTING
 from chord_exp.sweep.show import table
 
 # how often metrics are read, seconds
@@ -31,10 +31,14 @@ def plain_console() -> Console:
 class Watch(AbstractContextManager["Watch"]):
     """A `drive.View` of a sweep."""
 
-    def __init__(self, title: str, trials: Sequence[Trial], console: Console | None = None) -> None:
+    def __init__(self, title: str, progress: SweepProgress, console: Console | None = None) -> None:
+        """
+        Args:
+            progress: of all trials; those that come later are entered.
+        """
         self.console = console or plain_console()
         self._title = title
-        self._courses = {trial.number: table.Course(trial) for trial in trials}
+        self._progress = progress
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._read = float("-inf")
         # when each running trial last said where it is
@@ -49,11 +53,6 @@ class Watch(AbstractContextManager["Watch"]):
         if self.console.is_terminal:
             self._live.stop()
 
-    @property
-    def courses(self) -> list[table.Course]:
-        """All trials with what their metrics say, by number."""
-        return [self._courses[number] for number in sorted(self._courses)]
-
     def say(self, text: str) -> None:
         """Print a line."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -61,9 +60,9 @@ class Watch(AbstractContextManager["Watch"]):
     def update(self, scheduler: Scheduler, events: list[Event]) -> None:
         """Show what changed."""
         for event in events:
-            self._courses.setdefault(event.trial.number, table.Course(event.trial))
+            progress = self._progress.of(event.trial)
             if event.after in ENDED or event.after == QUEUED:
-                self._courses[event.trial.number].read_on()
+                progress.read_on()
             if not self.console.is_terminal:
                 self._tell(event)
         now = time.monotonic()
@@ -71,22 +70,22 @@ class Watch(AbstractContextManager["Watch"]):
             return
         self._read = now
         for trial in scheduler.active:
-            self._courses.setdefault(trial.number, table.Course(trial)).read_on()
+            self._progress.of(trial).read_on()
         if self.console.is_terminal:
-            courses = self.courses
-            title = f"{self._title}: {table.counts(course.trial for course in courses)}"
             rows = min(table.LIVE_ROWS, max(3, self.console.height - 4))
-            self._live.update(table.render(courses, title, rows), refresh=True)
+            self._live.update(table.render(self._progress.all(), self._titled(), rows), refresh=True)
         else:
             self._tell_progress(now)
 
     def end(self) -> None:
         """Print the closing table."""
-        courses = self.courses
-        for course in courses:
-            course.read_on()
-        title = f"{self._title}: {table.counts(course.trial for course in courses)}"
-        table.show_end(self.console, courses, title)
+        trials = self._progress.all()
+        for progress in trials:
+            progress.read_on()
+        table.show_end(self.console, trials, self._titled())
+
+    def _titled(self) -> str:
+        return f"{self._title}: {table.counts(progress.trial for progress in self._progress.all()) or 'no trial yet'}"
 
     def _tell(self, event: Event) -> None:
         trial = event.trial
@@ -103,8 +102,9 @@ class Watch(AbstractContextManager["Watch"]):
         self.say(f"{trial.name}: {text}")
 
     def _tell_progress(self, now: float) -> None:
-        for number, course in self._courses.items():
-            said = self._said.setdefault(number, now)
-            if course.trial.state in ACTIVE and course.state.step and now - said >= PLAIN_SECONDS:
-                self._said[number] = now
-                self.say(f"{course.trial.name}: {course.state.line()}")
+        for progress in self._progress.all():
+            trial = progress.trial
+            said = self._said.setdefault(trial.number, now)
+            if trial.state in ACTIVE and progress.state.step and now - said >= PLAIN_SECONDS:
+                self._said[trial.number] = now
+                self.say(f"{trial.name}: {progress.state.line()}")

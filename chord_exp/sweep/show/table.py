@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from chord_exp.launch.progress import State, clock
-from chord_exp.launch.run_request import read_phase
+from chord_exp.launch.progress import clock
 from chord_exp.run_files import metrics
-from chord_exp.run_files.names import METRICS
+from chord_exp.sweep.progress import OBJECTIVES, TrialProgress
 from chord_exp.sweep.scheduling.trial import ACTIVE, ENDED, FAILED, PRUNED, QUEUED, RUNNING, STOPPED, SUCCEEDED, Trial
 
-# trials are compared by the first of these that any of them has
-OBJECTIVES = (metrics.ACCURACY, metrics.REWARD, "actor/loss")
 STYLES = {SUCCEEDED: "green", FAILED: "red", RUNNING: "cyan", STOPPED: "yellow", PRUNED: "magenta", QUEUED: "dim"}
 # the metrics in words
 WORDS = {metrics.ACCURACY: "held-out accuracy", metrics.REWARD: "rollout reward", "actor/loss": "loss"}
@@ -26,102 +20,61 @@ WORDS = {metrics.ACCURACY: "held-out accuracy", metrics.REWARD: "rollout reward"
 LIVE_ROWS = 24
 
 
-@dataclass
-class Course:
-    """What a trial's metrics say so far; read on as they grow."""
-
-    trial: Trial
-    state: State = field(init=False)
-    # the best value of each objective, with its step
-    best: dict[str, tuple[float, int]] = field(init=False, default_factory=dict)
-    _tail: metrics.Tail = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.state = State(dict(self.trial.stages))
-        self._tail = metrics.Tail(self.trial.run_dir / METRICS)
-
-    def read_on(self) -> None:
-        """Take in what was appended."""
-        self.state.phase = read_phase(self.trial.run_dir)
-        for row in self._tail.new_rows():
-            self.state.update(row)
-            for key in OBJECTIVES:
-                value = row.get(key)
-                # what the base model is worth, at step 0, is no merit of a trial
-                if row["step"] > 0 and isinstance(value, (int, float)) and math.isfinite(value):
-                    before = self.best.get(key)
-                    better = before is None or (
-                        value > before[0] if metrics.HIGHER_IS_BETTER[key] else value < before[0]
-                    )
-                    if better:
-                        self.best[key] = (float(value), row["step"])
-
-    def seconds_left(self) -> float | None:
-        """Time to the last planned step, by the pace since the start; None where nothing is known."""
-        step, planned = self.state.step, self.state.planned_steps
-        if self.trial.state not in ACTIVE or not step:
-            return None
-        seen = self.state.seconds_left()
-        if seen is not None:
-            return seen
-        return (time.time() - (self.trial.started or time.time())) / step * (planned - step)
-
-
-def objective(courses: Iterable[Course]) -> str:
+def objective(trials: Iterable[TrialProgress]) -> str:
     """The metric that trials are compared by."""
-    there = {key for course in courses for key in course.best}
+    there = {key for progress in trials for key in progress.best}
     return next((key for key in OBJECTIVES if key in there), OBJECTIVES[0])
 
 
-def best(courses: Iterable[Course]) -> tuple[Course, str, float, int] | None:
+def best(trials: Iterable[TrialProgress]) -> tuple[TrialProgress, str, float, int] | None:
     """The best trial that did not fail, with the metric, its value and its step; None before there is one."""
-    found = list(courses)
+    found = list(trials)
     key = objective(found)
-    fit = [course for course in found if key in course.best and course.trial.state != FAILED]
+    fit = [progress for progress in found if key in progress.best and progress.trial.state != FAILED]
     if not fit:
         return None
     sign = 1 if metrics.HIGHER_IS_BETTER[key] else -1
-    first = max(fit, key=lambda course: (sign * course.best[key][0], -course.trial.number))
+    first = max(fit, key=lambda progress: (sign * progress.best[key][0], -progress.trial.number))
     return first, key, *first.best[key]
 
 
-def render(courses: Sequence[Course], title: str, most: int | None = None) -> RenderableType:
+def render(trials: Sequence[TrialProgress], title: str, most: int | None = None) -> RenderableType:
     """The table itself.
 
     Args:
         most: rows to show at most; those left out are counted below.
     """
-    key = objective(courses)
+    key = objective(trials)
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("trial", "overrides"):
         table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=48)
     for name in ("step", "μ", "reward", f"best {WORDS[key]}", "GPUs", "state", "left"):
         table.add_column(name, justify="right" if name not in ("state",) else "left", no_wrap=True)
-    shown = _most_telling(courses, most)
-    common = set.intersection(*(set(course.trial.overrides) for course in courses)) if len(courses) > 1 else set()
-    for course in shown:
-        table.add_row(*_cells(course, key, common))
+    shown = _most_telling(trials, most)
+    common = set.intersection(*(set(progress.trial.overrides) for progress in trials)) if len(trials) > 1 else set()
+    for progress in shown:
+        table.add_row(*_cells(progress, key, common))
     parts: list[RenderableType] = [table]
     if common:
-        of_all = " ".join(word for word in courses[0].trial.overrides if word in common)
+        of_all = " ".join(word for word in trials[0].trial.overrides if word in common)
         parts.append(Text(f"all: {of_all}", style="dim", no_wrap=True, overflow="ellipsis"))
-    if len(shown) < len(courses):
-        parts.append(Text(f"and {len(courses) - len(shown)} more", style="dim"))
+    if len(shown) < len(trials):
+        parts.append(Text(f"and {len(trials) - len(shown)} more", style="dim"))
     return Group(*parts)
 
 
-def _most_telling(courses: Sequence[Course], most: int | None) -> Sequence[Course]:
+def _most_telling(trials: Sequence[TrialProgress], most: int | None) -> Sequence[TrialProgress]:
     """Running trials first, then those that wait, then the ended; in the order of numbers again."""
-    if most is None or len(courses) <= most:
-        return courses
-    rank = sorted(courses, key=lambda course: (course.trial.state not in ACTIVE, course.trial.state in ENDED))
-    return sorted(rank[:most], key=lambda course: course.trial.number)
+    if most is None or len(trials) <= most:
+        return trials
+    rank = sorted(trials, key=lambda progress: (progress.trial.state not in ACTIVE, progress.trial.state in ENDED))
+    return sorted(rank[:most], key=lambda progress: progress.trial.number)
 
 
-def _cells(course: Course, key: str, common: set[str]) -> list[Text]:
-    trial, state = course.trial, course.state
-    left = course.seconds_left()
-    value = course.best.get(key)
+def _cells(progress: TrialProgress, key: str, common: set[str]) -> list[Text]:
+    trial, state = progress.trial, progress.state
+    left = progress.seconds_left()
+    value = progress.best.get(key)
     tries = f" (attempt {trial.attempt})" if trial.attempt > 1 else ""
     return [
         Text(trial.name),
@@ -146,18 +99,18 @@ def counts(trials: Iterable[Trial]) -> str:
     return ", ".join(f"{number[state]} {state}" for state in states)
 
 
-def show_end(console: Console, courses: Sequence[Course], title: str) -> None:
+def show_end(console: Console, trials: Sequence[TrialProgress], title: str) -> None:
     """Print the whole table, what went wrong, and which trial was best."""
-    console.print(render(courses, title))
-    for course in courses:
-        trial = course.trial
+    console.print(render(trials, title))
+    for progress in trials:
+        trial = progress.trial
         if trial.error and trial.state in (FAILED, STOPPED):
             style = "red" if trial.state == FAILED else "yellow"
             text = f"{trial.name}: {trial.error}"
             console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
-    found = best(courses)
+    found = best(trials)
     if found is not None:
-        course, key, value, step = found
-        text = f"best: {course.trial.name}, {WORDS[key]} {value:.4g} at step {step}"
+        progress, key, value, step = found
+        text = f"best: {progress.trial.name}, {WORDS[key]} {value:.4g} at step {step}"
         console.print(text, style="bold", highlight=False, markup=False, soft_wrap=True)
-        console.print(f"  {course.trial.run_dir}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {progress.trial.run_dir}", highlight=False, markup=False, soft_wrap=True)

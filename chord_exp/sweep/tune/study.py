@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.storages import JournalStorage
     from optuna.study import Study
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, Trial
 
 JOURNAL = "optuna.journal"
 STUDY = "sweep"
@@ -37,7 +37,7 @@ class _HeldElsewhere:
 
 
 class Journal:
-    """The study with what Optuna's ask-and-tell interface lacks for trials that another process asked for."""
+    """The study, with its trials by number: those that another process asked for, too."""
 
     def __init__(self, folder: Path, settings: TuneSettings, planned_steps: int, attributes: Mapping[str, Any]) -> None:
         """Open the study of a sweep folder, or begin it; the caller holds the sweep's lock.
@@ -88,21 +88,15 @@ class Journal:
         """All trials of the study, by number."""
         return self.study.get_trials(deepcopy=False)
 
-    def trial(self, number: int) -> FrozenTrial:
+    def state(self, number: int) -> FrozenTrial:
         """One of them, as it is now."""
-        return self.storage.get_trial(self._trial_id(number))
+        return self.trials()[number]
 
-    def note(self, number: int, name: str, value: Any) -> None:
-        """Keep something with a trial."""
-        self.storage.set_trial_user_attr(self._trial_id(number), name, value)
+    def trial(self, number: int) -> Trial:
+        """One that is not finished, whichever process asked for it: to report, prune and note something with."""
+        from optuna.trial import Trial
 
-    def report(self, number: int, step: int, value: float) -> bool:
-        """Report an intermediate value of a running trial; returns whether to stop it."""
-        self.storage.set_trial_intermediate_value(self._trial_id(number), step, value)
-        return self.study.pruner.prune(self.study, self.trial(number))
-
-    def _trial_id(self, number: int) -> int:
-        return self.storage.get_trial_id_from_study_id_trial_number(self._id, number)
+        return Trial(self.study, self.storage.get_trial_id_from_study_id_trial_number(self._id, number))
 
 
 def _sampler(settings: TuneSettings, seed: int) -> BaseSampler:

@@ -20,6 +20,7 @@ from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.hydra_launcher import labels
 from chord_exp.sweep.hydra_launcher.jobs import compose_job
 from chord_exp.sweep.hydra_launcher.trial_request import Requests
+from chord_exp.sweep.progress import SweepProgress
 from chord_exp.sweep.run import Finished, driven, follow, new_info, refuse_misfit
 from chord_exp.sweep.scheduling.scheduler import Scheduler
 from chord_exp.sweep.scheduling.trial import TrialRequest
@@ -163,9 +164,10 @@ def _carry_out(plan: Plan, folder: SweepFolder, given: Settings, probe: TrialReq
             console.print(text, highlight=False, markup=False, soft_wrap=True)
 
         say(plan.start.why)
-        tuner = Tuner(journal, plan.space, plan.settings, plan.total, request, folder, scheduler, say)
+        progress = SweepProgress(followed=[target.key for target in plan.settings.targets])
+        tuner = Tuner(journal, plan.space, plan.settings, plan.total, request, folder, scheduler, progress, say)
         tuner.reconcile(trials)
-        finished = follow(scheduler, folder, trials, tuner.each, console)
+        finished = follow(scheduler, folder, trials, tuner.each, console, progress)
         tuner.settle(finished.trials)
         result = result_of(plan, journal, finished)
         result.save(folder.path)

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from chord_exp.config.hydra_errors import REFUSALS, translate
 from chord_exp.errors import ConfigError, DataError
 from chord_exp.sweep.folder import SweepFolder
+from chord_exp.sweep.progress import SweepProgress, TrialProgress
 from chord_exp.sweep.run import refuse_misfit
 from chord_exp.sweep.scheduling.resources import Footprint
 from chord_exp.sweep.scheduling.scheduler import GRACE, Event, Scheduler
 from chord_exp.sweep.scheduling.trial import ENDED, FAILED, PRUNED, STOPPED, STOPPING, SUCCEEDED, Trial, TrialRequest
-from chord_exp.sweep.tune.objective_values import Course
+from chord_exp.sweep.tune.objective_values import objective_values
 from chord_exp.sweep.tune.settings import TuneSettings
 from chord_exp.sweep.tune.space import Dimension
 from chord_exp.sweep.tune.study import ERROR, LOST, REFUSED, Journal
@@ -36,17 +37,19 @@ class Tuner:
         request: Callable[[int, Mapping[str, str]], TrialRequest],
         folder: SweepFolder,
         scheduler: Scheduler,
+        progress: SweepProgress,
         say: Callable[[str], None],
     ) -> None:
         """
         Args:
             total: points to try.
             request: composes and checks the experiment of a point, given its number and its override values.
+            progress: of the trials; it follows the objectives.
             say: prints a line.
         """
+        self._progress = progress
         self._journal, self._space, self._settings, self._total = journal, space, settings, total
         self._request, self._folder, self._scheduler, self._say = request, folder, scheduler, say
-        self._courses: dict[int, Course] = {}
         self._footprint: Footprint | None = None
         self._accepted = 0
         self._refused = 0
@@ -68,7 +71,7 @@ class Tuner:
             if trial is not None:
                 self._tell(trial)
                 continue
-            self._journal.note(frozen.number, LOST, True)
+            self._journal.trial(frozen.number).set_user_attr(LOST, True)
             self._journal.study.tell(frozen.number, state=TrialState.FAIL)
             if len(frozen.params) == len(self._space):
                 self._journal.study.enqueue_trial(frozen.params)
@@ -114,7 +117,7 @@ class Tuner:
     def _refuse(self, number: int, values: Mapping[str, str], error: Exception) -> None:
         from optuna.trial import TrialState
 
-        self._journal.note(number, REFUSED, str(error))
+        self._journal.trial(number).set_user_attr(REFUSED, str(error))
         self._journal.study.tell(number, state=TrialState.FAIL)
         self._refused += 1
         point = " ".join(f"{key}={value}" for key, value in values.items())
@@ -122,21 +125,21 @@ class Tuner:
             raise ConfigError(f"every point so far was refused; {point}: {error}", "hydra.sweeper.params")
         self._say(f"{number}: refused, {point}: {error}")
 
-    def _course(self, trial: Trial) -> Course:
-        if trial.number not in self._courses:
-            self._courses[trial.number] = Course(trial.run_dir, trial.stages, self._settings.targets)
-        course = self._courses[trial.number]
-        course.read_on()
-        return course
+    def _read(self, trial: Trial) -> TrialProgress:
+        progress = self._progress.of(trial)
+        progress.read_on()
+        return progress
 
     def _report(self, trial: Trial) -> None:
         if self._settings.pruner == "none" or trial.state == STOPPING:
             return
-        values = self._course(trial).by_step[self._settings.targets[0].key]
-        reported = self._journal.trial(trial.number).last_step or 0
+        values = self._read(trial).values[self._settings.targets[0].key]
+        asked = self._journal.trial(trial.number)
+        reported = self._journal.state(trial.number).last_step or 0
         for step in sorted(step for step in values if step > reported):
+            asked.report(values[step], step)
             # the last step is all that stopping could save
-            if self._journal.report(trial.number, step, values[step]) and step < trial.planned_steps:
+            if asked.should_prune() and step < trial.planned_steps:
                 self._say(
                     f"{trial.name}: not promising at step {step} ({self._settings.targets[0]}: {values[step]:.4g})"
                 )
@@ -149,16 +152,15 @@ class Tuner:
 
         if trial.state not in ENDED or trial.state == STOPPED:
             return
-        if self._journal.trial(trial.number).state != TrialState.RUNNING:
+        if self._journal.state(trial.number).state != TrialState.RUNNING:
             return
-        worth = self._course(trial).worth(self._settings.value)
+        worth = objective_values(self._read(trial), self._settings.targets, self._settings.value)
         if trial.state == SUCCEEDED and worth is not None:
             self._journal.study.tell(trial.number, worth)
         elif trial.state == PRUNED:
             self._journal.study.tell(trial.number, state=TrialState.PRUNED)
         else:
             missing = ", ".join(target.key for target in self._settings.targets)
-            self._journal.note(
-                trial.number, ERROR, trial.error if trial.state == FAILED else f"it never logged {missing}"
-            )
+            why = trial.error if trial.state == FAILED else f"it never logged {missing}"
+            self._journal.trial(trial.number).set_user_attr(ERROR, why)
             self._journal.study.tell(trial.number, state=TrialState.FAIL)
