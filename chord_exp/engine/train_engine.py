@@ -111,7 +111,8 @@ class LocalTrainEngine(TrainEngineWrapper):
         experiences = sorted(batch_exps, key=training_order)
         batch = collate(experiences, self._pad_token_id())
         budget = self.config.trainer.max_token_len_per_gpu or batch["input_ids"].numel()
-        temperature = self.config.model.temperature or 1.0
+        # what Trinity hands to verl >= 0.8, for expert rows too and without a task set
+        temperature = self.config.model.temperature
         self.optimizer.zero_grad(set_to_none=True)
         parts: list[dict] = []
         entropy_sum = torch.zeros(())

@@ -37,11 +37,11 @@ class ModelSpec:
     max_response_tokens: int
     # window of the model, tokens; null: prompt and response together
     max_model_len: int | None
-    # sampling temperature of rollouts
+    # sampling temperature of rollouts, above 0; the trainer divides its logits by it
     temperature: float
     # Qwen3's thinking switch in the chat template; null leaves it out
     enable_thinking: bool | None
-    # parameters in billions, for the plan only
+    # parameters in billions: for the plan, and for the memory that a trial of a sweep asks for
     parameters_b: float
     # learning rate this model is usually trained with
     lr: float
@@ -57,7 +57,13 @@ class ModelSpec:
         safe_name("model.name", self.name)
         refuse_unless(bool(self.path.strip()), "model.path is empty", "model.path", "give a folder or a hub id")
         at_least(self, "model.", 1, "max_prompt_tokens", "max_response_tokens", "max_model_len")
-        at_least(self, "model.", 0, "temperature", "parameters_b")
+        at_least(self, "model.", 0, "parameters_b")
+        refuse_unless(
+            self.temperature > 0,
+            f"model.temperature={self.temperature}: rollouts of a group would be alike, and the trainer divides by it",
+            "model.temperature",
+            "give a temperature above 0, such as 1.0",
+        )
         needed = self.max_prompt_tokens + self.max_response_tokens
         refuse_unless(
             self.window >= needed,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -79,3 +81,13 @@ def test_a_column_that_some_rows_lack_is_left_out(missing: str) -> None:
     rows = [experience(2, 2), experience(2, 2)]
     setattr(rows[1], missing, None)
     assert {"logprobs": "old_log_probs"}.get(missing, missing) not in collate(rows, PAD)
+
+
+def test_trinity_hands_the_models_temperature_to_verl_whatever_is_trained() -> None:
+    """The local engine divides its logits by the same; verl's trainer itself cannot be imported without its extras."""
+    import trinity
+
+    source = (Path(trinity.__file__).parent / "trainer" / "verl" / "trainer.py").read_text(encoding="utf-8")
+    assert 'batch.meta_info["temperature"] = self.global_config.model.temperature' in source
+    update = source[source.index("def _update_actor") :]
+    assert 'temperature=batch.meta_info.get("temperature", self.global_config.model.temperature)' in update

@@ -54,6 +54,7 @@ def test_an_experiment_value_out_of_range_is_refused(spec, changes, words):
         ("model", {"max_model_len": 100}, ["96", "32", "128", "100"]),
         ("model", {"max_prompt_tokens": 0}, ["max_prompt_tokens=0"]),
         ("model", {"temperature": -1.0}, ["temperature=-1.0"]),
+        ("model", {"temperature": 0.0}, ["temperature=0.0", "alike"]),
         ("model", {"path": " "}, ["model.path"]),
         ("data", {"expert_ratio": 1.0}, ["expert_ratio=1.0"]),
         ("data", {"eval_interval": 0}, ["eval_interval=0"]),
