@@ -81,6 +81,13 @@ def _schedule(subject: Subject) -> Iterator[Finding]:
             f"{schedule.warmup_steps}",
             "give the number of steps of the decay",
         )
+    if schedule.valley > schedule.peak:
+        yield Finding(
+            WARNING,
+            argument("mu_valley"),
+            f"mu_valley={schedule.valley} is above mu_peak={schedule.peak}: mu rises where it should decay",
+            "exchange the two, if that is not meant",
+        )
     steps, end = subject.steps, schedule.warmup_steps + schedule.decay_steps
     if steps is not None and steps < end:
         yield Finding(

@@ -101,6 +101,7 @@ def derive(spec: ExperimentSpec, facts: DataFacts) -> Geometry:
 def _stage(spec: ExperimentSpec, facts: DataFacts, kind: str, kinds: tuple[str, ...]) -> Stage:
     gpus = split_gpus(spec.cluster, kind, spec.batch_size * spec.repeat_times)
     batch = _batch(spec, kind, gpus.data_parallel_size)
+    _check_rows_of_a_step(spec, facts, batch)
     steps = _steps(spec, facts, kind, kinds, batch)
     return Stage(
         kind=kind,
@@ -174,19 +175,8 @@ def _steps(spec: ExperimentSpec, facts: DataFacts, kind: str, kinds: tuple[str, 
             )
         first = spec.total_steps // 2
         return first if kind == kinds[0] else spec.total_steps - first
-    rows, taken, what = (
-        (facts.expert_rows, batch.expert_rows, "expert rows")
-        if kind == "sft"
-        else (facts.rl_rows, spec.batch_size, "RL prompts")
-    )
-    steps = spec.data.epochs * rows // taken
-    if steps < 1:
-        raise ConfigError(
-            f"data.epochs={spec.data.epochs} x {rows} {what} is less than one step of {taken}",
-            "total_steps",
-            "give total_steps, more data, or a smaller batch_size",
-        )
-    return steps
+    rows, taken = (facts.expert_rows, batch.expert_rows) if kind == "sft" else (facts.rl_rows, spec.batch_size)
+    return max(1, spec.data.epochs * rows // taken)
 
 
 def _micro_batch_tokens(
@@ -244,6 +234,27 @@ def _check_facts(spec: ExperimentSpec, facts: DataFacts) -> None:
         )
 
 
+def _check_rows_of_a_step(spec: ExperimentSpec, facts: DataFacts, batch: Batch) -> None:
+    """A step takes a row once: Trinity's selectors wrap once around the data, and then give fewer rows or none."""
+    if facts.assumed:
+        return
+    if batch.expert_rows > facts.expert_rows:
+        most = facts.expert_rows / (batch.usual_rows + facts.expert_rows)
+        raise ConfigError(
+            f"a step takes E = {batch.expert_rows} expert rows and the data has {facts.expert_rows}",
+            "expert_data_ratio",
+            f"set expert_data_ratio={most:.4g} or less, raise data.expert_ratio, or lower batch_size"
+            if batch.usual_rows
+            else "lower batch_size, or raise data.expert_ratio",
+        )
+    if batch.usual_rows and spec.batch_size > facts.rl_rows:
+        raise ConfigError(
+            f"a step takes batch_size={spec.batch_size} prompts and the data has {facts.rl_rows} RL prompts",
+            "batch_size",
+            f"set it to {facts.rl_rows} or less, or add data",
+        )
+
+
 def _warnings(spec: ExperimentSpec, facts: DataFacts, stages: tuple[Stage, ...]) -> list[str]:
     found = []
     model = spec.model
@@ -265,22 +276,18 @@ def _warnings(spec: ExperimentSpec, facts: DataFacts, stages: tuple[Stage, ...])
             f"the longest expert row has {longest} tokens, more than the window of {model.window} that "
             "memory was planned for: Trinity trains on it whole"
         )
+    if spec.uses_expert_rows and model.temperature != 1:
+        found.append(
+            f"model.temperature={model.temperature}: the trainer divides its logits by it, those of expert rows too"
+        )
     for stage in stages:
-        found += _stage_warnings(spec, facts, stage)
+        found += _stage_warnings(spec, stage)
     return found
 
 
-def _stage_warnings(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> list[str]:
-    found = []
+def _stage_warnings(spec: ExperimentSpec, stage: Stage) -> list[str]:
+    found: list[str] = []
     batch = stage.batch
-    if batch.usual_rows and spec.batch_size > facts.rl_rows:
-        found.append(
-            f"batch_size={spec.batch_size} is more than the {facts.rl_rows} RL prompts: a step repeats prompts"
-        )
-    if batch.expert_rows > facts.expert_rows:
-        found.append(
-            f"a step takes {batch.expert_rows} expert rows and there are {facts.expert_rows}: a step repeats rows"
-        )
     if stage.kind != "chord":
         return found
     asked, got = spec.expert_data_ratio, batch.expert_rows / batch.rows
@@ -295,4 +302,6 @@ def _stage_warnings(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> lis
         )
     if spec.mu_warmup_steps and not spec.mu_decay_steps and spec.mu_peak != spec.mu_valley:
         found.append(f"mu_decay_steps=0: μ jumps from mu_peak={spec.mu_peak} to mu_valley={spec.mu_valley}")
+    if spec.mu_valley > spec.mu_peak:
+        found.append(f"mu_valley={spec.mu_valley} is above mu_peak={spec.mu_peak}: μ rises where it should decay")
     return found

@@ -138,6 +138,7 @@ MISMATCHES: list[tuple[str, dict[str, Any], str, str, list[str]]] = [
         "train_batch_size",
         ["4"],
     ),
+    ("rising mu", {f"{LOSS}.mu_valley": 0.9}, WARNING, "mu_valley", ["0.9", "above", "0.5"]),
     ("resuming", {"continue_from_checkpoint": KeyError}, WARNING, "continue_from_checkpoint", ["write false"]),
     ("idle key", {"trainer.grad_clip": 1.0}, WARNING, "trainer.grad_clip", ["clip_grad"]),
     ("runner_num", {"explorer.runner_num": 16}, WARNING, "explorer.runner_num", ["runner_per_model"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import ceil
+from types import SimpleNamespace
 
 import pytest
 from composing import FACTS, SIZES, compose_spec
@@ -165,13 +166,31 @@ def test_steps_come_from_data_and_epochs_when_none_are_given(spec):
     free = replace(spec, total_steps=None, data=replace(spec.data, epochs=2))
     assert derive(free, FACTS).stages[0].steps == 2 * 1380 // 6
     assert derive(replace(free, variant="sft"), FACTS).stages[0].steps == 2 * 520 // 8
-    assert "less than one step" in refusal_of(free, DataFacts(520, 2, 0))
 
 
 def test_rows_that_are_not_there_are_refused(spec):
     assert "0 expert rows" in refusal_of(spec, DataFacts(0, 1380, 100))
     assert "0 RL prompts" in refusal_of(spec, DataFacts(520, 0, 100))
     assert derive(replace(spec, variant="grpo"), DataFacts(0, 1380, 100))
+
+
+def test_a_step_that_takes_more_rows_than_there_are_is_refused(spec):
+    text = refusal_of(spec, DataFacts(7, 1380, 100))
+    assert "E = 8 expert rows and the data has 7" in text and "expert_data_ratio=0.2258 or less" in text
+    assert derive(replace(spec, expert_data_ratio=0.2258), DataFacts(7, 1380, 100)).stages[0].batch.expert_rows == 7
+    assert "batch_size=6 prompts and the data has 5" in refusal_of(spec, DataFacts(520, 5, 100))
+    assert derive(replace(spec, variant="grpo"), DataFacts(0, 6, 100))
+    assert derive(spec, DataFacts(7, 5, 100, assumed=True))
+
+
+def test_trinitys_selectors_give_no_step_more_rows_than_there_are():
+    selectors = pytest.importorskip("trinity.buffer.selector.selector")
+    data, config = SimpleNamespace(dataset_size=10), SimpleNamespace(seed=1)
+    shuffled = selectors.ShuffleSelector(data, config)
+    assert [len(shuffled.get_indices(18)) for _ in range(2)] == [18, 12]
+    in_order = selectors.SequentialSelector(data, config)
+    in_order.get_indices(18)
+    assert max(in_order.get_indices(18)) >= 10
 
 
 def test_lengths_that_do_not_fit_are_refused(spec, big):
@@ -187,16 +206,21 @@ def test_lengths_that_do_not_fit_are_refused(spec, big):
     [
         ({}, DataFacts(520, 1380, 100, prompt_tokens_max=100), "over model.max_prompt_tokens=96"),
         ({}, DataFacts(520, 1380, 100, expert_tokens_max=200), "200 tokens, more than the window of 128"),
-        ({}, DataFacts(520, 3, 100), "a step repeats prompts"),
-        ({}, DataFacts(5, 1380, 100), "a step repeats rows"),
         ({}, DataFacts(520, 1380, 100, assumed=True), "assumed"),
         ({"total_steps": 20}, FACTS, "μ is still"),
         ({"mu_decay_steps": 0}, FACTS, "μ jumps"),
+        ({"mu_peak": 0.1, "mu_valley": 0.4}, FACTS, "mu_valley=0.4 is above mu_peak=0.1"),
         ({"batch_size": 1}, FACTS, "expert_data_ratio=0.25 becomes 0.2000"),
     ],
 )
 def test_what_is_possible_but_hardly_meant_is_a_warning(spec, changes, facts, words):
     assert any(words in warning for warning in derive(replace(spec, **changes), facts).warnings)
+
+
+def test_a_temperature_that_expert_rows_are_trained_at_too_is_a_warning(spec):
+    warm = replace(spec, model=replace(spec.model, temperature=0.5))
+    assert any("expert rows too" in warning for warning in derive(warm, FACTS).warnings)
+    assert derive(replace(warm, variant="grpo"), FACTS).warnings == ()
 
 
 def test_the_default_experiment_has_no_warning(spec):
