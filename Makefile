@@ -81,17 +81,21 @@ check: $(READY)  ## explain what does not fit in a hand-written configuration (A
 doctor: $(READY)  ## check this machine: Python, packages, Ray, GPUs, disk
 	@$(PY) -m chord_exp.doctor
 
+# tests at once; tests that share a costly fixture stay together (tests/conftest.py)
+WORKERS ?= 2
+PYTEST = $(PY) -m pytest -q -n $(WORKERS) --dist loadgroup
+
 .PHONY: test
-test: $(READY)  ## quick and integration tests (minutes)
-	@$(PY) -m pytest -q -m "not slow" $(ARGS)
+test: $(READY)  ## quick tests and one whole run of each mechanism (WORKERS=4 for more at once)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 .PHONY: test-unit
-test-unit: $(READY)  ## quick tests only (seconds)
-	@$(PY) -m pytest -q tests/unit $(ARGS)
+test-unit: $(READY)  ## quick tests only
+	@$(PYTEST) tests/unit $(ARGS)
 
 .PHONY: test-all
-test-all: $(READY)  ## all tests, the slow ones too
-	@$(PY) -m pytest -q $(ARGS)
+test-all: $(READY)  ## all tests, with every fault and the runs that learn
+	@$(PYTEST) $(ARGS)
 
 .PHONY: lint
 lint: $(READY)  ## ruff, mypy and the import rules

@@ -9,7 +9,7 @@ python -m chord_exp -m "variant=$variants" "total_steps=$steps" data.eval_rows=5
 python - <<'PYTHON'
 from pathlib import Path
 
-from chord_exp import metrics
+from chord_exp.run_files import metrics
 
 for folder in sorted(path.parent for path in Path("my_comparison").glob("*/metrics.jsonl")):
     held_out = metrics.series(metrics.read(folder / "metrics.jsonl"), "eval/eval/accuracy/mean@1")

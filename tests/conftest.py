@@ -1,5 +1,24 @@
-"""For all tests: Trinity's models can be imported without vLLM."""
+"""For all tests: Trinity imports without vLLM; which tests one worker of pytest-xdist keeps together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
 
 from chord_exp.engine.vllm_standin import install
 
 install()
+
+# fixtures that take many seconds, and that one worker makes once
+SHARED = ("finished", "head", "installed", "report")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file of unit tests stays with one worker, for what it imports; so do all tests of a costly fixture."""
+    for item in items:
+        groups = [name for name in SHARED if name in getattr(item, "fixturenames", ())]
+        if not groups and Path(item.path).parent.name == "unit":
+            groups = [Path(item.path).stem]
+        for name in groups:
+            item.add_marker(pytest.mark.xdist_group(name))

@@ -20,6 +20,8 @@ from chord_exp.run_files import metrics
 
 # a quarter of an hour: only a hang takes it, even on a busy machine
 TIMEOUT = 900
+# of the run that many tests look at; enough to be stopped in the middle
+FINISHED_STEPS = 12
 # few and small steps; what they learn is the business of another test
 SMALL = ["data.eval_rows=8", "batch_size=2", "repeat_times=4", "expert_data_ratio=0.33", "cluster.save_interval=2"]
 
@@ -80,11 +82,15 @@ class Run:
                 continue
         return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
-    def kill(self, title: str) -> None:
-        """SIGKILL the process whose command line shows `title` (Ray writes the actor's class there)."""
+    def find(self, title: str) -> list[psutil.Process]:
+        """The processes whose command line shows `title` (Ray writes the actor's class there)."""
         found = [process for process in self.processes() if title in " ".join(process.cmdline())]
         assert found, f"no process shows {title!r}: {[' '.join(p.cmdline())[:80] for p in self.processes()]}"
-        for process in found:
+        return found
+
+    def kill(self, title: str) -> None:
+        """SIGKILL the processes of a title."""
+        for process in self.find(title):
             process.kill()
 
     def weights(self, step: int) -> Path:
@@ -94,10 +100,12 @@ class Run:
 
 
 def start(folder: Path, *overrides: str, env: dict[str, str] | None = None) -> Run:
-    """Start `python -m chord_exp` with a small experiment in a folder."""
+    """Start `python -m chord_exp` with a small experiment in a folder; it works beside that folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "chord_exp", *SMALL, *overrides, f"hydra.run.dir={folder}"]
     process = subprocess.Popen(
         command,
+        cwd=folder.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

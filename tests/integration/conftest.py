@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fake_sweep import DEFAULTS
-from running import Run, finish
+from running import FINISHED_STEPS, Run, finish
 
 from chord_exp.launch.private_ray import Head
 from chord_exp.sweep.backends import ray_jobs
@@ -21,12 +21,11 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
-    """A whole run of six steps, and what it printed."""
-    return finish(tmp_path_factory.mktemp("finished") / "run", "total_steps=6")
+    """A whole run, and what it printed; its tests are in one group, so that one worker makes it once."""
+    return finish(tmp_path_factory.mktemp("finished") / "run", f"total_steps={FINISHED_STEPS}")
 
 
-# not for the session: package/ looks whether a Ray runs on this machine, and its tests want none
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """A Ray cluster of one machine with four logical GPUs and eight logical cores."""
     folder = SweepFolder(tmp_path_factory.mktemp("head"))

@@ -12,6 +12,7 @@ from running import finish
 from chord_exp.run_files import metrics
 
 
+@pytest.mark.slow
 def test_a_folder_of_every_kind_trains_with_the_workflow_and_reward_of_each_row(tmp_path: Path) -> None:
     """Numbers, LaTeX, choices, tool calls, more turns, system prompts, and free text by similarity."""
     prepared = write_prepared(tmp_path / "prepared", [conversations, free_texts], each=2)

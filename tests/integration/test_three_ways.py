@@ -116,6 +116,7 @@ def test_way_1_one_click(tmp_path):
     assert "mu_schedule=seed_simple" in told["overrides"]
 
 
+@pytest.mark.slow
 def test_way_1_hands_a_batch_systems_term_on_and_the_run_saves(tmp_path):
     command = [
         "bash",
@@ -152,12 +153,15 @@ def test_way_1_hands_a_batch_systems_term_on_and_the_run_saves(tmp_path):
     assert list((tmp_path / "run").glob("checkpoints/*/*/global_step_*"))
 
 
+@pytest.mark.slow
 def test_way_1_starts_ray_where_none_runs_stops_it_and_returns_the_code_of_the_run(tmp_path, short):
     # the packages of a CPU lack vLLM, which the explorer asks for, and fastapi, which verl does: whichever is first, a
     # run on GPUs fails, and the script says so by its exit code
     command = f"bash {PACKAGE}/run_chord_training.sh --config-type simple --gpus 2 --model {MODEL} -- total_steps=1"
     lengths = "model.max_prompt_tokens=128 model.max_response_tokens=16 'data.system_prompt=\"\"'"
-    done = bash(f"{command} {lengths}", tmp_path, RAY_TMPDIR=str(short), TMPDIR=str(short))
+    # where nothing answers: Ray finds any other Ray of this machine, the private one of a run as well
+    alone = {"RAY_ADDRESS": "127.0.0.1:9", "RAY_TMPDIR": str(short), "TMPDIR": str(short)}
+    done = bash(f"{command} {lengths}", tmp_path, **alone)
     assert done.returncode == 1, done.stdout
     assert "没有正在运行的 Ray" in done.stdout and "停止本脚本启动的 Ray" in done.stdout
     assert "failed after 0 of 1 steps" in done.stdout
@@ -167,6 +171,7 @@ def test_way_1_starts_ray_where_none_runs_stops_it_and_returns_the_code_of_the_r
         assert probe.connect_ex(("127.0.0.1", int(head.partition(":")[2]))), "Ray still listens"
 
 
+@pytest.mark.slow
 def test_way_2_by_hand_gets_as_far_as_the_missing_gpus_and_way_1_leaves_a_running_ray_alone(place, short, ray_head):
     done = bash("python prepare_chord_data.py --input_dir sft_data --expert_ratio 0.25", place)
     assert done.returncode == 0 and (place / "prepared" / "rl" / "train.jsonl").exists(), done.stdout

@@ -67,6 +67,7 @@ def test_its_commands_run_from_any_folder(installed, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_an_experiment_trains_from_the_wheel_alone(installed, tmp_path):
     few = ["total_steps=1", "data.eval_rows=8", "batch_size=2", "repeat_times=4", "mu_schedule=constant"]
     assert "succeeded after 1 of 1 steps" in run(installed, tmp_path, "chord_exp", *few)
