@@ -44,7 +44,14 @@ def living_actors(head: Head) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "words", [["hydra/launcher=ray", "hydra.launcher.address=start", "hydra.launcher.num_gpus=2"], []]
+    "words",
+    [
+        [],
+        # a Ray is started and stopped
+        pytest.param(
+            ["hydra/launcher=ray", "hydra.launcher.address=start", "hydra.launcher.num_gpus=2"], marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_a_sweep_that_never_fits_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
