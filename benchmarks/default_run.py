@@ -85,7 +85,7 @@ def plain_seconds(trinity_yaml: Path, steps: int, scratch: Path) -> dict[str, fl
 
     from chord_exp.engine.rollout import LocalRolloutModel
     from chord_exp.engine.train_engine import LocalTrainEngine
-    from chord_exp.plugins.sample_strategy import attach_side_tokens
+    from chord_exp.plugins.sample_strategy import attach_tokens_of_term
 
     config = load_config(str(trinity_yaml))
     config.continue_from_checkpoint = False
@@ -130,7 +130,7 @@ def plain_seconds(trinity_yaml: Path, steps: int, scratch: Path) -> dict[str, fl
         usual, _ = advantage.process(usual)
         expert = loop.run_until_complete(experts.read())
         rows = mark(usual, step, expert=False) + mark(expert, step, expert=True)
-        attach_side_tokens(rows)
+        attach_tokens_of_term(rows)
         loop.run_until_complete(engine.train_step(rows))
         model.model.load_state_dict(engine.model.state_dict())
 

@@ -38,11 +38,11 @@ from chord_exp.plugins.loss_weights import (
     ROW_MEAN,
     TOKEN_MEAN,
     BatchGeometry,
+    batch_share,
     clip_arguments,
     exact_mode,
     mu_arguments,
     positive_int,
-    side_share,
 )
 
 __all__ = ["ExactCHORDLoss", "ExactGRPOLoss", "ExactSFTLoss", "reduce_micro_batch_metrics"]
@@ -51,74 +51,142 @@ __all__ = ["ExactCHORDLoss", "ExactGRPOLoss", "ExactSFTLoss", "reduce_micro_batc
 TRAINER_SIZES = ("dp_size", "global_batch_size")
 
 
-class _Side:
-    """One term of the loss: Trinity's own loss function, for the rows of one side of the batch."""
+class _LossTerm:
+    """One term of the loss: Trinity's own loss function, for the rows of one kind.
 
-    def __init__(self, prefix: str, loss_fn: PolicyLossFn, mode: str, rows: int) -> None:
-        self.loss_fn, self.mode, self.rows = loss_fn, mode, rows
+    Args:
+        prefix: of the logged names.
+        loss_fn: Trinity's loss function, in the mode of the term.
+        mode: one of loss_weights.EXACT_MODES.
+        rows: rows of that kind in the full batch.
+        reads: per-token fields that the loss function takes besides the log-probabilities and the action mask.
+    """
+
+    def __init__(self, prefix: str, loss_fn: PolicyLossFn, mode: str, rows: int, reads: tuple[str, ...]) -> None:
+        self.loss_fn, self.mode, self.rows, self.reads = loss_fn, mode, rows, reads
         empty = torch.zeros(1, 1)
         _, metrics = loss_fn(logprob=empty, old_logprob=empty, action_mask=empty.bool(), advantages=empty)
         self.log_names = {name: f"{prefix}/{name}" for name in metrics}
 
     def __call__(
-        self, tensors: dict[str, torch.Tensor], side_tokens: torch.Tensor | None, scale: float
+        self, tensors: dict[str, torch.Tensor], tokens_of_term: torch.Tensor | None, scale: float
     ) -> tuple[torch.Tensor | None, dict[str, float]]:
-        """Weighted loss and metrics of the side's rows in a micro-batch; None and zeros when it has none.
+        """Return weighted loss and metrics of the term's rows in a micro-batch; None and zeros when it has none.
 
         Every micro-batch logs the same keys, since verl lines up the values of all ranks by micro-batch.
         """
         mask = tensors["action_mask"]
         if not len(mask):
             return None, dict.fromkeys(self.log_names.values(), 0.0)
-        weight = side_share(self.mode, mask, self.rows, side_tokens) * scale
+        weight = batch_share(self.mode, mask, self.rows, tokens_of_term) * scale
         loss, metrics = self.loss_fn(**tensors)
         if self.mode != TOKEN_MEAN and len(metrics) > 1:
-            metrics = self._row_mean(tensors)
+            metrics = {**self._row_means(tensors), "pg_loss": metrics["pg_loss"]}
         return loss * weight, {self.log_names[name]: value * weight for name, value in metrics.items()}
 
     @torch.no_grad()
-    def _row_mean(self, tensors: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Metrics as a mean over rows: Trinity's are token means over all rows given, so follow the split."""
-        rows = len(tensors["action_mask"])
-        totals = dict.fromkeys(self.log_names, 0.0)
-        for row in range(rows):
-            _, metrics = self.loss_fn(**{key: value[row : row + 1] for key, value in tensors.items()})
-            for name, value in metrics.items():
-                totals[name] += value / rows
-        return totals
+    def _row_means(self, tensors: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Return the metrics as a mean over rows of each row's token mean.
+
+        Trinity's are one mean over all tokens given, so they follow the split. It multiplies by the mask and divides by
+        the mask's sum: a mask of 1 / (rows x tokens of the row) makes one call of it the mean over rows.
+        """
+        mask = tensors["action_mask"].to(tensors["logprob"].dtype)
+        weights = mask / (mask.sum(dim=-1, keepdim=True).clamp(min=1) * len(mask))
+        _, metrics = self.loss_fn(**{**tensors, "action_mask": weights})
+        total = float(weights.sum().item())
+        return {name: value * total for name, value in metrics.items()}
 
 
-class _ExactWeighting:
-    """What the three losses share: the batch's sizes, the selected fields, the sum of the weighted sides."""
+def _grpo_term(rows: Any, mode_name: str, mode: str, clip: tuple[Any, Any, Any]) -> _LossTerm:
+    rows, mode = positive_int("usual_rows", rows), exact_mode(mode_name, mode)
+    loss_fn = PPOPolicyLossFn(**clip_arguments(*clip), loss_agg_mode=mode)
+    return _LossTerm("usual", loss_fn, mode, rows, ("old_logprob", "advantages"))
 
-    _select_keys: list[str]  # of each class by Trinity's metaclass, from the parameters of __call__
 
-    def _set_up(self, rows: int, data_parallel_size: int | None, legacy_actor: bool | None, modes: set[str]) -> None:
+def _sft_term(rows: Any, mode_name: str, mode: str, *, phi: bool = False, cutoff_prob: float = 1.0) -> _LossTerm:
+    rows, mode = positive_int("expert_rows", rows), exact_mode(mode_name, mode)
+    if not 0.0 < cutoff_prob <= 1.0:
+        raise ValueError(f"policy_loss_fn_args.cutoff_prob is {cutoff_prob}: must be above 0 and at most 1")
+    loss_fn = SFTPhiLossFn(loss_agg_mode=mode, cutoff_prob=cutoff_prob) if phi else SFTLossFn(loss_agg_mode=mode)
+    return _LossTerm("expert", loss_fn, mode, rows, ())
+
+
+class _ExactLoss:
+    """L = (1 - mu) * usual + mu * expert; a baseline has one of the two terms, at mu = 0 or 1.
+
+    The three classes below only differ in their arguments. Trinity takes the fields that a loss wants from the
+    signature of its `__call__` and hands it no others: here they follow from the terms.
+    """
+
+    usual: _LossTerm | None = None
+    expert: _LossTerm | None = None
+    mu_schedule: tuple[int, int, float, float] | None = None
+
+    def _set_up(self, data_parallel_size: int | None, legacy_actor: bool | None) -> None:
+        """Finish a constructor that has set the terms."""
         if legacy_actor is None:
             from trinity.trainer.trainer import is_verl_legacy
 
             legacy_actor = is_verl_legacy()
+        terms = [term for term in (self.usual, self.expert) if term is not None]
+        rows = sum(term.rows for term in terms)
         self.geometry = BatchGeometry(rows, positive_int("data_parallel_size", data_parallel_size), legacy_actor)
-        absent = set(TRAINER_SIZES) if legacy_actor else set()
-        if TOKEN_MEAN not in modes:
-            absent.add("side_tokens")
-        self._select_keys = [key for key in type(self)._select_keys if key not in absent]
+        self._reads = ("action_mask", *dict.fromkeys(name for term in terms for name in term.reads))
+        self._select_keys = [
+            *self._reads,
+            *(("expert_mask", "step") if len(terms) > 1 else ()),
+            *(("tokens_of_term",) if any(term.mode == TOKEN_MEAN for term in terms) else ()),
+            *(() if legacy_actor else TRAINER_SIZES),
+        ]
 
-    def _sum(
-        self, weighted: list[tuple[float, torch.Tensor | None]], parts: dict[str, float], mu: float
-    ) -> tuple[torch.Tensor, dict[str, Any]]:
-        loss = torch.stack([weight * term for weight, term in weighted if term is not None]).sum()
-        additive = {**parts, "loss": loss.detach().item()}
-        return loss, loggable(additive, {"mu": mu}, legacy_actor=self.geometry.legacy_actor)
+    def _loss(self, logprob: torch.Tensor, **fields: Any) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Return the loss of one micro-batch of b rows, to be summed with the others of the step, and what to log.
+
+        Args:
+            logprob, and among the fields old_logprob, action_mask, advantages: (b, response length).
+            expert_mask: (b,), True on expert rows. step: (b,), the trainer's step, the same on all rows.
+            tokens_of_term: (b,), set by `chord_exp.plugins.sample_strategy`; needed for `token-mean` only.
+            dp_size, global_batch_size: what the trainer really runs, checked against the constructor's sizes.
+        """
+        self.geometry.check(fields.get("dp_size"), fields.get("global_batch_size"))
+        mu = self._mu(fields)
+        scale = self.geometry.undo_trainer_scale(len(logprob))
+        tensors = {"logprob": logprob, **{name: fields[name] for name in self._reads}}
+        counts = fields.get("tokens_of_term")
+        both = self.usual is not None and self.expert is not None
+        is_expert = fields["expert_mask"].bool() if both else None
+        parts: dict[str, float] = {}
+        losses = []
+        for coefficient, term, wanted in ((1 - mu, self.usual, False), (mu, self.expert, True)):
+            if term is None:
+                continue
+            rows = slice(None) if is_expert is None else is_expert == wanted
+            chosen = {name: value[rows] for name, value in tensors.items()}
+            loss, metrics = term(chosen, None if counts is None else counts[rows], scale)
+            parts.update(metrics)
+            if loss is not None:
+                losses.append(coefficient * loss)
+        total = torch.stack(losses).sum()
+        additive = {**parts, "loss": total.detach().item()}
+        return total, loggable(additive, {"mu": mu}, legacy_actor=self.geometry.legacy_actor)
+
+    def _mu(self, fields: dict[str, Any]) -> float:
+        if self.mu_schedule is None:
+            return 0.0 if self.expert is None else 1.0
+        first, last = int(fields["step"].min()), int(fields["step"].max())
+        if first != last:
+            raise ValueError(f"one micro-batch holds rows of the steps {first} to {last}: mu is defined for one step")
+        return mu_schedule_function(last, *self.mu_schedule)
 
     @classmethod
     def default_args(cls) -> dict[str, Any]:
-        """The constructor's own defaults. Sizes have none: the constructor refuses to guess them."""
+        """Return the constructor's own defaults. Sizes have none: the constructor refuses to guess them."""
         parameters = list(inspect.signature(cls).parameters.values())
         return {p.name: p.default for p in parameters if p.name != "backend" and p.default is not None}
 
 
-class ExactCHORDLoss(_ExactWeighting, PolicyLossFn):
+class ExactCHORDLoss(_ExactLoss, PolicyLossFn):
     """L = (1 - mu) * GRPO over the U usual rows + mu * SFT (or SFT-phi) over the E expert rows.
 
     Args:
@@ -161,68 +229,24 @@ class ExactCHORDLoss(_ExactWeighting, PolicyLossFn):
         legacy_actor: bool | None = None,
     ) -> None:
         PolicyLossFn.__init__(self, backend=backend)
-        usual = positive_int("usual_rows", usual_rows)
-        expert = positive_int("expert_rows", expert_rows)
-        self.mu_schedule = mu_arguments(mu_warmup_steps, mu_decay_steps, mu_peak, mu_valley)
-        if not 0.0 < cutoff_prob <= 1.0:
-            raise ValueError(f"policy_loss_fn_args.cutoff_prob is {cutoff_prob}: must be above 0 and at most 1")
-        grpo_mode = exact_mode("grpo_loss_agg_mode", grpo_loss_agg_mode or loss_agg_mode)
-        sft_mode = exact_mode("sft_loss_agg_mode", sft_loss_agg_mode or loss_agg_mode)
-        self._set_up(usual + expert, data_parallel_size, legacy_actor, {grpo_mode, sft_mode})
-        clip = clip_arguments(clip_range, clip_range_low, clip_range_high)
-        self.usual = _Side("usual", PPOPolicyLossFn(**clip, loss_agg_mode=grpo_mode), grpo_mode, usual)
-        sft = (
-            SFTPhiLossFn(loss_agg_mode=sft_mode, cutoff_prob=cutoff_prob)
-            if enable_phi_function
-            else SFTLossFn(loss_agg_mode=sft_mode)
+        clip = (clip_range, clip_range_low, clip_range_high)
+        self.usual = _grpo_term(usual_rows, "grpo_loss_agg_mode", grpo_loss_agg_mode or loss_agg_mode, clip)
+        self.expert = _sft_term(
+            expert_rows,
+            "sft_loss_agg_mode",
+            sft_loss_agg_mode or loss_agg_mode,
+            phi=enable_phi_function,
+            cutoff_prob=cutoff_prob,
         )
-        self.expert = _Side("expert", sft, sft_mode, expert)
+        self.mu_schedule = mu_arguments(mu_warmup_steps, mu_decay_steps, mu_peak, mu_valley)
+        self._set_up(data_parallel_size, legacy_actor)
 
-    def __call__(
-        self,
-        logprob: torch.Tensor,
-        old_logprob: torch.Tensor,
-        action_mask: torch.Tensor,
-        advantages: torch.Tensor,
-        expert_mask: torch.Tensor,
-        step: torch.Tensor,
-        side_tokens: torch.Tensor | None = None,
-        dp_size: int | None = None,
-        global_batch_size: int | None = None,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Loss of one micro-batch of b rows, to be summed with the others of the step.
-
-        Args:
-            logprob, old_logprob, action_mask, advantages: (b, response length).
-            expert_mask: (b,), True on expert rows. step: (b,), the trainer's step, the same on all rows.
-            side_tokens: (b,), set by `chord_exp.plugins.sample_strategy`; needed for `token-mean` only.
-            dp_size, global_batch_size: what the trainer really runs, checked against the constructor's sizes.
-        """
-        self.geometry.check(dp_size, global_batch_size)
-        first, last = int(step.min()), int(step.max())
-        if first != last:
-            raise ValueError(f"one micro-batch holds rows of the steps {first} to {last}: mu is defined for one step")
-        mu = mu_schedule_function(last, *self.mu_schedule)
-        scale = self.geometry.scale(len(logprob))
-        tensors = {
-            "logprob": logprob,
-            "old_logprob": old_logprob,
-            "action_mask": action_mask,
-            "advantages": advantages,
-        }
-        weighted: list[tuple[float, torch.Tensor | None]] = []
-        parts: dict[str, float] = {}
-        expert_rows = expert_mask.bool()
-        for coefficient, side, rows in ((1 - mu, self.usual, ~expert_rows), (mu, self.expert, expert_rows)):
-            counts = None if side_tokens is None else side_tokens[rows]
-            loss, metrics = side({name: value[rows] for name, value in tensors.items()}, counts, scale)
-            weighted.append((coefficient, loss))
-            parts.update(metrics)
-        return self._sum(weighted, parts, mu)
+    def __call__(self, logprob: torch.Tensor, **fields: Any) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Return the loss of one micro-batch and what to log; fields as in `_ExactLoss._loss`."""
+        return self._loss(logprob, **fields)
 
 
-class ExactGRPOLoss(_ExactWeighting, PolicyLossFn):
+class ExactGRPOLoss(_ExactLoss, PolicyLossFn):
     """Pure GRPO over the U rollouts: ExactCHORDLoss at mu = 0. Arguments and errors as there."""
 
     def __init__(
@@ -237,35 +261,16 @@ class ExactGRPOLoss(_ExactWeighting, PolicyLossFn):
         legacy_actor: bool | None = None,
     ) -> None:
         PolicyLossFn.__init__(self, backend=backend)
-        rows, mode = positive_int("usual_rows", usual_rows), exact_mode("loss_agg_mode", loss_agg_mode)
-        self._set_up(rows, data_parallel_size, legacy_actor, {mode})
-        clip = clip_arguments(clip_range, clip_range_low, clip_range_high)
-        self.usual = _Side("usual", PPOPolicyLossFn(**clip, loss_agg_mode=mode), mode, rows)
+        clip = (clip_range, clip_range_low, clip_range_high)
+        self.usual = _grpo_term(usual_rows, "loss_agg_mode", loss_agg_mode, clip)
+        self._set_up(data_parallel_size, legacy_actor)
 
-    def __call__(
-        self,
-        logprob: torch.Tensor,
-        old_logprob: torch.Tensor,
-        action_mask: torch.Tensor,
-        advantages: torch.Tensor,
-        side_tokens: torch.Tensor | None = None,
-        dp_size: int | None = None,
-        global_batch_size: int | None = None,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Loss of one micro-batch, to be summed with the others of the step; shapes as for ExactCHORDLoss."""
-        self.geometry.check(dp_size, global_batch_size)
-        tensors = {
-            "logprob": logprob,
-            "old_logprob": old_logprob,
-            "action_mask": action_mask,
-            "advantages": advantages,
-        }
-        loss, metrics = self.usual(tensors, side_tokens, self.geometry.scale(len(logprob)))
-        return self._sum([(1.0, loss)], metrics, mu=0.0)
+    def __call__(self, logprob: torch.Tensor, **fields: Any) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Return the loss of one micro-batch and what to log; fields as in `_ExactLoss._loss`."""
+        return self._loss(logprob, **fields)
 
 
-class ExactSFTLoss(_ExactWeighting, PolicyLossFn):
+class ExactSFTLoss(_ExactLoss, PolicyLossFn):
     """Pure SFT over the E expert rows: ExactCHORDLoss at mu = 1. Arguments and errors as there."""
 
     def __init__(
@@ -277,21 +282,9 @@ class ExactSFTLoss(_ExactWeighting, PolicyLossFn):
         legacy_actor: bool | None = None,
     ) -> None:
         PolicyLossFn.__init__(self, backend=backend)
-        rows, mode = positive_int("expert_rows", expert_rows), exact_mode("loss_agg_mode", loss_agg_mode)
-        self._set_up(rows, data_parallel_size, legacy_actor, {mode})
-        self.expert = _Side("expert", SFTLossFn(loss_agg_mode=mode), mode, rows)
+        self.expert = _sft_term(expert_rows, "loss_agg_mode", loss_agg_mode)
+        self._set_up(data_parallel_size, legacy_actor)
 
-    def __call__(
-        self,
-        logprob: torch.Tensor,
-        action_mask: torch.Tensor,
-        side_tokens: torch.Tensor | None = None,
-        dp_size: int | None = None,
-        global_batch_size: int | None = None,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Loss of one micro-batch, to be summed with the others of the step; shapes as for ExactCHORDLoss."""
-        self.geometry.check(dp_size, global_batch_size)
-        tensors = {"logprob": logprob, "action_mask": action_mask}
-        loss, metrics = self.expert(tensors, side_tokens, self.geometry.scale(len(logprob)))
-        return self._sum([(1.0, loss)], metrics, mu=1.0)
+    def __call__(self, logprob: torch.Tensor, **fields: Any) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Return the loss of one micro-batch and what to log; fields as in `_ExactLoss._loss`."""
+        return self._loss(logprob, **fields)

@@ -1,16 +1,16 @@
 """What share of the full batch one micro-batch carries, and by what the trainer will scale it.
 
-The objective of a step is a mean over the WHOLE batch of each side (usual: rollouts; expert: SFT rows):
+The objective of a step is for each of its terms (usual: rollouts; expert: SFT rows) a mean over the WHOLE batch:
 
-| mode | L_side over the full batch |
+| mode | L_term over the full batch |
 |---|---|
-| `token-mean` | sum over action tokens / number of action tokens of the side |
-| `seq-mean-token-mean` | mean over the side's rows of each row's token mean |
-| `seq-mean-token-sum` | mean over the side's rows of each row's token sum |
+| `token-mean` | sum over action tokens / number of action tokens of the term |
+| `seq-mean-token-mean` | mean over the term's rows of each row's token mean |
+| `seq-mean-token-sum` | mean over the term's rows of each row's token sum |
 
 A row without action tokens counts as a row of loss 0.
 
-A micro-batch sees only some rows, so its own mean is multiplied by the share of the side that it holds
+A micro-batch sees only some rows, so its own mean is multiplied by the share of the term that it holds
 (rows/U, rows/E or tokens/T) and by what undoes the trainer's scaling:
 
 - verl >= 0.8 and the local engine call `backward()` on each micro-batch: gradients are SUMMED over
@@ -30,6 +30,8 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 import torch
+
+from chord_exp.trinity_config.plugin_names import MIX_SAMPLE_STRATEGY, SAMPLE_STRATEGY
 
 TOKEN_MEAN = "token-mean"
 ROW_MEAN = "seq-mean-token-mean"
@@ -109,8 +111,8 @@ class BatchGeometry:
                 f"data_parallel_size={self.data_parallel_size} ranks"
             )
 
-    def scale(self, micro_batch_rows: int) -> float:
-        """Factor that undoes the trainer's scaling of a micro-batch of that many rows."""
+    def undo_trainer_scale(self, micro_batch_rows: int) -> float:
+        """Return the factor that undoes the trainer's scaling of a micro-batch of that many rows."""
         if self.legacy_actor:
             return self.rows / micro_batch_rows
         return float(self.data_parallel_size)
@@ -132,21 +134,22 @@ class BatchGeometry:
             )
 
 
-def side_share(mode: str, action_mask: torch.Tensor, side_rows: int, side_tokens: torch.Tensor | None) -> float:
-    """Share of a side's full-batch mean that is held by the given rows of that side.
+def batch_share(mode: str, action_mask: torch.Tensor, rows: int, tokens_of_term: torch.Tensor | None) -> float:
+    """Return the share of a term's full-batch mean that is held by the given rows of it.
 
     Args:
         mode: one of EXACT_MODES.
-        action_mask: (rows, response length), this micro-batch's rows of the side.
-        side_rows: rows of the side in the full batch.
-        side_tokens: (rows,), each the action tokens of the side in the full batch; for `token-mean` only.
+        action_mask: (b, response length), this micro-batch's rows of the term.
+        rows: rows of the term in the full batch.
+        tokens_of_term: (b,), each the action tokens of the term in the full batch; for `token-mean` only.
     """
     if mode != TOKEN_MEAN:
-        return len(action_mask) / side_rows
-    if side_tokens is None:
+        return len(action_mask) / rows
+    if tokens_of_term is None:
         raise ValueError(
-            "token-mean over the full batch needs `side_tokens` on each row: set algorithm.sample_strategy "
-            "to chord_exp.plugins.sample_strategy.TokenCountMixSampleStrategy (sft, grpo: TokenCount...)"
+            "token-mean over the full batch needs the number of action tokens of each term on its rows "
+            f"(`tokens_of_term`), which the stock sample strategies do not write: set algorithm.sample_strategy to "
+            f"{MIX_SAMPLE_STRATEGY}, for the baselines sft and grpo to {SAMPLE_STRATEGY}, or use {ROW_MEAN}"
         )
-    # A side without any action token contributes nothing; the maximum only keeps 0 / 0 out.
-    return float(action_mask.sum().item()) / max(float(side_tokens.max().item()), 1.0)
+    # A term without any action token contributes nothing; the maximum only keeps 0 / 0 out.
+    return float(action_mask.sum().item()) / max(float(tokens_of_term.max().item()), 1.0)

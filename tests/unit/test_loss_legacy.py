@@ -92,5 +92,5 @@ def test_old_verl_is_detected_and_gets_plain_numbers_and_only_tensor_keys() -> N
 @pytest.mark.usefixtures("old_verl")
 def test_a_trainer_of_ones_own_on_old_verl_is_not_scaled() -> None:
     case = Case(usual=4, expert=4)
-    assert chord_loss(case, legacy_actor=False).geometry.scale(2) == 1.0
-    assert chord_loss(case).geometry.scale(2) == 4.0
+    assert chord_loss(case, legacy_actor=False).geometry.undo_trainer_scale(2) == 1.0
+    assert chord_loss(case).geometry.undo_trainer_scale(2) == 4.0

@@ -58,7 +58,7 @@ def test_select_keys_name_the_fields_each_loss_reads() -> None:
     assert set(ExactGRPOLoss(**GRPO).select_keys) == rows | sizes
     assert set(ExactSFTLoss(**SFT).select_keys) == {"response_mask"} | sizes
     for cls, args in LOSSES:
-        assert "side_tokens" in cls(**args, loss_agg_mode="token-mean").select_keys
+        assert "tokens_of_term" in cls(**args, loss_agg_mode="token-mean").select_keys
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_cutoff_limits_the_loss_of_sure_expert_tokens() -> None:
 def test_sample_strategies_count_the_action_tokens_of_each_side() -> None:
     batch = sample_batch(Case(usual=4, expert=2, shuffle=False)).batch
     tokens = batch["response_mask"].sum(-1)
-    assert batch["side_tokens"].tolist() == [int(tokens[:4].sum())] * 4 + [int(tokens[4:].sum())] * 2
+    assert batch["tokens_of_term"].tolist() == [int(tokens[:4].sum())] * 4 + [int(tokens[4:].sum())] * 2
     for name in ("TokenCountMixSampleStrategy", "TokenCountSampleStrategy"):
         assert SAMPLE_STRATEGY.get(f"chord_exp.plugins.sample_strategy.{name}").__name__ == name
 
@@ -157,7 +157,7 @@ def test_token_counts_follow_the_rows_when_a_batch_is_sampled_again() -> None:
     result_of(strategy.sample(1))
     strategy.exp_buffer = RowsBuffer(rows[:1])
     sampled, _, _ = result_of(strategy.sample(2))
-    assert sampled[0].info["side_tokens"] == 3
+    assert sampled[0].info["tokens_of_term"] == 3
     assert len(sampled[0].custom_fields) == 1
 
 
@@ -184,3 +184,21 @@ def test_every_name_of_ours_is_a_class_that_python_finds() -> None:
     for path in ours:
         module, _, name = path.rpartition(".")
         assert isinstance(getattr(import_module(module), name), type)
+
+
+@pytest.mark.parametrize("mode", ["seq-mean-token-mean", "seq-mean-token-sum"])
+def test_the_number_of_calls_of_trinitys_loss_does_not_grow_with_the_rows(mode: str) -> None:
+    """Each call of it waits for the device four times."""
+    rows = 16
+    loss = ExactGRPOLoss(**{**GRPO, "usual_rows": rows}, loss_agg_mode=mode)
+    assert loss.usual is not None
+    real, calls = loss.usual.loss_fn, []
+
+    def counting(**fields: Any) -> Any:
+        calls.append(len(fields["action_mask"]))
+        return real(**fields)
+
+    loss.usual.loss_fn = counting
+    values = -torch.rand(rows, 5)
+    loss(logprob=values, old_logprob=values, action_mask=torch.ones(rows, 5).bool(), advantages=values)
+    assert calls == [rows, rows]
