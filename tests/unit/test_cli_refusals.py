@@ -203,11 +203,8 @@ def test_a_used_sweep_is_refused_and_left_as_it_was_and_may_be_resumed(place, ma
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["mu_peka=1"],
-        ["resume=true", "hydra.run.dir=nope"],
-        ["data.input_dir=free_text", "repeat_times=2"],
-        ["trinity.buffer.train_batch_size=99"],
-        ["trinity.buffer.no_such_key=99"],
+        ["data.input_dir=free_text", "repeat_times=2"],  # after data was prepared
+        ["trinity.buffer.no_such_key=99"],  # after Trinity was imported
         ["-m", "model=tiny,tyni"],
     ],
     ids=" ".join,

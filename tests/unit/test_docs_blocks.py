@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import runpy
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from package_script import planned, run
 from test_docs import _COMMAND, DOCUMENTS, ROOT, check_experiment, place  # noqa: F401 - a fixture
 
 from chord_exp.check.rules import findings
@@ -22,7 +20,6 @@ from chord_exp.prepare.__main__ import _dashed, build_parser
 from chord_exp.trinity_config.schema import check_schema, trinity_keys
 
 PACKAGE = ROOT / "package"
-SCRIPT = PACKAGE / "run_chord_training.sh"
 # sizes may refer to sections that a fragment leaves out
 WHOLE_ONLY = ("no model is named", "no path is given", "this is no whole configuration")
 
@@ -41,16 +38,15 @@ def shell_lines() -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def check_script(words: list[str]) -> None:
-    """The script takes the words: it plans what it would run, on no GPU where none is asked for."""
+def check_script(words: list[str], place: Path) -> None:  # noqa: F811
+    """The script takes the words, and chord_exp what it makes of them, on no GPU where none is asked for."""
     assert words[0] in ("run_chord_training.sh", "package/run_chord_training.sh", "../package/run_chord_training.sh")
     at = words.index("--") if "--" in words else len(words)
     options, rest = words[1:at], words[at:]
-    if "--help" not in options:
-        options += ["--yes", *(["--dry-run"] if "--dry-run" not in options else [])]
-    environment = {**os.environ, "CHORD_PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(["bash", str(SCRIPT), *options, *rest], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    if "--help" in options:
+        assert run(place, *options).returncode == 0
+    else:
+        check_experiment(planned(place, *options, "--yes", *rest))
 
 
 def check_python(words: list[str]) -> None:
@@ -92,7 +88,7 @@ def test_a_line_of_a_shell_block_is_a_command_that_works(line, place):  # noqa: 
         return  # checked by test_docs
     program, *words = shlex.split(line)
     if program == "bash":
-        check_script(words) if words[0].endswith("run_chord_training.sh") else check_example(words)
+        check_script(words, place) if words[0].endswith("run_chord_training.sh") else check_example(words)
     elif program == "python":
         check_python(words)
     else:
@@ -137,7 +133,7 @@ def test_an_unknown_program_would_be_noticed(place):  # noqa: F811
         test_a_line_of_a_shell_block_is_a_command_that_works("rm -rf my_data", place)
     if shutil.which("bash"):
         with pytest.raises(AssertionError):
-            check_script(["run_chord_training.sh", "--no-such-option"])
+            check_script(["run_chord_training.sh", "--no-such-option"], place)
 
 
 def test_the_plots_are_those_that_their_script_draws_from_runs_that_can_be_made(place):  # noqa: F811

@@ -13,7 +13,10 @@ import pytest
 import yaml
 from command_line import run_module
 
+from chord_exp.check import __main__ as check
+from chord_exp.cli import main
 from chord_exp.config.hydra_errors import groups
+from chord_exp.prepare import __main__ as prepare
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,8 +41,9 @@ def test_help_fits_a_screen_and_names_every_group_in_one_line(tmp_path):
         assert known and set(named) - set(options) <= {"to", "or"}, line
 
 
-def test_the_first_option_of_a_group_in_the_help_is_the_default(tmp_path):
-    text = run_module(tmp_path, "-m", "chord_exp", "--help").stdout
+def test_the_first_option_of_a_group_in_the_help_is_the_default(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
     defaults = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text(encoding="utf-8"))["defaults"]
     for entry in defaults:
         for group, option in entry.items() if isinstance(entry, dict) else ():
@@ -47,10 +51,11 @@ def test_the_first_option_of_a_group_in_the_help_is_the_default(tmp_path):
                 assert re.search(rf"^\s*{group}\s+{option}\b", text, re.MULTILINE), group
 
 
-@pytest.mark.parametrize("module", ["prepare", "check"])
-def test_the_other_commands_explain_themselves(tmp_path, module):
-    done = run_module(tmp_path, "-m", f"chord_exp.{module}", "--help")
-    assert done.returncode == 0 and f"python -m chord_exp.{module}" in done.stdout
+@pytest.mark.parametrize("module", [prepare, check])
+def test_the_other_commands_explain_themselves(capsys, module):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        module.main(["--help"])
+    assert f"python -m {module.__name__.removesuffix('.__main__')}" in capsys.readouterr().out
 
 
 def test_make_help_lists_every_target_with_a_line_each():
@@ -61,28 +66,26 @@ def test_make_help_lists_every_target_with_a_line_each():
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        ("mu_schedule=se", ["mu_schedule=seed_full", "mu_schedule=seed_simple"]),
-        ("mu_pe", ["mu_peak="]),
-        ("cluster.engine_n", ["cluster.engine_num="]),
-    ],
-)
-def test_the_documented_completion_offers_options_and_keys_in_a_real_shell(tmp_path, typed, offered):
+def test_the_documented_completion_offers_options_and_keys_in_a_real_shell(tmp_path):
     assert 'eval "$$(chord_exp -sc install=bash)"' in (ROOT / "conf" / "config.yaml").read_text()
-    script = f"""
-eval "$(chord_exp -sc install=bash)"
-COMP_LINE="chord_exp {typed}" COMP_WORDS=(chord_exp "{typed}") COMP_CWORD=1 COMP_POINT=${{#COMP_LINE}}
-COMP_LINE="chord_exp {typed}"; COMP_POINT=${{#COMP_LINE}}
+    typed = {
+        "mu_schedule=se": {"mu_schedule=seed_full", "mu_schedule=seed_simple"},
+        "mu_pe": {"mu_peak="},
+        "cluster.engine_n": {"cluster.engine_num="},
+    }
+    script = 'eval "$(chord_exp -sc install=bash)"\n'
+    for word in typed:
+        script += f"""
+COMP_WORDS=(chord_exp "{word}") COMP_CWORD=1 COMP_LINE="chord_exp {word}"; COMP_POINT=${{#COMP_LINE}}
 hydra_bash_completion
-printf '%s\\n' "${{COMPREPLY[@]}}"
+printf '%s ' "${{COMPREPLY[@]}}"; echo
 """
     environment = {**os.environ, "PATH": PATH}
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert [word for word in done.stdout.split() if word.startswith(typed)] and set(offered) <= {
-        word if word in offered else re.sub("=.*", "=", word) for word in done.stdout.split()
-    }, done
+    assert done.returncode == 0, done
+    for (word, wanted), line in zip(typed.items(), done.stdout.splitlines()[-3:], strict=True):
+        offered = {one if one in wanted else re.sub("=.*", "=", one) for one in line.split()}
+        assert wanted <= offered and all(one.startswith(word) for one in line.split()), done
 
 
 def test_the_packages_of_the_project_are_complete():

@@ -6,32 +6,15 @@ import os
 import pty
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from package_script import SCRIPT, environment, fake_python, planned, run
 
-SCRIPT = Path(__file__).parents[2] / "package" / "run_chord_training.sh"
+from chord_exp.cli import main
+
 DRY = ["--dry-run", "--", "data.eval_rows=8"]
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-
-
-def environment(**more: str) -> dict[str, str]:
-    """No GPU is visible, whatever the machine has."""
-    return {**os.environ, "CHORD_PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", **more}
-
-
-def run(place: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", str(SCRIPT), *arguments],
-        cwd=place,
-        env=environment(**more),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def test_help_lists_every_option_and_fits_a_screen(tmp_path):
@@ -76,20 +59,26 @@ def test_without_a_gpu_and_a_terminal_it_says_what_to_do_and_runs_nothing(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("flag", ["--local", "--yes"])
-def test_without_a_gpu_the_local_engine_is_a_flag_away(tmp_path, flag):
-    done = run(tmp_path, flag, "--expert_ratio=0.3", "--config-type", "simple", "--name", "mine", *DRY)
+def test_without_a_gpu_the_local_engine_is_a_flag_away(tmp_path):
+    words = ["--expert_ratio=0.3", "--config-type", "simple", "--name", "mine"]
+    done = run(tmp_path, "--local", *words, *DRY)
     assert done.returncode == 0, done.stderr
     assert "chord/mine" in done.stdout and "this machine" in done.stdout
     # the seed's schedule at a tenth of its length
     assert "total_steps" in done.stdout and "step 40: 0.050" in done.stdout
+    assert planned(tmp_path, "--yes", *words) == planned(tmp_path, "--local", *words)
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("", 0), ("n", 2)])
 def test_on_a_terminal_it_asks(tmp_path, answer, code):
     driver, terminal = pty.openpty()
     process = subprocess.Popen(
-        ["bash", str(SCRIPT), *DRY], cwd=tmp_path, env=environment(), stdin=terminal, stdout=terminal, stderr=terminal
+        ["bash", str(SCRIPT), *DRY],
+        cwd=tmp_path,
+        env=environment(CHORD_PYTHON=fake_python(tmp_path)),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
     )
     os.close(terminal)
     os.write(driver, f"{answer}\n".encode())
@@ -103,8 +92,9 @@ def test_on_a_terminal_it_asks(tmp_path, answer, code):
             break
         shown += part
     os.close(driver)
-    assert process.wait(timeout=120) == code
-    assert "用本地引擎" in shown.decode(errors="replace")
+    assert process.wait() == code
+    said = shown.decode(errors="replace")
+    assert "用本地引擎" in said and ("action=plan" in said) == (code == 0)
 
 
 @pytest.mark.parametrize(
@@ -116,15 +106,15 @@ def test_on_a_terminal_it_asks(tmp_path, answer, code):
         (["--gpus", "1", "--config-type", "simple"], ["engine and trainer share 1"]),
     ],
 )
-def test_with_gpus_the_sizes_are_derived_for_their_number(tmp_path, arguments, words):
-    done = run(tmp_path, *arguments, "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert all(word in done.stdout for word in words), done.stdout
+def test_with_gpus_the_sizes_are_derived_for_their_number(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(planned(tmp_path, *arguments)) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in words), shown
 
 
 def test_visible_devices_are_counted(tmp_path):
-    done = run(tmp_path, "--config-type", "simple", "--dry-run", CUDA_VISIBLE_DEVICES="0,3")
-    assert done.returncode == 0 and "1 for 1 engine + 1" in done.stdout
+    assert "cluster=gpu_2" in planned(tmp_path, "--config-type", "simple", CUDA_VISIBLE_DEVICES="0,3")
 
 
 def test_a_configuration_that_does_not_fit_is_refused_before_ray_is_started(tmp_path):
