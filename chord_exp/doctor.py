@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -128,10 +127,11 @@ def ray() -> Finding:
 
 def wandb() -> Finding:
     """Whether online tracking would work."""
-    netrc = Path.home() / ".netrc"
-    has_key = "WANDB_API_KEY" in os.environ or (netrc.exists() and re.search(r"wandb", netrc.read_text()) is not None)
-    text = "a key is configured" if has_key else "no key: monitor=wandb_offline records, `wandb sync` uploads later"
-    return Finding("WandB", OK if has_key else NOTE, text)
+    from chord_exp.plugins.wandb_writer import PUBLIC_HOST, has_key
+
+    found = has_key(os.environ.get("WANDB_BASE_URL") or f"https://{PUBLIC_HOST}")
+    text = "a key is configured" if found else "no key: monitor=wandb_offline records, `wandb sync` uploads later"
+    return Finding("WandB", OK if found else NOTE, text)
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (python, locked_versions, stack, gpus, disk, shared_memory, ray, wandb)

@@ -13,6 +13,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -33,7 +34,7 @@ PUBLIC_HOST = "api.wandb.ai"
 
 
 def has_key(base_url: str) -> bool:
-    """Whether a key for the server is configured in this process's environment or in netrc."""
+    """Return whether a key for the server is configured in this process's environment or in netrc."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     hosts = [urlsplit(base_url).netloc]
@@ -79,10 +80,11 @@ class WandbWriter:
 
     def close(self) -> None:
         """Let WandB finish, but not for ever."""
-        try:
-            self._rows.put_nowait(None)
-        except queue.Full:
-            self._lost += 1
+        if self._rows.full():  # the end needs the place more than one row does
+            with suppress(queue.Empty):
+                self._rows.get_nowait()
+                self._lost += 1
+        self._rows.put(None)
         self._thread.join(CLOSE_SECONDS)
         if self._lost:
             log.warning("WandB was too slow for %d rows of %s; metrics.jsonl has them", self._lost, self._role)
@@ -112,7 +114,8 @@ class WandbWriter:
     def _start(self) -> Any:
         import wandb
 
-        if self._given["mode"] == "online" and has_key(wandb.setup().settings.base_url):
+        wanted = self._given["mode"] == "online" and os.environ.get("WANDB_MODE") not in ("offline", "dryrun")
+        if wanted and has_key(wandb.setup().settings.base_url):
             try:
                 run = self._init("online")
                 self._online = True

@@ -49,3 +49,19 @@ def test_without_vllm_the_lock_is_that_for_cpu(constraints, monkeypatch):
 
 def test_without_lock_files_there_is_nothing_to_compare_with(constraints):
     assert doctor.locked_versions(constraints / "nowhere").state == doctor.NOTE
+
+
+@pytest.mark.parametrize(
+    ("netrc", "state"),
+    [
+        ("machine api.wandb.ai\n  login user\n  password abc\n", doctor.OK),
+        ("# machine api.wandb.ai is gone\nmachine other.host\n  login wandb\n  password abc\n", doctor.NOTE),
+    ],
+)
+def test_a_key_for_wandb_is_looked_for_as_a_run_does(tmp_path, monkeypatch, netrc, state):
+    (tmp_path / "netrc").write_text(netrc)
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert doctor.wandb().state == state

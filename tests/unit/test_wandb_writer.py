@@ -197,6 +197,35 @@ def test_rows_that_a_slow_wandb_does_not_take_are_counted_and_not_kept(
     assert len(metrics.read(tmp_path / "metrics.jsonl")) == 20
 
 
+def test_a_full_queue_does_not_keep_the_end_from_wandb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answered, start = threading.Event(), WandbWriter._start
+    monkeypatch.setattr(wandb_writer, "QUEUE_ROWS", 3)
+    monkeypatch.setattr(WandbWriter, "_start", lambda self: answered.wait() and start(self))
+    writer = monitor(tmp_path)
+    for step in range(3):
+        writer.log({"actor/mu": 0.4}, step)
+    threading.Timer(0.2, answered.set).start()
+    writer.close()
+    assert "did not finish" not in caplog.text
+    assert [row["step"] for row in rows_of(files(tmp_path)[0])] == [1, 2]
+
+
+@pytest.mark.parametrize("mode", ["disabled", "offline"])
+def test_an_environment_that_turns_wandb_off_is_obeyed_though_there_is_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent_server: list[socket.socket], mode: str
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_MODE", mode)
+    writer = monitor(tmp_path)
+    writer.log({"actor/mu": 0.4}, 1)
+    writer.close()
+    assert silent_server == []
+    assert len(files(tmp_path)) == (mode == "offline")
+    assert len(metrics.read(tmp_path / "metrics.jsonl")) == 1
+
+
 @pytest.mark.parametrize("broken", ["init", "log", "finish"])
 def test_a_wandb_that_raises_is_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
