@@ -1,16 +1,20 @@
 """The monitor of a run: every metric as a line of JSON, at once; WandB and TensorBoard beside it on request.
 
 A Trinity monitor by dotted path (`monitor.monitor_type: chord_exp.plugins.monitor.RunMonitor`). Explorer and trainer
-each make one; both append to one file, a whole line in one write.
+each make one; both append to one file, a whole line in one write under a lock: on two machines that share the folder by
+NFS appends alone would overwrite each other.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def metric_line(step: int, source: str, metrics: dict[str, Any], stage: str = "") -> bytes:
-    """One line of `metrics.jsonl`: `{"step": 3, "source": "trainer", "actor/mu": 0.4}`, with the stage's name if any.
+    """Return one line of `metrics.jsonl`: `{"step": 3, "source": "trainer", "actor/mu": 0.4}`, with the stage if any.
 
     Numbers that JSON has no word for become the strings "NaN", "Infinity" and "-Infinity": a reader must see them.
     """
@@ -64,7 +68,8 @@ class RunMonitor(Monitor):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._wandb: WandbWriter | None = None
-        if args.get("wandb"):
+        # an environment that forbids WandB has the last word
+        if args.get("wandb") and os.environ.get("WANDB_MODE") != "disabled":
             # the folder says which run of that name, and in a sweep which trial
             shown = f"{run_name}-{path.parent.name}"
             self._wandb = WandbWriter(path.parent, project, shown, self._stage, role, args["wandb"])
@@ -79,7 +84,9 @@ class RunMonitor(Monitor):
         if self._file is None:
             return
         line = metric_line(step, self.role, {WALL_TIME: round(time.time(), 3), **data}, self._stage)
-        if os.write(self._file, line) != len(line):
+        with _locked(self._file):
+            written = os.write(self._file, line)
+        if written != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
         numbers = {key: value for key, value in orjson.loads(line).items() if isinstance(value, (int, float))}
         del numbers[WALL_TIME]  # both keep the time by themselves
@@ -107,6 +114,18 @@ class RunMonitor(Monitor):
                     writer.close()
                 except Exception as error:
                     log.warning("closing %s failed: %s", name.strip("_"), error)
+
+
+@contextmanager
+def _locked(file: int) -> Iterator[None]:
+    # a file system without locks is as good as appending is on it
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _start_tensorboard(folder: str | None, role: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ HIGHER_IS_BETTER = {ACCURACY: True, REWARD: True, "actor/loss": False, "actor/ex
 
 
 def parse(line: str) -> Row | None:
-    """One row; None for a line that a crash cut short."""
+    """Return one row; None for a line that a crash cut short."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -35,7 +36,7 @@ def parse(line: str) -> Row | None:
 
 
 def read(path: Path) -> list[Row]:
-    """All rows of a file, in the order written; none if it does not exist."""
+    """Return all rows of a file, in the order written; none if it does not exist."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -48,31 +49,33 @@ class Tail:
 
     def __init__(self, path: Path, *, from_end: bool = False) -> None:
         self.path = path
-        self._rest = b""
+        # behind the last line that was read whole: a resumed run cuts off the rest of one that a crash cut short
         self._offset = path.stat().st_size if from_end and path.exists() else 0
 
     def new_rows(self) -> Iterator[Row]:
-        """Rows whose lines are complete."""
+        """Yield the rows whose lines are complete; all of them again where the file was replaced by a shorter one."""
         try:
             with open(self.path, "rb") as stream:
+                if os.fstat(stream.fileno()).st_size < self._offset:
+                    self._offset = 0
                 stream.seek(self._offset)
                 data = stream.read()
         except FileNotFoundError:
             return
-        self._offset += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
             if (row := parse(line.decode(errors="replace"))) is not None:
                 yield row
 
 
 def series(rows: Iterable[Row], key: str) -> dict[int, float]:
-    """A metric by step; where a step was repeated after a resume, the last value."""
+    """Return a metric by step; where a step was repeated after a resume, the last value."""
     return {row["step"]: float(row[key]) for row in rows if key in row}
 
 
 def non_finite(rows: Iterable[Row]) -> tuple[str, int] | None:
-    """The first metric of the trainer that is not a finite number, and its step."""
+    """Return the first metric of the trainer that is not a finite number, and its step."""
     for row in rows:
         if row.get("source") != "trainer":
             continue
@@ -83,7 +86,7 @@ def non_finite(rows: Iterable[Row]) -> tuple[str, int] | None:
 
 
 def last_values(rows: Iterable[Row]) -> dict[str, float]:
-    """The last finite value of every metric."""
+    """Return the last finite value of every metric."""
     values: dict[str, float] = {}
     for row in rows:
         values.update({key: value for key, value in row.items() if isinstance(value, (int, float)) and key != "step"})
@@ -91,7 +94,7 @@ def last_values(rows: Iterable[Row]) -> dict[str, float]:
 
 
 def best_values(rows: list[Row]) -> dict[str, dict[str, float]]:
-    """The best value of each metric that has a better direction, with its step."""
+    """Return the best value of each metric that has a better direction, with its step."""
     best: dict[str, dict[str, float]] = {}
     for key, higher in HIGHER_IS_BETTER.items():
         by_step = {step: value for step, value in series(rows, key).items() if math.isfinite(value)}

@@ -11,7 +11,7 @@ UNSENT_FILE = f"{FOLDER}/unsent"
 
 
 def sync_command(folder: Path, runs: str = "") -> str | None:
-    """The one shell command that uploads what is not uploaded yet; None when there is nothing.
+    """Return the one shell command that uploads what is not uploaded yet; None when there is nothing.
 
     Args:
         folder: of a run, or of a sweep.

@@ -42,6 +42,24 @@ def test_a_tail_from_the_end_shows_only_what_is_new(tmp_path: Path) -> None:
     assert [row["step"] for row in tail.new_rows()] == [2]
 
 
+def test_a_tail_sees_the_rows_of_a_resumed_run_that_cut_off_a_broken_line(tmp_path: Path) -> None:
+    file = tmp_path / "m.jsonl"
+    file.write_text('{"step": 1, "a": 1}\n{"step": 2, "a"')
+    tail = metrics.Tail(file)
+    assert [row["step"] for row in tail.new_rows()] == [1]
+    file.write_text('{"step": 1, "a": 1}\n{"step": 3, "a": 33333333333333333}\n')
+    assert [(row["step"], row["a"]) for row in tail.new_rows()] == [(3, 33333333333333333)]
+
+
+def test_a_tail_begins_again_with_a_file_that_was_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "m.jsonl"
+    file.write_text('{"step": 1}\n{"step": 2}\n')
+    tail = metrics.Tail(file)
+    assert len(list(tail.new_rows())) == 2
+    file.write_text('{"step": 1}\n')
+    assert [row["step"] for row in tail.new_rows()] == [1]
+
+
 def test_best_values_know_which_direction_is_better() -> None:
     rows = [
         {"step": step, metrics.ACCURACY: step / 10, "actor/loss": value}

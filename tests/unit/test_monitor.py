@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -55,6 +57,18 @@ def test_two_monitors_share_one_file(tmp_path: Path) -> None:
     second.log({"b": 2}, 1)
     first.log({"a": 3}, 2)
     assert len(metrics.read(tmp_path / "metrics.jsonl")) == 3
+
+
+def test_a_row_is_appended_under_a_lock_since_nfs_appends_overwrite_each_other(tmp_path: Path) -> None:
+    writer = monitor(tmp_path)
+    with open(tmp_path / "metrics.jsonl", "ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        thread = threading.Thread(target=writer.log, args=({"a": 1}, 1))
+        thread.start()
+        thread.join(0.2)
+        assert metrics.read(tmp_path / "metrics.jsonl") == []
+    thread.join()
+    assert len(metrics.read(tmp_path / "metrics.jsonl")) == 1
 
 
 def test_the_stage_of_a_staged_run_is_on_the_line(tmp_path: Path) -> None:
