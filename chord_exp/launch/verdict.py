@@ -12,6 +12,7 @@ from chord_exp.run_files import metrics
 from chord_exp.run_files.names import LOGS
 from chord_exp.run_files.record import FAILED, STOPPED, SUCCEEDED, RunError
 
+INDEX = "model.safetensors.index.json"
 # below this, writing has been failing, bytes
 FULL_DISK = 256 * 1024
 
@@ -29,13 +30,13 @@ KNOWN_CAUSES = (
         "mu_peak",
     ),
     (
-        r"CUDA out of memory|OutOfMemoryError|MemoryError|OOM",
+        r"CUDA out of memory|OutOfMemoryError|MemoryError|\bOOM\b",
         "the memory did not suffice",
         "lower cluster.max_token_len_per_gpu and go on with resume=true, or start a new run with a smaller "
         "batch_size or model.max_response_tokens",
     ),
     (
-        r"^Ray died|raylet|GCS|ConnectionError|RaySystemError",
+        r"^Ray died|raylet|\bGCS\b|ray\.exceptions|RaySystemError",
         "Ray went away while the run was using it",
         f"look at {LOGS}/run.log, then go on with resume=true",
     ),
@@ -63,7 +64,7 @@ KNOWN_CAUSES = (
 
 # signs of a fault of the machine, not of the experiment: the same run may well succeed elsewhere or later
 MACHINE_FAULT = (
-    r"^Ray died|ActorDied|ActorUnavailable|RayActorError|RaySystemError|WorkerCrashed|NodeDied|ConnectionError"
+    r"^Ray died|ActorDied|ActorUnavailable|RayActorError|RaySystemError|WorkerCrashed|NodeDied|raylet|\bGCS\b"
     r"|process died|No space left on device|Errno 28"
 )
 
@@ -106,9 +107,10 @@ def judge_run(evidence: Evidence) -> RunVerdict:
     Succeeded means: it ended by itself, its last step is the planned one, every value the trainer logged is finite, and
     the final checkpoint is whole.
     """
-    steps = trained_steps(evidence.rows, evidence.stage)
-    outcome = evidence.outcome
-    if evidence.interrupted or (outcome and outcome.ended == "stopped"):
+    outcome, steps = evidence.outcome, trained_steps(evidence.rows, evidence.stage)
+    asked = evidence.interrupted or (outcome is not None and outcome.ended == "stopped")
+    # a run that was asked to stop in its last step, or later, has done what was planned
+    if asked and not (evidence.is_last_stage and outcome and outcome.completed_steps == evidence.planned_steps):
         return RunVerdict(STOPPED, steps, RunError("stopped by the user", remedy="go on with resume=true"))
     if outcome is None:
         return RunVerdict(FAILED, steps, _died(evidence))
@@ -122,13 +124,13 @@ def judge_run(evidence: Evidence) -> RunVerdict:
 
 
 def trained_steps(rows: list[metrics.Row], stage: str) -> int:
-    """The last step of a stage whose update the trainer logged."""
+    """Return the last step of a stage whose update the trainer logged."""
     of_stage = (row for row in rows if row.get("source") == "trainer" and row.get("stage", "") == stage)
     return max((row["step"] for row in of_stage), default=0)
 
 
 def explain(error: str) -> RunError:
-    """Cause and remedy of an error line, where known."""
+    """Return cause and remedy of an error line, where known."""
     for sign, cause, remedy in KNOWN_CAUSES:
         if re.search(sign, error):
             return RunError(error, cause, remedy)
@@ -136,7 +138,7 @@ def explain(error: str) -> RunError:
 
 
 def is_machine_fault(error: RunError) -> bool:
-    """Whether the same run may well succeed when it is started again."""
+    """Return whether the same run may well succeed when it is started again."""
     return re.search(MACHINE_FAULT, error.what) is not None
 
 
@@ -188,20 +190,17 @@ def _not_finite(evidence: Evidence) -> RunError | None:
 
 
 def damaged_weights(folder: Path) -> RunError | None:
-    """Whether a Hugging Face folder's weights would fail to load, judged by headers and sizes (no tensor is read)."""
+    """Return why a Hugging Face folder's weights would fail to load, judged by headers and sizes: no tensor is read."""
     problem = None
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     if not (folder / "config.json").is_file():
         problem = "config.json is missing"
-    elif not files:
+    elif not any(folder.glob("*.safetensors")):
         problem = "no safetensors file"
-    for missing in _missing_shards(folder):
-        problem = f"{missing} is missing"
-    for file in files:
+    else:
         try:
-            _check_safetensors(file)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            problem = f"{file.name}: {error}"
+            problem = _first_damage(folder)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            problem = f"{INDEX}: {error}"
     if problem is None:
         return None
     return RunError(
@@ -211,23 +210,23 @@ def damaged_weights(folder: Path) -> RunError | None:
     )
 
 
-def _missing_shards(folder: Path) -> list[str]:
-    """Files that the index of a sharded model names and the folder lacks."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return []
-    named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
-    return sorted(name for name in named if not (folder / name).is_file())
+def _first_damage(folder: Path) -> str | None:
+    """Name a file that the index of a sharded model misses, or one that is cut.
 
+    Raises:
+        OSError, ValueError, KeyError, TypeError, AttributeError: the index cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
 
-def _check_safetensors(file: Path) -> None:
-    """Raise ValueError unless the header's tensors fill the file exactly (8 bytes of length, JSON, data)."""
-    size = file.stat().st_size
-    with open(file, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if length > size:
-            raise ValueError("header longer than the file")
-        header = json.loads(stream.read(length))
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    if 8 + length + max(ends, default=0) != size:
-        raise ValueError(f"{size} bytes where the header asks for {8 + length + max(ends, default=0)}")
+    if (folder / INDEX).is_file():
+        shards = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+        for name in sorted(shards):
+            if not (folder / name).is_file():
+                return f"{name} is missing"
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "np"):
+                pass
+        except (OSError, SafetensorError) as error:
+            return f"{file.name}: {error}"
+    return None

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from chord_exp.launch.run_request import Outcome
-from chord_exp.launch.verdict import Evidence, damaged_weights, judge_run
+from chord_exp.launch.verdict import Evidence, damaged_weights, is_machine_fault, judge_run
+from chord_exp.run_files.record import RunError
 
 PLENTY = 1 << 40
 
@@ -89,6 +90,8 @@ def test_losses_that_the_stock_loss_cannot_log_are_not_held_against_it(good: Evi
         lambda folder: (folder / "model.safetensors").write_bytes(safetensors()[:-1]),
         lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 64),
         lambda folder: (folder / "model.safetensors").write_bytes(b""),
+        lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": {"w'),
+        lambda folder: (folder / "model.safetensors.index.json").write_text("[]"),
     ],
 )
 def test_a_final_checkpoint_that_would_not_load_fails_the_run(good: Evidence, damage: object) -> None:
@@ -102,6 +105,12 @@ def test_a_final_checkpoint_that_would_not_load_fails_the_run(good: Evidence, da
 def test_a_run_that_the_user_ended_is_stopped_whatever_else_it_left(good: Evidence) -> None:
     assert judge_run(replace(good, interrupted=True, outcome=None, exit_code=-9)).status == "stopped"
     assert judge_run(replace(good, outcome=Outcome("stopped", 2))).status == "stopped"
+
+
+def test_a_stop_that_came_when_all_was_done_takes_nothing_away(good: Evidence) -> None:
+    assert judge_run(replace(good, interrupted=True)).status == "succeeded"
+    assert judge_run(replace(good, outcome=Outcome("stopped", 3), interrupted=True)).status == "succeeded"
+    assert judge_run(replace(good, outcome=Outcome("stopped", 3), is_last_stage=False)).status == "stopped"
 
 
 def test_a_process_that_vanished_is_a_failure_with_its_signal(good: Evidence) -> None:
@@ -131,9 +140,26 @@ def test_a_full_disk_is_named_even_when_the_run_could_not_write_it_down(good: Ev
         ("NonFiniteLoss: actor/loss is not finite at step 4", "overflowed"),
         ("OutOfMemoryError: CUDA out of memory", "memory"),
         ("KeyError: 'x'", "run.log"),
+        ("OSError: BLOOM-560m is not a folder", "run.log"),
+        ("ConnectionError: HTTPSConnectionPool(host='judge'): Max retries exceeded", "run.log"),
+        ("ray.exceptions.RaySystemError: System error", "Ray went away"),
+        ("RpcError: failed to connect to GCS", "Ray went away"),
     ],
 )
 def test_known_errors_come_with_cause_and_remedy(good: Evidence, error: str, cause: str) -> None:
     verdict = judge_run(replace(good, outcome=Outcome("failed", error=error)))
     assert verdict.error.what == error
     assert cause in verdict.error.cause
+
+
+@pytest.mark.parametrize(
+    ("error", "of_the_machine"),
+    [
+        ("Ray died: its raylet ended while the run was using it", True),
+        ("ConnectionError: HTTPSConnectionPool(host='judge'): Max retries exceeded", False),
+        ("OSError: [Errno 28] No space left on device", True),
+        ("KeyError: 'x'", False),
+    ],
+)
+def test_only_a_fault_of_the_machine_is_worth_another_try(error: str, of_the_machine: bool) -> None:
+    assert is_machine_fault(RunError(error)) is of_the_machine
