@@ -9,11 +9,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def collect_stop_signals() -> Iterator[list[int]]:
-    """Collect the signals that ask to stop (Ctrl-C, SIGTERM, a closed terminal) in the order they come."""
+    """Collect the signals that ask to stop (Ctrl-C, SIGTERM, a closed terminal) in the order they come.
+
+    One that this process ignores stays ignored, as `nohup` wants it; one that code other than Python's handles is left.
+    """
     received: list[int] = []
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        before[number] = signal.signal(number, lambda got, _: received.append(got))
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            before[number] = signal.signal(number, lambda got, _: received.append(got))
     try:
         yield received
     finally:
