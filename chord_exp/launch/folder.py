@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from chord_exp.errors import ConfigError
-from chord_exp.launch import processes
 from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.run_request import Outcome, phase_path
 from chord_exp.run_files import record
-from chord_exp.run_files.names import CHECKPOINTS, LOGS, METRICS, RECORD, TRINITY_CONFIG
+from chord_exp.run_files.names import CHECKPOINTS, LOCK, LOGS, METRICS, RECORD, TRINITY_CONFIG
 from chord_exp.run_files.record import RUNNING, RunRecord
+from chord_exp.utils.files import try_lock, write_atomically
 
 # space held back so that the end of a run can be recorded on a disk that it has filled, bytes
 BALLAST = 1 << 20
@@ -41,29 +42,61 @@ MAY_CHANGE = (
 )
 
 
-def open_folder(launch: LaunchSpec, run_dir: Path) -> RunRecord:
-    """Make the run's folder, or take up the one of the run to resume.
+def open_folder(launch: LaunchSpec, run_dir: Path) -> tuple[RunRecord, IO[bytes]]:
+    """Make the run's folder, or take up the one of the run to resume, and lock it.
 
     Returns:
-        The record of the starting run, as written to the folder.
+        The record of the starting run, as written to the folder, and the lock, held until it is closed.
 
     Raises:
         ConfigError: the folder is in use, holds something else, or cannot be written.
     """
-    path = run_dir / RECORD
-    attempt = 1
-    if path.exists():
+    _refuse_unfit(launch, run_dir)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(run_dir / LOCK, f"process {os.getpid()} on {socket.gethostname()}")
+    except OSError as error:
+        raise _cannot_write(run_dir, error) from error
+    if lock is None:
+        raise ConfigError(
+            f"{run_dir} holds a run that is still going on ({(run_dir / LOCK).read_text()})",
+            "hydra.run.dir",
+            "wait for its end, or stop it",
+        )
+    try:
+        return _begin(launch, run_dir), lock
+    except BaseException:
+        lock.close()
+        raise
+
+
+def _refuse_unfit(launch: LaunchSpec, run_dir: Path) -> None:
+    """Refuse a folder that holds a run when a new one is to start, and one that holds none to resume.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if (run_dir / RECORD).exists():
         if not launch.resume:
             raise ConfigError(
                 f"{run_dir} already holds a run",
                 "hydra.run.dir",
                 "add resume=true to go on with it, or give another folder",
             )
-        attempt = _resumable(launch, run_dir).attempt + 1
     elif launch.resume:
         raise ConfigError(f"{run_dir} holds no run to resume", "resume", "leave resume out, or name the run's folder")
     elif (run_dir / CHECKPOINTS).exists():
         raise ConfigError(f"{run_dir} holds checkpoints of something else", "hydra.run.dir", "give an empty folder")
+
+
+def _cannot_write(run_dir: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot write to {run_dir}: {error.strerror}", "hydra.run.dir", "give another folder")
+
+
+def _begin(launch: LaunchSpec, run_dir: Path) -> RunRecord:
+    """In the locked folder: write what the run starts from."""
+    _refuse_unfit(launch, run_dir)  # another run may have come and gone
+    attempt = _resumable(launch, run_dir).attempt + 1 if launch.resume else 1
     running = RunRecord(
         name=launch.name,
         project=launch.project,
@@ -91,14 +124,10 @@ def open_folder(launch: LaunchSpec, run_dir: Path) -> RunRecord:
             # the verdict reads this log: it must not find an earlier attempt's trouble
             log.rename(log.with_name(f"run.{attempt - 1}.log"))
         (run_dir / LOGS / "ballast").write_bytes(os.urandom(BALLAST))
-        draft = run_dir / f"{TRINITY_CONFIG}.part"
-        draft.write_text(launch.yaml, encoding="utf-8")
-        draft.replace(run_dir / TRINITY_CONFIG)
-        running.save(path)
+        write_atomically(run_dir / TRINITY_CONFIG, launch.yaml)
+        running.save(run_dir / RECORD)
     except OSError as error:
-        raise ConfigError(
-            f"cannot write to {run_dir}: {error.strerror}", "hydra.run.dir", "give another folder"
-        ) from error
+        raise _cannot_write(run_dir, error) from error
     return running
 
 
@@ -106,16 +135,10 @@ def _resumable(launch: LaunchSpec, run_dir: Path) -> RunRecord:
     """The record of the run to go on with.
 
     Raises:
-        ConfigError: it is still running, was another experiment, or its files are damaged.
+        ConfigError: it was another experiment, or its files are damaged.
     """
     try:
         before = RunRecord.load(run_dir / RECORD)
-        if before.status == RUNNING and (alive := processes.of_run(before.run_id)):
-            raise ConfigError(
-                f"{run_dir} holds a run that is still going on (process {alive[0].pid})",
-                "resume",
-                "wait for its end, or stop it",
-            )
         _refuse_other_settings(launch, run_dir, before)
     except (OSError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"{run_dir} cannot be resumed: {error}", str(run_dir), "start a new run") from error

@@ -10,18 +10,42 @@ import time
 import psutil
 
 MARK = "CHORD_EXP_RUN_ID"
+# what a process has for the mark before it belongs to a run; as long as a run's id
+NO_RUN = "-" * 12
 GRACE_SECONDS = 5.0
 # from <linux/prctl.h>
 PR_SET_PDEATHSIG = 1
 
 
-def end_with_parent() -> None:
-    """Have the kernel send this process SIGTERM when the process that started it dies (Linux).
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Have the kernel send this process a signal when the process that started it dies (Linux).
 
     A run whose watcher was killed then finishes its step, saves and ends, instead of training on unseen.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    libc.prctl(PR_SET_PDEATHSIG, number)
+
+
+def mark_this_process(run_id: str) -> None:
+    """Give a process that was started with the mark `NO_RUN`, or forked from one, the mark of a run.
+
+    What the system shows as a process's environment is the memory it was started with, whatever Python changes later.
+    """
+    with open("/proc/self/stat", encoding="utf-8") as stream:
+        fields = stream.read().rpartition(")")[2].split()
+    start, end = int(fields[47]), int(fields[48])
+    place = ctypes.string_at(start, end - start).find(f"{MARK}={NO_RUN}\0".encode())
+    if place < 0 or len(run_id) != len(NO_RUN):
+        raise ValueError(f"no room for the mark {run_id!r}")
+    ctypes.memmove(start + place + len(MARK) + 1, run_id.encode(), len(run_id))
+
+
+def is_alive(process: psutil.Process | None) -> bool:
+    """Return whether a process has not ended; one that nobody has waited for has."""
+    try:
+        return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def of_run(run_id: str) -> list[psutil.Process]:

@@ -6,19 +6,20 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from rich.console import Console
 
-from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED
+from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ConfigError
 from chord_exp.launch import private_ray, processes, summary, verdict
 from chord_exp.launch.folder import open_folder
 from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.progress import Progress, State
 from chord_exp.launch.run_request import Outcome, RunRequest, read_phase
+from chord_exp.launch.start import start_run_process
 from chord_exp.run_files import metrics, record
 from chord_exp.run_files.names import CHECKPOINTS, LOGS, METRICS, RECORD
 from chord_exp.run_files.record import FAILED, STOPPED, RunError, RunRecord
@@ -39,14 +40,18 @@ def run_experiment(launch: LaunchSpec, run_dir: Path, console: Console | None = 
     """
     console = console or Console()
     run_dir = run_dir.absolute()
-    running = open_folder(launch, run_dir)
-    console.print(f"{launch.name}: {run_dir}", highlight=False, markup=False, soft_wrap=True)
-    ray_dir = private_ray.make_temp_dir()
-    # from here on nothing may stop this process before the record is written
+    # nothing may stop this process between the record that says "running" and the one that says how it ended
     with collect_stop_signals() as received:
+        ray_dir = private_ray.make_temp_dir()
+        try:
+            running, lock = open_folder(launch, run_dir)
+        except ConfigError:
+            ray_dir.rmdir()
+            raise
+        console.print(f"{launch.name}: {run_dir}", highlight=False, markup=False, soft_wrap=True)
         exit_code, free = RUN_FAILED, 0
         try:
-            exit_code, free = _run_to_end(launch, running, run_dir, ray_dir, console, received)
+            exit_code, free = _run_to_end(launch, running, run_dir, ray_dir, lock, console, received)
         except OSError as error:
             with suppress(OSError):
                 Outcome("failed", error=f"{type(error).__name__}: {error}").save(run_dir)
@@ -55,17 +60,25 @@ def run_experiment(launch: LaunchSpec, run_dir: Path, console: Console | None = 
             shutil.rmtree(ray_dir, ignore_errors=True)
             (run_dir / LOGS / "ballast").unlink(missing_ok=True)
         ended = _conclude(launch, running, run_dir, exit_code, free, interrupted=bool(received))
+        lock.close()
     summary.show(console, ended, metrics.read(run_dir / METRICS), run_dir)
     return EXIT_CODES[ended.status]
 
 
 def _run_to_end(
-    launch: LaunchSpec, running: RunRecord, run_dir: Path, ray_dir: Path, console: Console, received: list[int]
+    launch: LaunchSpec,
+    running: RunRecord,
+    run_dir: Path,
+    ray_dir: Path,
+    lock: IO[bytes],
+    console: Console,
+    received: list[int],
 ) -> tuple[int, int]:
     """Start the run's process and see it to its end; returns its exit code and the bytes then free on the disk."""
     namespace = f"{launch.project}/{launch.name}/{running.run_id}"
-    RunRequest(launch.engine, launch.ray_address, namespace, launch.resume, str(ray_dir)).save(run_dir)
-    process = _start(run_dir, running.run_id, launch)
+    request = RunRequest(launch.engine, launch.ray_address, namespace, launch.resume, str(ray_dir), os.getpid())
+    request.save(run_dir)
+    process = start_run_process(run_dir, running.run_id, launch.engine, launch.ray_address, ray_dir, lock)
     try:
         _watch(process, launch, run_dir, console, received)
     finally:
@@ -75,35 +88,10 @@ def _run_to_end(
     return exit_code, shutil.disk_usage(run_dir).free
 
 
-def _start(run_dir: Path, run_id: str, launch: LaunchSpec) -> subprocess.Popen[bytes]:
-    environment = {
-        **os.environ,
-        processes.MARK: run_id,
-        "PYTHONUNBUFFERED": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    if launch.ray_address == "local":
-        environment |= {**private_ray.environment(), "OMP_NUM_THREADS": "1"}
-    if launch.engine == "local":
-        # Arrow's allocator would start a thread on import, and a process with threads cannot be forked
-        environment["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
-        # Ray hides every GPU from processes that ask for none; the local engine shares one without asking
-        environment["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    with open(run_dir / LOGS / "run.log", "ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "chord_exp.launch.run_process", str(run_dir)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-
-
 def _watch(
     process: subprocess.Popen[bytes], launch: LaunchSpec, run_dir: Path, console: Console, received: list[int]
 ) -> None:
-    """Show progress until the process ends; pass on a first wish to stop, and return at a second."""
+    """Show progress until the process ends; pass on a first stop request, and return at a second."""
     state = State({stage.name: stage.planned_steps for stage in launch.stages})
     tail = metrics.Tail(run_dir / METRICS, from_end=launch.resume)
     asked = False

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -19,8 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, RunFailed
-from chord_exp.launch import private_ray
+from chord_exp.launch import forkserver, private_ray, processes
 from chord_exp.launch.processes import end_with_parent
 from chord_exp.launch.run_request import Outcome, RunRequest, announce
 from chord_exp.run_files.names import LOGS, TRINITY_CONFIG
@@ -29,48 +32,59 @@ from chord_exp.run_files.names import LOGS, TRINITY_CONFIG
 LOCAL_CPUS = 64
 
 
-def main(run_dir: Path) -> int:
-    """Run the request of a folder; returns the exit code."""
+def main(run_dir: Path, client: socket.socket | None = None) -> int:
+    """Run the request of a folder.
+
+    Args:
+        client: of a run that a warm server forked, the connection to the process that stands in for it.
+
+    Returns:
+        The exit code.
+    """
     request = RunRequest.load(run_dir)
-    watcher = os.getppid()
-    end_with_parent()
+    watcher = psutil.Process(request.watcher) if psutil.pid_exists(request.watcher) else None
+    if client is None:
+        end_with_parent()
     try:
-        return _run(run_dir, request)
+        return _run(run_dir, request, client)
     except Exception as error:
         return _failed(run_dir, request, error)
     finally:
-        if os.getppid() != watcher:  # it was killed, and cannot tidy up
+        if not processes.is_alive(watcher):  # it was killed, and cannot tidy up
             shutil.rmtree(request.ray_dir, ignore_errors=True)
 
 
-def _run(run_dir: Path, request: RunRequest) -> int:
+def _run(run_dir: Path, request: RunRequest, client: socket.socket | None) -> int:
     announce(run_dir, "importing")
     if request.engine != "local":
         return _drive(run_dir, request)
-    from chord_exp.launch import forkserver
-
-    forkserver.set_up_environment()
-    _preload(run_dir)
+    if client is None:
+        forkserver.set_up_environment()
+        preload()
+    _import_model(run_dir)
     if not forkserver.can_serve():  # each worker then imports for itself
         return _drive(run_dir, request)
-    return forkserver.serve(Path(request.ray_dir), partial(_drive, run_dir, request))
+    return forkserver.serve(Path(request.ray_dir), partial(_drive, run_dir, request), client)
 
 
-def _preload(run_dir: Path) -> None:
-    """Import, once for all processes of the run, what its actors will need."""
+def preload() -> None:
+    """Import, once for all processes of a local run, what its actors will need."""
     from chord_exp.engine.vllm_standin import install
 
     install()
     import trinity.buffer.reader.file_reader
     import trinity.common.workflows.customized_math_workflows
     import trinity.explorer.rollout_coordinator  # noqa: F401
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from trinity.common.config import load_config
 
     import chord_exp.engine.actors  # noqa: F401
 
+
+def _import_model(run_dir: Path) -> None:
+    """Import the code of the run's model; only for speed, as a model that cannot be read is reported by its actor."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from trinity.common.config import load_config
+
     model = load_config(str(run_dir / TRINITY_CONFIG)).model
-    # only for speed: a model that cannot be read is reported by the actor that needs it
     with suppress(OSError, ValueError):
         kind = type(AutoConfig.from_pretrained(model.model_path, trust_remote_code=model.trust_remote_code))
         if kind in AutoModelForCausalLM._model_mapping:
@@ -208,8 +222,6 @@ def _connect(config: Any, request: RunRequest) -> None:
     """Start a private Ray on loopback, or join the cluster that the request names."""
     import ray
 
-    from chord_exp.launch.forkserver import workers_forked
-
     if ray.is_initialized():
         return
     environment: dict[str, Any] = {"env_vars": config.get_envs()}
@@ -235,7 +247,7 @@ def _connect(config: Any, request: RunRequest) -> None:
     # a private Ray inherits this process's environment, so its workers need no runtime environment of their own
     os.environ.update(config.get_envs())
     room = _object_store_bytes(config.model.model_path)
-    with workers_forked():
+    with forkserver.workers_forked():
         private_ray.start(Path(request.ray_dir), namespace=request.namespace, object_store_memory=room, **options)
     if request.engine != "local":
         _need_gpus(config)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from chord_exp.run_files.names import LOGS
+from chord_exp.utils.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,10 @@ class RunRequest:
     # unique to this attempt: Trinity's synchroniser is a detached actor that a retry must not meet
     namespace: str
     resume: bool
-    # Ray's own files: a short path, since its sockets live there
+    # Ray's own files and all temporary ones: a short path, since Ray's sockets live there
     ray_dir: str
+    # number of the process that watches the run and tidies up after it
+    watcher: int
 
     @staticmethod
     def path(run_dir: Path) -> Path:
@@ -57,15 +59,12 @@ class Outcome:
 
     @staticmethod
     def path(run_dir: Path) -> Path:
-        """Where the outcome lies in a run's folder."""
+        """Return where the outcome lies in a run's folder."""
         return run_dir / LOGS / "outcome.json"
 
     def save(self, run_dir: Path) -> None:
         """Write the outcome whole or not at all."""
-        path = self.path(run_dir)
-        draft = path.with_suffix(".part")
-        draft.write_text(json.dumps(asdict(self)))
-        os.replace(draft, path)
+        write_atomically(self.path(run_dir), json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, run_dir: Path) -> Outcome | None:
@@ -77,7 +76,7 @@ class Outcome:
 
 
 def phase_path(run_dir: Path) -> Path:
-    """A one-line file that says what the run is doing before its first metric."""
+    """Return the one-line file that says what the run is doing before its first metric."""
     return run_dir / LOGS / "phase.txt"
 
 
@@ -85,13 +84,11 @@ def announce(run_dir: Path, phase: str) -> None:
     """Say what the run is doing now."""
     # a full disk is reported by whoever needs it to work
     with suppress(OSError):
-        draft = phase_path(run_dir).with_suffix(".part")
-        draft.write_text(phase)
-        os.replace(draft, phase_path(run_dir))
+        write_atomically(phase_path(run_dir), phase)
 
 
 def read_phase(run_dir: Path) -> str:
-    """What the run said last that it is doing."""
+    """Return what the run said last that it is doing."""
     try:
         return phase_path(run_dir).read_text() or "starting"
     except OSError:

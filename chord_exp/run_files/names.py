@@ -1,9 +1,24 @@
-"""Names of what a run leaves in its folder."""
+"""What a run leaves in its folder, and who writes it.
+
+trinity.yaml        the resolved Trinity config (launch)
+run.json            the record: how it was started and how it ended (launch)
+run.lock            held while a process of the run lives (launch); empty of meaning otherwise
+metrics.jsonl       every metric, a row a step and role (plugins.monitor)
+checkpoints/        Trinity's: checkpoints, data positions, the buffers' rows
+wandb/              WandB's files, where it is asked for (plugins.wandb_writer)
+tensorboard/        TensorBoard's, where it is asked for (plugins.monitor)
+logs/run.log        what the run's process printed, run.N.log that of attempt N (launch)
+logs/request.json   what that process was told (launch)
+logs/phase.txt      what it is doing, in a few words (run process)
+logs/outcome.json   what it says about its end (run process)
+logs/*.log          Trinity's, one a role; logs/ray/ Ray's own
+"""
 
 from __future__ import annotations
 
 TRINITY_CONFIG = "trinity.yaml"
 METRICS = "metrics.jsonl"
 RECORD = "run.json"
+LOCK = "run.lock"
 LOGS = "logs"
 CHECKPOINTS = "checkpoints"

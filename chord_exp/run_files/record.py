@@ -13,6 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from chord_exp.run_files.names import LOCK
+from chord_exp.utils.files import is_locked, write_atomically
+
 RUNNING, SUCCEEDED, FAILED, STOPPED = "running", "succeeded", "failed", "stopped"
 PACKAGES = (
     "chord_exp",
@@ -35,6 +38,14 @@ class RunError:
     what: str
     cause: str = ""
     remedy: str = ""
+
+
+# how a run ended whose end nobody wrote down
+UNWATCHED = RunError(
+    "the process that watched the run died",
+    "it was killed, or its machine went down",
+    "go on with resume=true",
+)
 
 
 @dataclass(frozen=True)
@@ -70,36 +81,43 @@ class RunRecord:
 
     def save(self, path: Path) -> None:
         """Write the record whole or not at all."""
-        draft = path.with_suffix(".json.part")
-        draft.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(draft, path)
+        write_atomically(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> RunRecord:
-        """Read a record.
+        """Read a record. One that says "running" while no process of the run lives is returned as failed.
 
         Raises:
-            OSError, ValueError: there is none, or it is damaged.
+            OSError, ValueError, TypeError: there is none, or it is damaged.
         """
+        found = cls._read(path)
+        if found.status == RUNNING and not is_locked(path.with_name(LOCK)):
+            found = cls._read(path)  # it may have ended since
+            if found.status == RUNNING:
+                return replace(found, status=FAILED, error=UNWATCHED)
+        return found
+
+    @classmethod
+    def _read(cls, path: Path) -> RunRecord:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.get("error"):
             values["error"] = RunError(**values["error"])
         return cls(**values)
 
     def with_end(self, **changes: Any) -> RunRecord:
-        """The record of the ended run."""
+        """Return the record of the ended run."""
         now = datetime.now(timezone.utc)
         seconds = round((now - datetime.fromisoformat(self.started)).total_seconds(), 3)
         return replace(self, ended=now.isoformat(), seconds=seconds, **changes)
 
 
 def utc_now() -> str:
-    """The time now, as records write it."""
+    """Return the time now, as records write it."""
     return datetime.now(timezone.utc).isoformat()
 
 
 def config_hash(config: dict[str, Any], run_dir: Path) -> str:
-    """A hash that is equal for equal configurations.
+    """Return a hash that is equal for equal configurations.
 
     The run's own folder, the address of Ray, where metrics go and whether the run is resumed do not count; where the
     data and the model lie does, as their content is not looked at.
@@ -113,7 +131,7 @@ def config_hash(config: dict[str, Any], run_dir: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide a run's numbers, those installed."""
+    """Return the versions of the packages that decide a run's numbers, those installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -124,7 +142,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Commit and cleanliness of the working tree around a folder; empty outside of git."""
+    """Return commit and cleanliness of the working tree around a folder; empty outside of git."""
 
     def git(*arguments: str) -> str:
         result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
@@ -138,5 +156,5 @@ def git_state(folder: Path) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What the run ran on."""
+    """Return what the run runs on."""
     return {"system": platform.platform(), "cpus": len(os.sched_getaffinity(0))}

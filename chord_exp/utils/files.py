@@ -1,9 +1,16 @@
-"""Files that a crash leaves whole."""
+"""Files that a crash leaves whole, and locks that a crash lets go of."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import struct
 from pathlib import Path
+from typing import IO
+
+# a write lock of a whole file: `struct flock`, as <bits/fcntl.h> has it
+_WHOLE_FILE = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -14,3 +21,40 @@ def write_atomically(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(draft, path)
+
+
+def try_lock(path: Path, note: str = "") -> IO[bytes] | None:
+    """Lock a file for as long as the returned stream is open here, or in a process that inherited it.
+
+    Holds across the machines that share a file system; one that knows no locks is taken at its word.
+
+    Args:
+        note: written into the file for whom the lock keeps out.
+
+    Returns:
+        The stream; None if another holds the lock.
+    """
+    stream = open(path, "a+b")  # noqa: SIM115 - held as long as the caller wants
+    try:
+        # of the open file, not of the process: it passes to children and goes with the last of them
+        fcntl.fcntl(stream, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            stream.close()
+            return None
+    stream.truncate(0)
+    stream.write(note.encode())
+    stream.flush()
+    return stream
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether somebody holds the lock of a file, without taking it even for a moment."""
+    try:
+        with open(path, "rb") as stream:
+            found = fcntl.fcntl(stream, fcntl.F_OFD_GETLK, _WHOLE_FILE)
+    except FileNotFoundError:
+        return False
+    except OSError:  # it cannot be told
+        return True
+    return struct.unpack_from("h", found)[0] != fcntl.F_UNLCK

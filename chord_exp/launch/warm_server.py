@@ -1,0 +1,139 @@
+"""A process that has imported everything a local run needs, and forks each run from itself.
+
+    with warm_server():
+        ...  # runs started here, by this process and those below it, begin seconds earlier
+
+A run forked here is the run that a fresh process would have been: it has a session, an environment, a folder, streams
+and a log of its own, and its watcher stops it and learns its end through `fork_client` as if it were its child. Where
+anything that a process takes from its parent, or that imports may have looked at, is not as the server's, the server
+declines and the run starts afresh. The server ends with its owner; when it is killed, its runs go on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from chord_exp.launch import forkserver, private_ray, processes, run_process
+from chord_exp.launch.fork_client import process_state
+from chord_exp.launch.start import MODULE, WARM_ENV, run_environment
+
+SOCKET = "warm.sock"
+# variables that may differ between server and run: nothing that is imported looks at them
+OWN_TO_A_RUN = {processes.MARK, WARM_ENV, "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "PWD", "OLDPWD", "SHLVL", "_"}
+OWN_TO_A_RUN |= {"PYTEST_CURRENT_TEST", "HYDRA_FULL_ERROR", *forkserver.RAY_ENVIRONMENT}
+
+
+@contextmanager
+def warm_server(log: Path | None = None) -> Iterator[int]:
+    """Have a warm server for the runs of this process and of those it starts; yield the server's process number.
+
+    Returns at once: a run that comes before the server is ready waits for it.
+
+    Args:
+        log: where the server prints; nowhere by default.
+    """
+    folder = str(private_ray.make_temp_dir())
+    path = os.path.join(folder, SOCKET)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen(64)
+    environment = {**os.environ, **run_environment("local", "local"), processes.MARK: processes.NO_RUN}
+    with open(log or os.devnull, "ab") as output, listener:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "chord_exp.launch.warm_server", str(listener.fileno()), str(os.getpid()), folder],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+        )
+    before = os.environ.get(WARM_ENV)
+    os.environ[WARM_ENV] = path
+    try:
+        yield server.pid
+    finally:
+        os.environ.pop(WARM_ENV)
+        if before is not None:
+            os.environ[WARM_ENV] = before
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main(descriptor: int, owner: int, folder: Path) -> None:
+    """Import, then fork a run for each request, until the owner ends."""
+    processes.end_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        if os.getppid() != owner:  # it died before the kernel was asked
+            return
+        environment, state = dict(os.environ), process_state()
+        forkserver.set_up_environment()
+        run_process.preload()
+        if not forkserver.can_serve():
+            return
+        with socket.socket(fileno=descriptor) as listener:
+            why_not = partial(reason_to_decline, environment, state, Path.cwd())
+            loop = forkserver.ForkLoop(listener, why_not, _run, kill_orphans=False)
+            while True:
+                loop.turn()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def reason_to_decline(
+    environment: Mapping[str, str], state: Mapping[str, Any], folder: Path, request: Mapping[str, Any]
+) -> str:
+    """Return why a request must be served by a fresh process, the empty string if it need not.
+
+    Args:
+        environment, state, folder: what the server was started with: its variables, its `process_state`, its folder.
+    """
+    if request["argv"][:2] != ["-m", MODULE]:
+        return "not a run"
+    given = request["env"]
+    for name in sorted((environment.keys() | given.keys()) - OWN_TO_A_RUN):
+        if environment.get(name) != given.get(name):
+            return f"the variable {name} differs"
+    for name, value in state.items():
+        if request["state"].get(name) != value:
+            return f"its {name} differ"
+    here = Path(request["cwd"])
+    if here != folder:
+        # a fresh process would import these from there
+        with suppress(OSError):
+            imported = {name.partition(".")[0] for name in sys.modules}
+            if shadowing := sorted(imported & {Path(name).stem for name in os.listdir(here)}):
+                return f"{here} holds {shadowing[0]}, which is imported already"
+    return ""
+
+
+def _run(request: dict[str, Any], client: socket.socket) -> int:
+    """In the forked process: become the run."""
+    os.setsid()
+    started_in = os.getcwd()
+    own = {name: os.environ[name] for name in forkserver.RAY_ENVIRONMENT}
+    forkserver.take_over(request)
+    os.environ.update(own)
+    if sys.path[0] == started_in:  # where `python -m` puts the folder that it is started in
+        sys.path[0] = request["cwd"]
+    sys.argv = [run_process.__file__, *request["argv"][2:]]
+    tempfile.tempdir = None
+    processes.mark_this_process(request["env"][processes.MARK])
+    return run_process.main(Path(sys.argv[1]), client)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
