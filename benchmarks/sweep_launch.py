@@ -34,7 +34,7 @@ from typing import Any
 import psutil
 import yaml
 from fake_trials import Words, command, fake_command, run
-from sweep_scheduler import MACHINES, QUEUED, FakeMachines, judge_by_code, make_trial, mixed, run_to_end
+from sweep_scheduler import MACHINES, QUEUED, FakeMachines, classify_by_code, make_trial, mixed, run_to_end
 
 from chord_exp.sweep import run as sweep_run
 from chord_exp.sweep.backends import ray_jobs
@@ -219,7 +219,7 @@ def admission(repeats: int = 500) -> tuple[float, float]:
     """Median and largest microseconds of a poll that starts a trial, 10,000 queued."""
     draw = random.Random(0)
     backend = FakeMachines(MACHINES, lambda trial: draw.lognormvariate(6, 0.7))
-    made = Scheduler(backend, judge=judge_by_code, save=lambda trial: None)
+    made = Scheduler(backend, classify=classify_by_code, save=lambda trial: None)
     number = 0
     taken: list[float] = []
     made.poll()

@@ -19,7 +19,7 @@ from chord_exp.sweep.scheduling.scheduler import Limits, Scheduler
 from chord_exp.sweep.scheduling.trial import SUCCEEDED, Trial
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
-from fake_machines import FakeMachines, judge_by_code, run_to_end
+from fake_machines import FakeMachines, classify_by_code, run_to_end
 
 MACHINES = [Node(f"n{number}", 8, 128) for number in range(4)]
 TRIALS, QUEUED = 1000, 10_000
@@ -43,7 +43,7 @@ def makespan(order: str, seed: int) -> float:
     seconds = [draw.lognormvariate(6, 0.7) for _ in trials]
     backend = FakeMachines(MACHINES, lambda trial: seconds[trial.number])
     limits = Limits(order=order)
-    run_to_end(Scheduler(backend, limits, judge=judge_by_code, save=lambda trial: None), trials)
+    run_to_end(Scheduler(backend, limits, classify=classify_by_code, save=lambda trial: None), trials)
     assert all(trial.state == SUCCEEDED for trial in trials)
     work = sum(trial.footprint.gpus * taken for trial, taken in zip(trials, seconds, strict=True))
     return backend.now() / max(work / sum(node.gpus for node in MACHINES), max(seconds))
@@ -53,7 +53,7 @@ def decision(repeats: int = 200) -> float:
     """Median microseconds of a poll with 10,000 trials queued on full machines: nothing may start."""
     draw = random.Random(0)
     backend = FakeMachines(MACHINES, lambda trial: 1e9)
-    made = Scheduler(backend, judge=judge_by_code, save=lambda trial: None)
+    made = Scheduler(backend, classify=classify_by_code, save=lambda trial: None)
     for number in range(QUEUED):
         made.submit(make_trial(number, mixed(draw)))
     made.poll()

@@ -121,7 +121,7 @@ def resume(folder: SweepFolder, *, failed_too: bool = False) -> Finished:
         for trial in trials:
             if failed_too and trial.state == states.FAILED:
                 trial.move(states.QUEUED)
-                trial.faults = 0
+                trial.infra_failures = 0
                 trial.save()
         if all(trial.state in DONE for trial in trials):  # no cluster is needed to say so
             watch = Watch(folder.path.name, SweepProgress(trials))
@@ -167,7 +167,7 @@ def refuse_misfit(scheduler: Scheduler, request: TrialRequest) -> None:
     Raises:
         ConfigError: it would.
     """
-    if reason := scheduler.ledger.never(request.footprint):
+    if reason := scheduler.pool.why_unschedulable(request.footprint):
         raise ConfigError(
             f"trial {request.run_dir.name} can never start: {reason}",
             "cluster",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 
-from chord_exp.sweep.scheduling.attempt_end import Judgement
+from chord_exp.sweep.scheduling.attempt_end import AttemptEnd
 from chord_exp.sweep.scheduling.backend import Exit
 from chord_exp.sweep.scheduling.resources import Footprint, Node
 from chord_exp.sweep.scheduling.scheduler import POLL_SECONDS, Scheduler
@@ -31,7 +31,7 @@ class FakeMachines:
         self._clock = 0.0
         self._ends: list[tuple[float, int, int]] = []
         self._running: dict[tuple[int, int], Exit] = {}
-        self.other_footprints: list[Footprint] = []
+        self.external_footprints: list[Footprint] = []
         # every attempt that was started, in order: trial, attempt, time
         self.starts: list[tuple[int, int, float]] = []
 
@@ -39,9 +39,9 @@ class FakeMachines:
         """The machines."""
         return self._nodes
 
-    def others(self) -> Sequence[Footprint]:
+    def external(self) -> Sequence[Footprint]:
         """What a test says."""
-        return self.other_footprints
+        return self.external_footprints
 
     def start(self, trial: Trial) -> str:
         """Begin to take time."""
@@ -101,9 +101,9 @@ def run_to_end(scheduler: Scheduler, trials: Iterable[Trial], check: Callable[[]
             scheduler.backend.wait(POLL_SECONDS)
 
 
-def judge_by_code(trial: Trial, left: Exit) -> Judgement:
+def classify_by_code(trial: Trial, left: Exit) -> AttemptEnd:
     """Decide by the exit alone; simulated trials leave no files."""
     if left.fault or left.code is None:
-        return Judgement(FAILED, left.fault, machine_fault=True)
+        return AttemptEnd(FAILED, left.fault, infra_failure=True)
     state = {0: SUCCEEDED, 130: STOPPED}.get(left.code, FAILED)
-    return Judgement(state, f"exit code {left.code}" if state == FAILED else "", hopeless=left.code == 2)
+    return AttemptEnd(state, f"exit code {left.code}" if state == FAILED else "", permanent=left.code == 2)

@@ -87,7 +87,7 @@ def test_the_experiments_tune_one_after_the_other_and_each_starts_from_the_best_
         assert "experiment" in given and trial.label.startswith("expert_data_ratio")
 
 
-def test_a_tuned_sweep_stops_hopeless_trials_and_finds_the_best_of_the_metrics(tmp_path: Path) -> None:
+def test_a_tuned_sweep_stops_unpromising_trials_and_finds_the_best_of_the_metrics(tmp_path: Path) -> None:
     words = ["mu_peak=interval(0.0,1.0)", "total_steps=12", "hydra.sweeper.min_steps=1", "hydra.sweeper.n_trials=8"]
     code, output = finish(tmp_path, "-m", "hydra/sweeper=optuna", *words, "hydra.sweep.dir=s", seconds=0.2)
     assert code == 0, output

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 from command_line import ROWS
-from fake_machines import FakeMachines, judge_by_code
+from fake_machines import FakeMachines, classify_by_code
 
 from chord_exp.sweep.scheduling.backend import Exit
 from chord_exp.sweep.scheduling.resources import Node
@@ -59,7 +59,7 @@ def machine(monkeypatch):
     backend.codes = codes
     monkeypatch.setattr("chord_exp.sweep.run.make_backend", lambda settings, folder, sweep_id: closing(backend))
     monkeypatch.setattr(
-        "chord_exp.sweep.run.Scheduler", lambda backend, limits: Scheduler(backend, limits, judge=judge_by_code)
+        "chord_exp.sweep.run.Scheduler", lambda backend, limits: Scheduler(backend, limits, classify=classify_by_code)
     )
     return backend
 

@@ -114,13 +114,13 @@ def test_a_trial_of_a_killed_launcher_that_hangs_is_ended_by_force(tmp_path, bac
     after = backend(backends)
     now = time.time()
     monkeypatch.setattr(after, "now", lambda: now)
-    monkeypatch.setattr(after._orders, "_now", lambda: now)
+    monkeypatch.setattr(after._stop_requests, "_now", lambda: now)
     assert after.attach(trial)
     # its launcher's death has asked it already: to be asked again would mean at once
     after.stop(trial, GRACE)
-    assert not after.ended([trial]) and not stop_file.order_path(trial.run_dir).exists()
+    assert not after.ended([trial]) and not stop_file.stop_path(trial.run_dir).exists()
     now += GRACE
-    assert not after.ended([trial]) and stop_file.order_path(trial.run_dir).read_text() == stop_file.AT_ONCE
+    assert not after.ended([trial]) and stop_file.stop_path(trial.run_dir).read_text() == stop_file.IMMEDIATE
     assert before._children[0].poll() is None
     now += stop_file.FORCE_AFTER
     after.ended([trial])

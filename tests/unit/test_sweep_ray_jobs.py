@@ -62,21 +62,21 @@ def a_trial(tmp_path) -> Trial:
 
 def test_what_does_not_answer_is_asked_again(jobs, client):
     client.answers = [ConnectionError("refused"), RuntimeError("Request failed with status code 503: x"), []]
-    assert jobs.others() == [] and client.asked == 3
+    assert jobs.external() == [] and client.asked == 3
 
 
 @pytest.mark.parametrize("code", [400, 401, 403])
 def test_a_question_that_is_refused_is_not_asked_again(jobs, client, code):
     client.answers = [RuntimeError(f"Request failed with status code {code}: no such field.")]
     with pytest.raises(ClusterLost, match=r"http://127\.0\.0\.1:1 refuses: .*no such field"):
-        jobs.others()
+        jobs.external()
     assert client.asked == 1
 
 
 def test_a_fault_of_ours_is_not_called_a_silent_cluster(jobs, client):
     client.answers = [TypeError("list_jobs() got an unexpected keyword argument")]
     with pytest.raises(TypeError):
-        jobs.others()
+        jobs.external()
     assert client.asked == 1
 
 
@@ -84,7 +84,7 @@ def test_a_cluster_that_stays_silent_is_given_up_on(jobs, client, monkeypatch):
     monkeypatch.setattr(ray_jobs, "PATIENCE", -1.0)
     client.answers = [ConnectionError("refused")]
     with pytest.raises(ClusterLost, match="does not answer: refused"):
-        jobs.others()
+        jobs.external()
 
 
 def test_jobs_of_another_version_are_read_as_far_as_they_go(jobs, client):
@@ -101,7 +101,7 @@ def test_jobs_of_another_version_are_read_as_far_as_they_go(jobs, client):
             job(None),
         ]
     ]
-    assert jobs.others() == [whole, Footprint(1)]
+    assert jobs.external() == [whole, Footprint(1)]
 
 
 def test_a_job_that_is_gone_need_not_be_ended(jobs, client, tmp_path):

@@ -6,14 +6,14 @@ import heapq
 from pathlib import Path
 
 import pytest
-from fake_machines import FakeMachines, judge_by_code, run_to_end
+from fake_machines import FakeMachines, classify_by_code, run_to_end
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chord_exp.errors import RunFailed
 from chord_exp.sweep.scheduling.backend import Exit
 from chord_exp.sweep.scheduling.queue import BACKFILL, STRICT
-from chord_exp.sweep.scheduling.resources import Footprint, Ledger, Node
+from chord_exp.sweep.scheduling.resources import Footprint, Node, ResourcePool
 from chord_exp.sweep.scheduling.scheduler import GRACE, RECOUNT_SECONDS, STALL_SECONDS, Limits, Scheduler
 from chord_exp.sweep.scheduling.trial import (
     FAILED,
@@ -35,7 +35,7 @@ def trial(number: int, gpus: int = 1, nodes: int = 1, state: str = QUEUED, attem
 
 
 def scheduler(backend: FakeMachines, limits: Limits | None = None) -> Scheduler:
-    return Scheduler(backend, limits, judge=judge_by_code, save=lambda trial: None)
+    return Scheduler(backend, limits, classify=classify_by_code, save=lambda trial: None)
 
 
 def simulated(nodes=EIGHT, seconds=lambda trial: 1.0, exit_of=lambda trial: Exit(0)) -> FakeMachines:
@@ -70,7 +70,7 @@ def test_no_machine_is_overbooked_all_finish_and_none_starves(drawn, order, pati
         running = [one for one in trials if one.state in (STARTING, RUNNING)]
         assert sum(one.footprint.gpus for one in running) <= (max_gpus or 16)
         assert max_concurrent is None or len(running) <= max_concurrent
-        assert all(free.gpus >= 0 and free.cpus >= 0 for free in made.ledger._free.values())
+        assert all(free.gpus >= 0 and free.cpus >= 0 for free in made.pool._free.values())
 
     run_to_end(made, trials, check)
     assert all(one.state == SUCCEEDED and one.attempt == 1 for one in trials)
@@ -123,12 +123,12 @@ def test_a_big_trial_is_not_starved_by_a_stream_of_small_ones():
 
 
 def test_whole_machines_are_given_whole_and_small_trials_fill_the_fullest():
-    ledger = Ledger([Node("a", 8, 64), Node("b", 8, 64)])
-    assert ledger.take(0, Footprint(2)) and ledger.take(1, Footprint(2))
-    assert ledger.fits(Footprint(8)) and not ledger.fits(Footprint(16, 2.0, 0.0, 2))
-    ledger.release(0)
-    ledger.release(1)
-    assert ledger.fits(Footprint(16, 2.0, 0.0, 2))
+    pool = ResourcePool([Node("a", 8, 64), Node("b", 8, 64)])
+    assert pool.take(0, Footprint(2)) and pool.take(1, Footprint(2))
+    assert pool.fits(Footprint(8)) and not pool.fits(Footprint(16, 2.0, 0.0, 2))
+    pool.release(0)
+    pool.release(1)
+    assert pool.fits(Footprint(16, 2.0, 0.0, 2))
 
 
 def test_a_machine_s_fault_is_tried_again_so_often_and_a_failure_never():
@@ -138,21 +138,21 @@ def test_a_machine_s_fault_is_tried_again_so_often_and_a_failure_never():
     made = Scheduler(
         backend,
         Limits(retries=2),
-        judge=lambda trial, left: judge_by_code(trial, Exit(None, "killed") if left.code == -9 else left),
+        classify=lambda trial, left: classify_by_code(trial, Exit(None, "killed") if left.code == -9 else left),
         save=lambda trial: None,
     )
     run_to_end(made, trials)
     assert [one.state for one in trials] == [SUCCEEDED, FAILED, FAILED, FAILED]
     assert [one.attempt for one in trials] == [2, 3, 1, 1]
-    assert trials[3].hopeless and trials[1].error == "node lost"
+    assert trials[3].permanent and trials[1].error == "node lost"
 
 
 def test_a_fault_that_is_not_the_trial_s_does_not_use_up_its_retries():
-    waits = [Exit(None, "no room", counts=False)] * 5 + [Exit(0)]
+    waits = [Exit(None, "no room", charge_retry=False)] * 5 + [Exit(0)]
     backend = simulated(exit_of=lambda trial: waits[trial.attempt - 1])
     (one,) = trials = [trial(0)]
     run_to_end(scheduler(backend, Limits(retries=0)), trials)
-    assert one.state == SUCCEEDED and one.faults == 0
+    assert one.state == SUCCEEDED and one.infra_failures == 0
 
 
 def test_a_retried_trial_takes_its_old_place():
@@ -203,19 +203,19 @@ def test_a_successor_finds_what_runs_finishes_the_rest_and_repeats_nothing():
     successor.adopt([*trials, lost])
     run_to_end(successor, [])
     assert all(one.state == SUCCEEDED for one in [*trials, lost])
-    assert order_of(backend) == [0, 1, 2, 3, 9] and lost.attempt == 2 and lost.faults == 0
+    assert order_of(backend) == [0, 1, 2, 3, 9] and lost.attempt == 2 and lost.infra_failures == 0
 
 
 def test_what_other_sweeps_hold_or_wait_for_is_left_to_them():
     backend = simulated()
-    backend.other_footprints = [Footprint(6)]
+    backend.external_footprints = [Footprint(6)]
     made = scheduler(backend)
     small, big = trial(1, 2), trial(0, 4)
     for one in (big, small):
         made.submit(one)
     made.poll()
     assert (big.state, small.state) == (QUEUED, RUNNING)
-    backend.other_footprints = []
+    backend.external_footprints = []
     backend._clock += 10
     made.poll()
     assert big.state == RUNNING
@@ -310,18 +310,18 @@ def test_a_start_that_always_fails_ends_each_trial_after_its_retries():
 def test_machines_are_counted_again_while_nothing_waits():
     # who asks for trials one by one, when they fit, has nothing in the queue meanwhile
     backend = simulated()
-    backend.other_footprints = [Footprint(8)]
+    backend.external_footprints = [Footprint(8)]
     made = scheduler(backend)
     made.poll()
-    assert not made.ledger.fits(Footprint(1))
-    backend.other_footprints = []
+    assert not made.pool.fits(Footprint(1))
+    backend.external_footprints = []
     backend._clock += RECOUNT_SECONDS
     made.poll()
-    assert made.ledger.fits(Footprint(8))
+    assert made.pool.fits(Footprint(8))
     backend._nodes = [*EIGHT, Node("b", 8, 64)]
     backend._clock += RECOUNT_SECONDS
     made.poll()
-    assert made.ledger.fits(Footprint(16, 2.0, 0.0, 2))
+    assert made.pool.fits(Footprint(16, 2.0, 0.0, 2))
 
 
 def test_a_trial_that_was_being_stopped_gets_a_deadline_from_the_successor():
@@ -359,6 +359,6 @@ def test_every_state_is_saved_before_the_trial_is_started():
             return super().start(trial)
 
     backend = Strict(EIGHT, lambda trial: 1.0)
-    made = Scheduler(backend, judge=judge_by_code, save=lambda trial: saved.append((trial.number, trial.state)))
+    made = Scheduler(backend, classify=classify_by_code, save=lambda trial: saved.append((trial.number, trial.state)))
     run_to_end(made, [trial(0)])
     assert [state for _, state in saved] == [STARTING, RUNNING, SUCCEEDED]

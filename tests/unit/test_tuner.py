@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_machines import FakeMachines, judge_by_code
+from fake_machines import FakeMachines, classify_by_code
 from optuna.trial import TrialState
 from test_tune_settings import settings
 
@@ -53,7 +53,7 @@ class Sweep:
             self.folder.path, self.tuning, STEPS, {"space": [axis.describe() for axis in self.space]}
         )
         self.backend = FakeMachines([Node("n", cpus=2)], self.run, lambda trial: self.exits(trial))
-        self.scheduler = Scheduler(self.backend, Limits(retries=0), judge=judge_by_code)
+        self.scheduler = Scheduler(self.backend, Limits(retries=0), classify=classify_by_code)
         self.tuner = Tuner(
             self.journal,
             self.space,
@@ -138,7 +138,7 @@ def test_each_sampler_fills_its_trials(tmp_path, sampler):
 
 
 @pytest.mark.parametrize("pruner", ["asha", "hyperband", "median"])
-def test_each_pruner_stops_hopeless_trials_and_never_the_best(tmp_path, pruner):
+def test_each_pruner_stops_unpromising_trials_and_never_the_best(tmp_path, pruner):
     tuning = settings(n_trials=20, pruner=pruner, min_steps=1, n_startup_trials=2, sampler="random")
     sweep = Sweep(tmp_path / "s", tuning)
     sweep.finish()
@@ -275,13 +275,13 @@ def test_a_journal_of_another_space_is_refused(tmp_path):
 
 def test_what_another_sweep_gives_back_is_used_though_nothing_waits_here(tmp_path):
     sweep = Sweep(tmp_path / "s", settings(n_trials=2, pruner="none"))
-    sweep.backend.other_footprints = [Footprint(cpus=2)]
+    sweep.backend.external_footprints = [Footprint(cpus=2)]
     sweep.tuner._footprint = Footprint(cpus=1)
     sweep.scheduler._count(0.0)
     for _ in range(3):
         assert sweep.tuner.each(sweep.scheduler.poll()) and not sweep.folder.trials()
         sweep.backend.wait(1)
-    sweep.backend.other_footprints = []
+    sweep.backend.external_footprints = []
     sweep.finish(polls=100)
     assert sweep.states == {"COMPLETE": 2}
 

@@ -60,19 +60,19 @@ class LocalProcesses:
         self._attached: dict[int, _Handle | None] = {}
         # by trial, those that processes were told to use
         self._gpus_held: dict[int, list[str]] = {}
-        self._orders = stop_file.Orders(self.now, self._kill)
+        self._stop_requests = stop_file.StopRequests(self.now, self._kill)
 
     def nodes(self) -> Sequence[Node]:
         """This machine."""
         return [self._node]
 
-    def others(self) -> Sequence[Footprint]:
+    def external(self) -> Sequence[Footprint]:
         """Nobody is asked: there is no place where processes of several users register."""
         return []
 
     def start(self, trial: Trial) -> str:
         """Start the trial's process; the handle says which it is and what GPUs are its own."""
-        stop_file.make_way(trial.run_dir)
+        stop_file.clear_stop_file(trial.run_dir)
         gpus = self._choose_gpus(trial)
         try:
             with open(trial.run_dir / LOGS / worker.LOG, "ab") as log:
@@ -99,7 +99,7 @@ class LocalProcesses:
         handle = _Handle.parse(trial.handle)
         self._attached[trial.number] = handle
         self._gpus_held[trial.number] = handle.gpus if handle is not None else []
-        self._orders.expect(trial, GRACE)
+        self._stop_requests.set_deadline(trial, GRACE)
         return True
 
     def ended(self, trials: Iterable[Trial]) -> list[tuple[Trial, Exit]]:
@@ -116,9 +116,9 @@ class LocalProcesses:
                 del self._attached[trial.number]
                 over.append((trial, Exit(None, "its launcher died")))
             else:
-                self._orders.press(trial)
+                self._stop_requests.escalate(trial)
                 continue
-            self._orders.forget(trial)
+            self._stop_requests.clear(trial)
             self._gpus_held.pop(trial.number, None)
         return over
 
@@ -126,9 +126,9 @@ class LocalProcesses:
         """Ask the trial to save and end."""
         if trial.number in self._attached and grace > 0:
             # its launcher's death has asked it already, and to be asked twice means at once
-            self._orders.expect(trial, grace)
+            self._stop_requests.set_deadline(trial, grace)
         else:
-            self._orders.give(trial, grace)
+            self._stop_requests.send(trial, grace)
 
     def wait(self, seconds: float) -> None:
         """Sleep until a child ends, at most so long."""

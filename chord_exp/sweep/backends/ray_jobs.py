@@ -69,7 +69,7 @@ class RayJobs:
         """
         self._client, self._address, self._sweep, self._head = client, address, sweep_id, head
         self._command = command or worker_command
-        self._orders = stop_file.Orders(self.now, self._kill)
+        self._stop_requests = stop_file.StopRequests(self.now, self._kill)
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="ray-jobs")
         self._looked = 0.0
         self._whole = 0.0
@@ -125,7 +125,7 @@ class RayJobs:
             for name, has in sorted(resources.items())
         ]
 
-    def others(self) -> Sequence[Footprint]:
+    def external(self) -> Sequence[Footprint]:
         """What the trials of other sweeps hold or wait for."""
         jobs = self._call(self._client.list_jobs)
         found = []
@@ -138,7 +138,7 @@ class RayJobs:
     def start(self, trial: Trial) -> str:
         """Submit the attempt's job; one that is there already is left as it is."""
         name = self._name(trial)
-        stop_file.make_way(trial.run_dir)
+        stop_file.clear_stop_file(trial.run_dir)
         footprint = trial.footprint
         wanted: dict[str, Any] = {}
         if footprint.gpus and self._whole >= footprint.gpus:
@@ -179,9 +179,9 @@ class RayJobs:
         for trial, info in zip(followed, self._threads.map(self._info, followed), strict=True):
             left = _exit_of(info)
             if left is None:
-                self._orders.press(trial)
+                self._stop_requests.escalate(trial)
                 continue
-            self._orders.forget(trial)
+            self._stop_requests.clear(trial)
             self._keep_log(trial)
             over.append((trial, left))
         self._looked = time.monotonic()
@@ -189,7 +189,7 @@ class RayJobs:
 
     def stop(self, trial: Trial, grace: float) -> None:
         """Ask the trial to save and end; a job that waits for resources is taken back."""
-        self._orders.give(trial, grace)
+        self._stop_requests.send(trial, grace)
         info = self._info(trial)
         if info is not None and str(info.status) == "PENDING":
             self._kill(trial)
@@ -322,7 +322,7 @@ def _exit_of(info: Any) -> Exit | None:
     if str(info.status) == "SUCCEEDED":
         return Exit(0)
     if NEVER_STARTED in message:
-        return Exit(None, "the cluster had no room for its job", counts=False)
+        return Exit(None, "the cluster had no room for its job", charge_retry=False)
     if info.driver_exit_code is not None:
         return Exit(info.driver_exit_code)
     return Exit(None, message[:200] or f"its job is {info.status}")

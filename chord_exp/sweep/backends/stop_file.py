@@ -21,50 +21,50 @@ from chord_exp.sweep.scheduling.trial import Trial
 from chord_exp.utils.files import write_atomically
 
 # what the file says: finish the step and save, or end at once
-POLITE, AT_ONCE = "stop", "now"
+GRACEFUL, IMMEDIATE = "stop", "now"
 WATCH_SECONDS = 0.25
-# from the order to end at once to the use of force, seconds
+# from the request to end at once to the use of force, seconds
 FORCE_AFTER = 20.0
 
 
-def order_path(run_dir: Path) -> Path:
+def stop_path(run_dir: Path) -> Path:
     """The file, in a trial's folder."""
     return run_dir / LOGS / "stop"
 
 
-def make_way(run_dir: Path) -> None:
-    """Before an attempt: an order to an earlier one is not meant for it.
+def clear_stop_file(run_dir: Path) -> None:
+    """Before an attempt: a request to an earlier one is not meant for it.
 
     Raises:
         RunFailed: the trial's folder cannot be written to.
     """
     try:
         (run_dir / LOGS).mkdir(exist_ok=True)
-        order_path(run_dir).unlink(missing_ok=True)
+        stop_path(run_dir).unlink(missing_ok=True)
     except OSError as error:
         raise RunFailed(f"cannot write to the trial's folder: {error.strerror}", str(run_dir)) from error
 
 
-def obey(run_dir: Path) -> None:
+def watch_stop_file(run_dir: Path) -> None:
     """In the worker: turn the file into the signals that a run understands, once each, from a thread."""
 
     def watch() -> None:
-        obeyed = 0
-        while obeyed < 2:
+        passed_on = 0
+        while passed_on < 2:
             try:
-                order = order_path(run_dir).read_text()
+                request = stop_path(run_dir).read_text()
             except OSError:
-                order = ""
-            wanted = {POLITE: 1, AT_ONCE: 2}.get(order, 0)
-            if obeyed < wanted:
-                obeyed += 1
+                request = ""
+            wanted = {GRACEFUL: 1, IMMEDIATE: 2}.get(request, 0)
+            if passed_on < wanted:
+                passed_on += 1
                 os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(WATCH_SECONDS)
 
-    threading.Thread(target=watch, daemon=True, name="stop-order").start()
+    threading.Thread(target=watch, daemon=True, name="stop-request").start()
 
 
-class Orders:
+class StopRequests:
     """In the scheduler: the trials that were asked to stop, and until when they may take their time."""
 
     def __init__(self, now: Callable[[], float], force: Callable[[Trial], None]) -> None:
@@ -73,20 +73,20 @@ class Orders:
             force: ends the processes of a trial without asking.
         """
         self._now, self._force = now, force
-        # by trial: when it is ordered to end at once, and when force is used
+        # by trial: when it is asked to end at once, and when force is used
         self._deadlines: dict[int, tuple[float, float]] = {}
 
-    def give(self, trial: Trial, grace: float) -> None:
+    def send(self, trial: Trial, grace: float) -> None:
         """Ask a trial to stop; with a grace of 0 at once."""
-        write_atomically(order_path(trial.run_dir), POLITE if grace > 0 else AT_ONCE)
-        self.expect(trial, grace)
+        write_atomically(stop_path(trial.run_dir), GRACEFUL if grace > 0 else IMMEDIATE)
+        self.set_deadline(trial, grace)
 
-    def expect(self, trial: Trial, grace: float) -> None:
+    def set_deadline(self, trial: Trial, grace: float) -> None:
         """Give a trial that is ending already so many seconds for it."""
         end = self._now() + grace
         self._deadlines[trial.number] = (end, end + FORCE_AFTER)
 
-    def press(self, trial: Trial) -> None:
+    def escalate(self, trial: Trial) -> None:
         """Be firmer with a trial that was asked and is still there."""
         if trial.number not in self._deadlines:
             return
@@ -96,10 +96,10 @@ class Orders:
             self._force(trial)
             self._deadlines[trial.number] = (soft, now + FORCE_AFTER)
         elif soft <= now and soft != 0.0:
-            write_atomically(order_path(trial.run_dir), AT_ONCE)
+            write_atomically(stop_path(trial.run_dir), IMMEDIATE)
             self._deadlines[trial.number] = (0.0, hard)
 
-    def forget(self, trial: Trial) -> None:
+    def clear(self, trial: Trial) -> None:
         """The trial is gone."""
         self._deadlines.pop(trial.number, None)
 

@@ -23,9 +23,9 @@ from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, 
 from chord_exp.launch.processes import end_with_parent
 from chord_exp.run_files import record
 from chord_exp.run_files.names import LOGS
-from chord_exp.sweep.backends.stop_file import end_leftovers, obey
+from chord_exp.sweep.backends.stop_file import end_leftovers, watch_stop_file
 from chord_exp.sweep.folder import HYDRA
-from chord_exp.sweep.scheduling.attempt_end import End, read_record
+from chord_exp.sweep.scheduling.attempt_end import ExitReport, read_record
 
 LOCK = "worker.lock"
 LOG = "trial.log"
@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print_to(run_dir / LOGS / LOG)
     try:
         with _alone(run_dir):
-            obey(run_dir)
+            watch_stop_file(run_dir)
             code, error = _attempt(run_dir)
-            End(given.attempt, code, error).save(run_dir)
+            ExitReport(given.attempt, code, error).save(run_dir)
             return code
     except RunFailed as failed:
         print(f"chord_exp: {failed}", file=sys.stderr)

@@ -17,7 +17,7 @@ from chord_exp.utils.files import write_atomically
 
 
 @dataclass(frozen=True)
-class End:
+class ExitReport:
     """What the worker of a trial says about its own end; `logs/end.json`."""
 
     attempt: int
@@ -36,7 +36,7 @@ class End:
         write_atomically(self.path(run_dir), json.dumps(asdict(self)))
 
     @classmethod
-    def load(cls, run_dir: Path, attempt: int) -> End | None:
+    def load(cls, run_dir: Path, attempt: int) -> ExitReport | None:
         """That of an attempt; None if it died without."""
         try:
             end = cls(**json.loads(cls.path(run_dir).read_text()))
@@ -46,36 +46,36 @@ class End:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class AttemptEnd:
     """What became of an attempt."""
 
     # succeeded, failed or stopped
     state: str
     error: str = ""
     # not the experiment's doing: trying again may help
-    machine_fault: bool = False
+    infra_failure: bool = False
     # the same configuration will be refused again
-    hopeless: bool = False
+    permanent: bool = False
 
 
-def judge(trial: Trial, left: Exit) -> Judgement:
+def classify_attempt(trial: Trial, left: Exit) -> AttemptEnd:
     """Decide how the trial's current attempt ended. Exit codes count only where the files say nothing."""
-    run, end = read_record(trial.run_dir), End.load(trial.run_dir, trial.attempt)
+    run, end = read_record(trial.run_dir), ExitReport.load(trial.run_dir, trial.attempt)
     if run is not None and run.status == record.SUCCEEDED:
-        return Judgement(SUCCEEDED)
+        return AttemptEnd(SUCCEEDED)
     code = end.code if end is not None else left.code
     if end is None and code == 0:
-        return Judgement(FAILED, "its process ended without a result; see logs/trial.log", machine_fault=True)
+        return AttemptEnd(FAILED, "its process ended without a result; see logs/trial.log", infra_failure=True)
     if end is None:
         how = left.fault or ("" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}")
-        return Judgement(FAILED, f"its process died ({how or 'nobody saw how'})", machine_fault=True)
+        return AttemptEnd(FAILED, f"its process died ({how or 'nobody saw how'})", infra_failure=True)
     if code == INTERRUPTED:
-        return Judgement(STOPPED, "stopped before it was done")
+        return AttemptEnd(STOPPED, "stopped before it was done")
     if code == BAD_INPUT:
-        return Judgement(FAILED, end.error, hopeless=True)
+        return AttemptEnd(FAILED, end.error, permanent=True)
     if run is not None and run.status == record.FAILED and run.error is not None:
-        return Judgement(FAILED, run.error.what, machine_fault=is_machine_fault(run.error))
-    return Judgement(FAILED, end.error or f"exit code {code}; see logs/trial.log")
+        return AttemptEnd(FAILED, run.error.what, infra_failure=is_machine_fault(run.error))
+    return AttemptEnd(FAILED, end.error or f"exit code {code}; see logs/trial.log")
 
 
 def read_record(run_dir: Path) -> RunRecord | None:

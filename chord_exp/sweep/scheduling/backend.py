@@ -20,7 +20,7 @@ class Exit:
     # what happened to the machine or the process, where that is known; empty otherwise
     fault: str = ""
     # whether a fault is charged to the trial's retries
-    counts: bool = True
+    charge_retry: bool = True
 
 
 class ClusterLost(ChordExpError):
@@ -36,7 +36,7 @@ class Backend(Protocol):
     def nodes(self) -> Sequence[Node]:
         """The machines."""
 
-    def others(self) -> Sequence[Footprint]:
+    def external(self) -> Sequence[Footprint]:
         """What the trials of other sweeps hold of them, or wait for."""
 
     def start(self, trial: Trial) -> str:

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chord_exp.sweep.scheduling.resources import Footprint, Ledger, Node, Reservation
+from chord_exp.sweep.scheduling.resources import Footprint, Node, Reservation, ResourcePool
 from chord_exp.sweep.scheduling.trial import Trial
 
 STRICT, BACKFILL = "strict", "backfill"
@@ -15,7 +15,7 @@ ORDERS = (STRICT, BACKFILL)
 ROUNDS = 2
 
 
-def usual_patience(nodes: Sequence[Node]) -> int:
+def default_patience(nodes: Sequence[Node]) -> int:
     """Trials that fill the machines `ROUNDS` times: of one GPU each, of one core where there are no GPUs."""
     gpus, cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
     return ROUNDS * round(gpus or cpus)
@@ -27,7 +27,7 @@ class _Turn:
 
     number: int = -1
     passed: int = 0
-    kept: Reservation | None = None
+    reservation: Reservation | None = None
 
 
 class Queue:
@@ -66,7 +66,7 @@ class Queue:
         self._gone.add(trial.number)
         self._count -= 1
 
-    def pop(self, ledger: Ledger) -> tuple[Trial, Reservation | None] | None:
+    def pop(self, pool: ResourcePool) -> tuple[Trial, Reservation | None] | None:
         """The next trial to start, taken out, and the machines that it must not take; None if none may start now."""
         heads = sorted(self._heads(), key=lambda trial: trial.number)
         if not heads:
@@ -74,23 +74,23 @@ class Queue:
         first = heads[0]
         if self._turn.number != first.number:
             self._turn = _Turn(first.number)
-        if ledger.fits(first.footprint):
+        if pool.fits(first.footprint):
             return self._take(first), None
         if self.order == STRICT:
             return None
-        kept = self._kept(ledger, first)
+        reservation = self._reserve(pool, first)
         for trial in heads[1:]:
-            if ledger.fits(trial.footprint, kept):
+            if pool.fits(trial.footprint, reservation):
                 self._turn.passed += 1
-                return self._take(trial), kept
+                return self._take(trial), reservation
         return None
 
-    def _kept(self, ledger: Ledger, first: Trial) -> Reservation | None:
+    def _reserve(self, pool: ResourcePool, first: Trial) -> Reservation | None:
         """The machines that are kept for the trial whose turn it is, once enough others have gone before it."""
         turn = self._turn
-        if turn.passed >= self.patience and (turn.kept is None or not ledger.holds(turn.kept)):
-            turn.kept = ledger.reserve(first.footprint)
-        return turn.kept
+        if turn.passed >= self.patience and (turn.reservation is None or not pool.has(turn.reservation)):
+            turn.reservation = pool.reserve(first.footprint)
+        return turn.reservation
 
     def _heads(self) -> list[Trial]:
         """The first waiting trial of each footprint."""

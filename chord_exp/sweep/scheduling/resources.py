@@ -1,4 +1,4 @@
-"""Who holds what: a trial is admitted with everything it will ever ask for, or not at all.
+"""What the machines have and who holds it: a trial is admitted with everything it will ever ask for, or not at all.
 
 A trial is itself an application of many processes that each ask for GPUs. Two that were let in with half of what they
 need would wait for each other forever.
@@ -55,8 +55,7 @@ class Reservation:
     """Machines that are kept for a trial until what still runs on them has ended."""
 
     footprint: Footprint
-    # names of the machines
-    places: tuple[str, ...]
+    node_names: tuple[str, ...]
 
 
 @dataclass
@@ -65,7 +64,7 @@ class _Free:
     cpus: float
     memory: float
 
-    def holds(self, gpus: float, cpus: float, memory: float) -> bool:
+    def fits(self, gpus: float, cpus: float, memory: float) -> bool:
         # sums of fractions must not keep a machine from being filled
         slack = 1e-9
         return self.gpus + slack >= gpus and self.cpus + slack >= cpus and self.memory + slack >= memory
@@ -77,7 +76,7 @@ class _Free:
 
 
 @dataclass
-class Ledger:
+class ResourcePool:
     """What the machines have and what the admitted trials hold."""
 
     nodes: Sequence[Node]
@@ -88,7 +87,7 @@ class Ledger:
     _free: dict[str, _Free] = field(init=False, repr=False)
     _held: dict[Hashable, tuple[Footprint, tuple[str, ...]]] = field(init=False, default_factory=dict, repr=False)
     _gpus: int = field(init=False, default=0)
-    _others: tuple[Footprint, ...] = field(init=False, default=())
+    _external: tuple[Footprint, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
         self.resize(self.nodes)
@@ -102,39 +101,39 @@ class Ledger:
         """Machines came or went; what admitted trials hold stays theirs."""
         self.nodes = tuple(nodes)
         self._free = {node.name: _Free(node.gpus, node.cpus, node.memory) for node in nodes}
-        for footprint, places in self._held.values():
-            for place in places:
-                if place in self._free:
-                    self._free[place].change(footprint.per_node, -1)
-        for footprint in self._others:
-            for place in self._free_places(footprint) or self._any_places(footprint):
-                self._free[place].change(footprint.per_node, -1)
+        for footprint, names in self._held.values():
+            for name in names:
+                if name in self._free:
+                    self._free[name].change(footprint.per_node, -1)
+        for footprint in self._external:
+            for name in self._free_nodes(footprint) or self._roomiest_nodes(footprint):
+                self._free[name].change(footprint.per_node, -1)
 
-    def set_others(self, footprints: Sequence[Footprint]) -> None:
+    def set_external(self, footprints: Sequence[Footprint]) -> None:
         """Enter what other sweeps hold, in place of what was entered before. It does not count towards the limits."""
-        self._others = tuple(footprints)
+        self._external = tuple(footprints)
         self.resize(self.nodes)
 
-    def never(self, footprint: Footprint) -> str:
+    def why_unschedulable(self, footprint: Footprint) -> str:
         """Why a trial could not start even on empty machines; empty if it could."""
         if self.max_gpus is not None and footprint.gpus > self.max_gpus:
             return f"it takes {footprint} and max_gpus is {self.max_gpus}"
         gpus, cpus, memory = footprint.per_node
-        fitting = sum(_Free(node.gpus, node.cpus, node.memory).holds(gpus, cpus, memory) for node in self.nodes)
+        fitting = sum(_Free(node.gpus, node.cpus, node.memory).fits(gpus, cpus, memory) for node in self.nodes)
         if fitting >= footprint.nodes:
             return ""
         return f"it takes {footprint}, and there is {describe(self.nodes)}"
 
-    def fits(self, footprint: Footprint, kept: Reservation | None = None) -> bool:
-        """Whether a trial could start now; with `kept`, without putting off the trial of that reservation."""
-        return self._places(footprint, kept) is not None
+    def fits(self, footprint: Footprint, reservation: Reservation | None = None) -> bool:
+        """Whether a trial could start now; with a reservation, without putting off the trial of that reservation."""
+        return self._find_nodes(footprint, reservation) is not None
 
-    def take(self, key: Hashable, footprint: Footprint, kept: Reservation | None = None) -> bool:
+    def take(self, key: Hashable, footprint: Footprint, reservation: Reservation | None = None) -> bool:
         """Admit a trial if it fits."""
-        places = self._places(footprint, kept)
-        if places is None:
+        names = self._find_nodes(footprint, reservation)
+        if names is None:
             return False
-        self._hold(key, footprint, places)
+        self._hold(key, footprint, names)
         return True
 
     def reserve(self, footprint: Footprint) -> Reservation | None:
@@ -143,59 +142,61 @@ class Ledger:
         Once what runs on them now has ended it can start, if whatever starts until then is admitted beside it.
         """
         share = footprint.per_node
-        able = [node.name for node in self.nodes if _Free(node.gpus, node.cpus, node.memory).holds(*share)]
-        if len(able) < footprint.nodes or self.never(footprint):
+        able = [node.name for node in self.nodes if _Free(node.gpus, node.cpus, node.memory).fits(*share)]
+        if len(able) < footprint.nodes or self.why_unschedulable(footprint):
             return None
         return Reservation(footprint, self._roomiest(able)[: footprint.nodes])
 
-    def holds(self, kept: Reservation) -> bool:
+    def has(self, reservation: Reservation) -> bool:
         """Whether the machines of a reservation are all still there."""
-        return all(place in self._free for place in kept.places)
+        return all(name in self._free for name in reservation.node_names)
 
     def adopt(self, key: Hashable, footprint: Footprint) -> None:
         """Enter a trial that runs already, whether or not it fits."""
-        self._hold(key, footprint, self._free_places(footprint) or self._any_places(footprint))
+        self._hold(key, footprint, self._free_nodes(footprint) or self._roomiest_nodes(footprint))
 
     def release(self, key: Hashable) -> None:
         """A trial ended."""
-        footprint, places = self._held.pop(key)
+        footprint, names = self._held.pop(key)
         self._gpus -= footprint.gpus
-        for place in places:
-            if place in self._free:
-                self._free[place].change(footprint.per_node, +1)
+        for name in names:
+            if name in self._free:
+                self._free[name].change(footprint.per_node, +1)
 
-    def _hold(self, key: Hashable, footprint: Footprint, places: tuple[str, ...]) -> None:
-        self._held[key] = (footprint, places)
+    def _hold(self, key: Hashable, footprint: Footprint, node_names: tuple[str, ...]) -> None:
+        self._held[key] = (footprint, node_names)
         self._gpus += footprint.gpus
-        for place in places:
-            self._free[place].change(footprint.per_node, -1)
+        for name in node_names:
+            self._free[name].change(footprint.per_node, -1)
 
-    def _places(self, footprint: Footprint, kept: Reservation | None) -> tuple[str, ...] | None:
+    def _find_nodes(self, footprint: Footprint, reservation: Reservation | None) -> tuple[str, ...] | None:
         if not self._within_limits(footprint.gpus, self._gpus, len(self._held)):
             return None
-        if kept is not None:
+        if reservation is not None:
             # what runs on the kept machines ends before the trial that they are kept for starts
-            beside = [held.gpus for held, places in self._held.values() if not set(places) & set(kept.places)]
-            if not self._within_limits(footprint.gpus + kept.footprint.gpus, sum(beside), len(beside) + 1):
+            beside = [held.gpus for held, names in self._held.values() if not set(names) & set(reservation.node_names)]
+            if not self._within_limits(footprint.gpus + reservation.footprint.gpus, sum(beside), len(beside) + 1):
                 return None
-        return self._free_places(footprint, () if kept is None else kept.places)
+        return self._free_nodes(footprint, () if reservation is None else reservation.node_names)
 
     def _within_limits(self, gpus: int, gpus_held: int, trials: int) -> bool:
         if self.max_concurrent is not None and trials >= self.max_concurrent:
             return False
         return self.max_gpus is None or gpus_held + gpus <= self.max_gpus
 
-    def _any_places(self, footprint: Footprint) -> tuple[str, ...]:
+    def _roomiest_nodes(self, footprint: Footprint) -> tuple[str, ...]:
         """Machines for what runs already, whatever they have left: those with most."""
         return self._roomiest(self._free)[: footprint.nodes]
 
     def _roomiest(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(names, key=lambda name: (-self._free[name].gpus, -self._free[name].cpus)))
 
-    def _free_places(self, footprint: Footprint, kept: Sequence[str] = ()) -> tuple[str, ...] | None:
+    def _free_nodes(self, footprint: Footprint, reserved: Sequence[str] = ()) -> tuple[str, ...] | None:
         share = footprint.per_node
         fitting = [
-            (free.gpus, free.cpus, name) for name, free in self._free.items() if name not in kept and free.holds(*share)
+            (free.gpus, free.cpus, name)
+            for name, free in self._free.items()
+            if name not in reserved and free.fits(*share)
         ]
         if len(fitting) < footprint.nodes:
             return None

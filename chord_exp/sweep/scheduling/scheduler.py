@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from chord_exp.errors import RunFailed
-from chord_exp.sweep.scheduling.attempt_end import Judgement, judge
+from chord_exp.sweep.scheduling.attempt_end import AttemptEnd, classify_attempt
 from chord_exp.sweep.scheduling.backend import Backend, Exit
-from chord_exp.sweep.scheduling.queue import BACKFILL, Queue, usual_patience
-from chord_exp.sweep.scheduling.resources import Ledger
+from chord_exp.sweep.scheduling.queue import BACKFILL, Queue, default_patience
+from chord_exp.sweep.scheduling.resources import ResourcePool
 from chord_exp.sweep.scheduling.trial import (
     ACTIVE,
     ENDED,
@@ -75,20 +75,20 @@ class Scheduler:
         backend: Backend,
         limits: Limits | None = None,
         *,
-        judge: Callable[[Trial, Exit], Judgement] = judge,
+        classify: Callable[[Trial, Exit], AttemptEnd] = classify_attempt,
         save: Callable[[Trial], None] = Trial.save,
     ) -> None:
         """
         Args:
             backend: where trials run.
-            judge: decides how an attempt ended.
+            classify: decides how an attempt ended.
             save: puts a trial's state where it survives this process.
         """
         self.backend = backend
         self.limits = limits or Limits()
-        self._judge, self._save = judge, save
+        self._classify, self._save = classify, save
         self._queue = Queue(self.limits.order)
-        self.ledger = Ledger(backend.nodes(), self.limits.max_gpus, self.limits.max_concurrent)
+        self.pool = ResourcePool(backend.nodes(), self.limits.max_gpus, self.limits.max_concurrent)
         # since when trials have waited while none ran
         self._stalled_since = backend.now()
         self._count(self._stalled_since)
@@ -120,7 +120,7 @@ class Scheduler:
         Raises:
             RunFailed: it could not start even with everything free.
         """
-        reason = self.ledger.never(trial.footprint)
+        reason = self.pool.why_unschedulable(trial.footprint)
         if reason:
             raise RunFailed(f"trial {trial.name} can never start: {reason}", str(trial.run_dir))
         self._queue.add(trial)
@@ -134,7 +134,7 @@ class Scheduler:
             if trial.state == QUEUED:
                 self.submit(trial)
             elif trial.state in ACTIVE and self.backend.attach(trial):
-                self.ledger.adopt(trial.number, trial.footprint)
+                self.pool.adopt(trial.number, trial.footprint)
                 self._active[trial.number] = trial
                 self._adopted.add(trial.number)
                 if trial.state == STARTING:
@@ -143,7 +143,9 @@ class Scheduler:
                     # its deadline died with the process that set it
                     self.backend.stop(trial, GRACE)
             elif trial.state in ACTIVE:
-                self._settle(trial, self._judge(trial, Exit(None, "while nobody was watching")), counts=False)
+                self._finish_attempt(
+                    trial, self._classify(trial, Exit(None, "while nobody was watching")), charge_retry=False
+                )
             if trial.state == STOPPED:
                 self._requeue(trial)
 
@@ -153,14 +155,14 @@ class Scheduler:
         if self._active or not len(self._queue):
             self._stalled_since = now
         for trial, left in self.backend.ended(list(self._active.values())):
-            self._settle(trial, self._judge(trial, left), counts=left.counts)
+            self._finish_attempt(trial, self._classify(trial, left), charge_retry=left.charge_retry)
         # whether or not trials wait: who asks for trials by what is free must not look at old numbers
         if now - self._counted >= RECOUNT_SECONDS:
             self._count(now)
         if now >= self._no_start_before:
             self._admit(now)
         if not self._active and now - self._stalled_since > STALL_SECONDS:
-            self._give_up()
+            self._fail_unschedulable()
         events, self._events = self._events, []
         return events
 
@@ -201,9 +203,9 @@ class Scheduler:
 
     def _admit(self, now: float) -> None:
         """Start what fits, up to the first start that fails: what ails the machine would ail the others as well."""
-        while (chosen := self._queue.pop(self.ledger)) is not None:
-            trial, kept = chosen
-            self.ledger.take(trial.number, trial.footprint, kept)
+        while (chosen := self._queue.pop(self.pool)) is not None:
+            trial, reservation = chosen
+            self.pool.take(trial.number, trial.footprint, reservation)
             self._active[trial.number] = trial
             trial.attempt += 1
             trial.started, trial.ended, trial.error = now, None, ""
@@ -214,7 +216,7 @@ class Scheduler:
             except RunFailed as error:
                 self._no_start_before = now + self._backoff
                 self._backoff = min(2 * self._backoff, START_BACKOFF_MAX)
-                self._settle(trial, Judgement(FAILED, str(error), machine_fault=True))
+                self._finish_attempt(trial, AttemptEnd(FAILED, str(error), infra_failure=True))
                 return
             self._backoff = START_BACKOFF
             self._move(trial, RUNNING)
@@ -222,28 +224,28 @@ class Scheduler:
     def _count(self, now: float) -> None:
         """Count machines, and what other sweeps hold of them, again."""
         self._counted = now
-        self.ledger.resize(self.backend.nodes())
-        self.ledger.set_others(self.backend.others())
+        self.pool.resize(self.backend.nodes())
+        self.pool.set_external(self.backend.external())
         patience = self.limits.patience
-        self._queue.patience = usual_patience(self.ledger.nodes) if patience is None else patience
+        self._queue.patience = default_patience(self.pool.nodes) if patience is None else patience
 
-    def _give_up(self) -> None:
+    def _fail_unschedulable(self) -> None:
         """Fail what waits for machines that are gone and have not come back."""
         for trial in self._queue.trials():
-            reason = self.ledger.never(trial.footprint)
+            reason = self.pool.why_unschedulable(trial.footprint)
             if reason:
                 self._queue.remove(trial)
                 trial.error = f"its machines are gone: {reason}"
                 self._move(trial, FAILED)
 
-    def _settle(self, trial: Trial, judged: Judgement, *, counts: bool = True) -> None:
-        """An attempt is over: try again, or end the trial. `counts`: a fault is charged to the trial's retries."""
+    def _finish_attempt(self, trial: Trial, end: AttemptEnd, *, charge_retry: bool = True) -> None:
+        """An attempt is over: try again, or end the trial. `charge_retry`: whether a fault uses up a retry."""
         if trial.number in self._active:
             del self._active[trial.number]
-            self.ledger.release(trial.number)
+            self.pool.release(trial.number)
         asked_to_stop = trial.state == STOPPING
-        state = trial.stops_as if asked_to_stop and judged.state != SUCCEEDED else judged.state
-        trial.ended, trial.error, trial.hopeless = self.backend.now(), judged.error, judged.hopeless
+        state = trial.stops_as if asked_to_stop and end.state != SUCCEEDED else end.state
+        trial.ended, trial.error, trial.permanent = self.backend.now(), end.error, end.permanent
         trial.handle = ""
         trial.history.append(
             {
@@ -251,15 +253,15 @@ class Scheduler:
                 "started": trial.started,
                 "ended": trial.ended,
                 "state": state,
-                "error": judged.error,
+                "error": end.error,
             }
         )
         if state == PRUNED:
             trial.error = ""
-        again = judged.machine_fault and not asked_to_stop
-        if again and counts:
-            trial.faults += 1
-        if again and trial.faults <= self.limits.retries:
+        again = end.infra_failure and not asked_to_stop
+        if again and charge_retry:
+            trial.infra_failures += 1
+        if again and trial.infra_failures <= self.limits.retries:
             self._requeue(trial)
             return
         self._move(trial, state)

@@ -66,9 +66,9 @@ class Trial:
     # starts so far: 0 before the first
     attempt: int = 0
     # how often a machine's fault ended it; what retries are counted by
-    faults: int = 0
+    infra_failures: int = 0
     # whether starting it again would be pointless: its configuration was refused
-    hopeless: bool = False
+    permanent: bool = False
     # what the backend needs to find a running attempt again
     handle: str = ""
     # one line on why it did not succeed

@@ -56,7 +56,7 @@ class TuneSettings:
 
     # how points are chosen: tpe, random, grid or cmaes
     sampler: str
-    # how hopeless trials are stopped early: asha, hyperband, median or none
+    # how unpromising trials are stopped early: asha, hyperband, median or none
     pruner: str
     # points to try; null: the whole grid
     n_trials: int | None

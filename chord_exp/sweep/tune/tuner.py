@@ -98,7 +98,7 @@ class Tuner:
         """A point is asked for when it can start: the later, the more results it knows of."""
         if self._scheduler.queued:
             return False
-        return self._footprint is None or self._scheduler.ledger.fits(self._footprint)
+        return self._footprint is None or self._scheduler.pool.fits(self._footprint)
 
     def _ask(self) -> None:
         asked = self._journal.study.ask()
