@@ -190,7 +190,7 @@ def on_ray(place: Path, count: int, data: list[str]) -> None:
     os.environ["RAY_AUTH_MODE"] = "disabled"
     folder = SweepFolder(place / "head")
     folder.path.mkdir()
-    settings = Settings.read({**SETTINGS, "place": "ray", "num_gpus": 4, "num_cpus": 8})
+    settings = Settings.read({**SETTINGS, "backend": "ray", "num_gpus": 4, "num_cpus": 8})
     head = ray_jobs.start_head(folder, settings)
     try:
         from ray.job_submission import JobSubmissionClient

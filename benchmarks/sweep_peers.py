@@ -195,7 +195,7 @@ class Run:
 def running(contender: str, python: str, place: Path, trials: list[Words]) -> Iterator[Run]:
     """A head with the first driver not started yet."""
     folder = SweepFolder(Path(tempfile.mkdtemp(dir=place)))
-    settings = Settings.read({**SETTINGS, "place": "ray", "num_gpus": GPUS, "num_cpus": CPUS})
+    settings = Settings.read({**SETTINGS, "backend": "ray", "num_gpus": GPUS, "num_cpus": CPUS})
     # a peer's Ray is that of its own environment
     with mock.patch.object(sys, "executable", python):
         head = ray_jobs.start_head(folder, settings)

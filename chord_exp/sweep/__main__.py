@@ -77,7 +77,7 @@ def _status(folder: SweepFolder, given: argparse.Namespace) -> int:
     if driver is not None:
         console.print(f"run by process {driver}, since {info.created}", highlight=False)
     elif any(trial.state not in ("succeeded", "failed", "pruned") for trial in trials):
-        still = " (their jobs may still run)" if active and info.settings.get("place") == "ray" else ""
+        still = " (their jobs may still run)" if active and info.settings.get("backend") == "ray" else ""
         text = f"nobody runs it{still}; go on with: {PROGRAM} resume {folder.path}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     return SUCCEEDED
@@ -101,7 +101,7 @@ def _stop(folder: SweepFolder, given: argparse.Namespace) -> int:
         return SUCCEEDED
     settings = Settings.read(info.settings)
     active = [trial for trial in folder.trials() if trial.state in ACTIVE]
-    if not active or settings.place == "local" or (settings.address == START and find_head(folder.path) is None):
+    if not active or settings.backend == "local" or (settings.address == START and find_head(folder.path) is None):
         print(f"{folder.path} is not running")
         return SUCCEEDED
     with folder.driven(), make_backend(settings, folder, info.id) as backend:

@@ -70,7 +70,7 @@ def make_backend(settings: Settings, folder: SweepFolder, sweep_id: str) -> Abst
     Raises:
         ConfigError: no cluster answers.
     """
-    if settings.place == "local":
+    if settings.backend == "local":
         return closing(LocalProcesses())
     from chord_exp.sweep.backends.ray_jobs import RayJobs
 

@@ -11,7 +11,7 @@ from chord_exp.sweep.scheduling.queue import ORDERS
 from chord_exp.sweep.scheduling.scheduler import Limits
 
 NODE = "hydra.launcher"
-PLACES = ("local", "ray")
+BACKENDS = ("local", "ray")
 AUTO, START = "auto", "start"
 
 
@@ -24,7 +24,7 @@ class Settings:
     """
 
     # local: processes of this machine; ray: jobs of a Ray cluster
-    place: str
+    backend: str
     # trials at once; null: as many as fit
     max_concurrent: int | None
     # GPUs that all trials together may hold; null: all there are
@@ -49,7 +49,7 @@ class Settings:
     num_cpus: int | None = None
 
     def __post_init__(self) -> None:
-        hydra_node.one_of(self, NODE, {"place": PLACES, "order": ORDERS})
+        hydra_node.one_of(self, NODE, {"backend": BACKENDS, "order": ORDERS})
         least = {"max_concurrent": 1, "max_gpus": 0, "retries": 0, "patience": 0, "num_gpus": 0, "num_cpus": 1}
         hydra_node.whole_numbers(self, NODE, least, optional=least.keys() - {"retries"})
         for key in ("cpus_per_trial", "memory_per_trial"):

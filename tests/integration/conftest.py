@@ -29,7 +29,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """A Ray cluster of one machine with four logical GPUs and eight logical cores."""
     folder = SweepFolder(tmp_path_factory.mktemp("head"))
-    settings = Settings.read({**DEFAULTS, "place": "ray", "address": "start", "num_gpus": 4, "num_cpus": 8})
+    settings = Settings.read({**DEFAULTS, "backend": "ray", "address": "start", "num_gpus": 4, "num_cpus": 8})
     started = ray_jobs.start_head(folder, settings)
     yield started
     started.stop()

@@ -29,7 +29,7 @@ WHOLE = {"steps": 2, "seconds": 0.2, "gpus": 4}
 @pytest.fixture
 def sweeps(head: private_ray.Head, tmp_path: Path) -> Iterator[list[Sweep]]:
     """Two sweeps of two users on the one cluster."""
-    settings = {"place": "ray", "address": head.address}
+    settings = {"backend": "ray", "address": head.address}
     made = [Sweep(tmp_path / name, settings) for name in ("one", "two")]
     yield made
     for sweep in made:
@@ -127,7 +127,7 @@ def test_a_lost_node_s_trials_are_tried_again_from_their_checkpoints(tmp_path, m
         "temp_dir": place,
     }
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    sweep = Sweep(tmp_path / "sweep", {"place": "ray", "address": f"http://127.0.0.1:{dashboard}"})
+    sweep = Sweep(tmp_path / "sweep", {"backend": "ray", "address": f"http://127.0.0.1:{dashboard}"})
     try:
         nodes = [cluster.add_node(num_cpus=1, **here) for _ in range(2)]
         cluster.wait_for_nodes()
@@ -150,7 +150,7 @@ def test_a_lost_node_s_trials_are_tried_again_from_their_checkpoints(tmp_path, m
 
 
 def test_a_head_of_the_sweep_s_own_ends_with_it_and_survives_a_killed_launcher(tmp_path):
-    settings = {"place": "ray", "address": "start", "num_gpus": 0, "num_cpus": 2}
+    settings = {"backend": "ray", "address": "start", "num_gpus": 0, "num_cpus": 2}
     sweep = Sweep(tmp_path / "sweep", settings)
     try:
         sweep.start({"steps": 30, "seconds": 0.1})
@@ -176,7 +176,7 @@ def test_a_head_of_the_sweep_s_own_ends_with_it_and_survives_a_killed_launcher(t
 
 def test_a_cluster_that_is_not_there_is_a_readable_refusal(tmp_path):
     port = private_ray.free_ports("127.0.0.1", 1)[0]
-    sweep = Sweep(tmp_path / "sweep", {"place": "ray", "address": f"http://127.0.0.1:{port}"})
+    sweep = Sweep(tmp_path / "sweep", {"backend": "ray", "address": f"http://127.0.0.1:{port}"})
     code, output = sweep.start({"steps": 1, "seconds": 0.1}).wait()
     assert code != 0 and f"no Ray cluster answers at http://127.0.0.1:{port}" in output
     assert not sweep.folder.exists()
@@ -186,6 +186,6 @@ def test_a_cluster_that_takes_questions_and_answers_none_is_given_up_on(tmp_path
     monkeypatch.setattr(ray_jobs, "REQUEST_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        settings = Settings.read({**DEFAULTS, "place": "ray", "address": address})
+        settings = Settings.read({**DEFAULTS, "backend": "ray", "address": address})
         with pytest.raises(ConfigError, match="no Ray cluster answers"):
             ray_jobs.RayJobs.connect(settings, SweepFolder(tmp_path), "one")

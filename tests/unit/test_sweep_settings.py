@@ -28,13 +28,13 @@ def test_a_sweep_that_is_refused_before_its_folder_is_made_takes_nothing_of_the_
 @pytest.mark.parametrize("option", ["local", "ray"])
 def test_the_options_are_read_and_come_back_from_a_file(option):
     settings = Settings.read(values(option))
-    assert settings.place == option and Settings.read(settings.as_dict()) == settings
+    assert settings.backend == option and Settings.read(settings.as_dict()) == settings
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"place": "cloud"}, r"hydra\.launcher\.place: 'cloud' is not known .*use one of local, ray"),
+        ({"backend": "cloud"}, r"hydra\.launcher\.backend: 'cloud' is not known .*use one of local, ray"),
         ({"order": "lifo"}, r"order: 'lifo' is not known"),
         ({"retries": None}, r"retries: None is no whole number of 0 or more"),
         ({"retries": True}, r"retries: True is no whole number"),

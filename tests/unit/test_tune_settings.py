@@ -49,7 +49,7 @@ def test_an_objective_is_a_metric_and_a_direction(text, key, maximize):
     [
         ({"sampler": "tpee"}, "use one of tpe, random, grid, cmaes"),
         ({"pruner": "sha"}, "use one of asha"),
-        ({"value": "mean"}, "use one of best, last"),
+        ({"objective_value": "mean"}, "use one of best, last"),
         ({"n_trials": 0}, "n_trials: 0"),
         ({"n_trials": True}, "n_trials"),
         ({"n_trials": None}, "never ends by itself"),
@@ -163,7 +163,7 @@ def test_the_experiments_follow_the_seed_s_order():
         text = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
         if name.startswith("tune_"):
             assert text["name"] == name and text["hydra"]["mode"] == "MULTIRUN"
-            chain[name] = (text["hydra"]["sweeper"].get("after"), set(text["hydra"]["sweeper"]["params"]))
+            chain[name] = (text["hydra"]["sweeper"].get("warm_start"), set(text["hydra"]["sweeper"]["params"]))
     assert chain == {
         "tune_batch_lr": (None, {"batch_size", "lr"}),
         "tune_mu": ("tune_batch_lr", {"mu_peak", "mu_valley", "mu_warmup_steps", "mu_decay_steps"}),

@@ -38,16 +38,16 @@ class Asked:
     [
         ("mu_peak=interval(0.1,0.9)", Dimension("mu_peak", low=0.1, high=0.9)),
         ("lr=tag(log,interval(1e-6,1e-4))", Dimension("lr", low=1e-6, high=1e-4, log=True)),
-        ("lr=tag(log,times,interval(0.5,2))", Dimension("lr", low=5e-4, high=2e-3, log=True)),
+        ("lr=tag(log,scale,interval(0.5,2))", Dimension("lr", low=5e-4, high=2e-3, log=True)),
         ("batch_size=interval(2,8)", Dimension("batch_size", low=2, high=8, whole=True)),
-        ("batch_size=tag(times,interval(0.5,2))", Dimension("batch_size", low=3, high=12, whole=True)),
+        ("batch_size=tag(scale,interval(0.5,2))", Dimension("batch_size", low=3, high=12, whole=True)),
         ("batch_size=range(2,9,3)", Dimension("batch_size", low=2, high=8, step=3, whole=True)),
         ("mu_peak=range(0.1,0.5,0.1)", Dimension("mu_peak", low=0.1, high=0.4, step=0.1)),
         ("mu_peak=0.2,0.4", Dimension("mu_peak", choices=("0.2", "0.4"))),
         ("variant=choice(mu,phi)", Dimension("variant", choices=("mu", "phi"))),
-        ("batch_size=tag(times,choice(0.1,0.5,1))", Dimension("batch_size", choices=("1", "3", "6"))),
-        ("lr=tag(times,choice(0.1,1,3))", Dimension("lr", choices=("0.0001", "0.001", "0.003"))),
-        ("mu_warmup_steps=tag(times,interval(0.5,2))", Dimension("mu_warmup_steps", whole=True)),
+        ("batch_size=tag(scale,choice(0.1,0.5,1))", Dimension("batch_size", choices=("1", "3", "6"))),
+        ("lr=tag(scale,choice(0.1,1,3))", Dimension("lr", choices=("0.0001", "0.001", "0.003"))),
+        ("mu_warmup_steps=tag(scale,interval(0.5,2))", Dimension("mu_warmup_steps", whole=True)),
         ("+trinity.x=choice('a b',c)", Dimension("+trinity.x", choices=("a\\ b", "c"))),
     ],
 )
@@ -71,9 +71,9 @@ def test_each_word_of_hydra_s_has_its_dimension(text, expected):
         ("mu_peak=tag(log,interval(0,0.2))", "no log scale from 0"),
         ("mu_peak=interval(0.9,0.1)", "nothing between 0.9 and 0.1"),
         ("mu_peak=range(0.5,0.1)", "is empty"),
-        ("variant=tag(times,interval(1,2))", "needs a number to multiply, and variant is 'mu'"),
-        ("debug=tag(times,choice(1,2))", "needs a number to multiply"),
-        ("lr=tag(times,choice(1,x))", "multiplies numbers only"),
+        ("variant=tag(scale,interval(1,2))", "needs a number to multiply, and variant is 'mu'"),
+        ("debug=tag(scale,choice(1,2))", "needs a number to multiply"),
+        ("lr=tag(scale,choice(1,x))", "multiplies numbers only"),
     ],
 )
 def test_what_makes_no_space_is_refused_with_its_key(text, words):
@@ -92,7 +92,7 @@ def test_a_range_has_the_points_that_hydra_would_run(low, width, step):
 
 @given(factor=st.floats(0.01, 100), base=st.integers(1, 1000))
 def test_multiples_of_a_whole_number_are_whole_and_never_zero(factor, base):
-    override = OverridesParser.create().parse_override(f"n=tag(times,choice({factor!r}))")
+    override = OverridesParser.create().parse_override(f"n=tag(scale,choice({factor!r}))")
     (choice,) = dimension(override, lambda key: base).choices
     assert int(choice) >= 1 and abs(int(choice) - max(1, base * factor)) <= 0.5 + 1e-6
 

@@ -47,7 +47,7 @@ class Result:
     # how many trials ended how
     trials: dict[str, int] = field(default_factory=dict)
     # the folder that the command was given in, which relative paths of it are meant from
-    place: str = ""
+    cwd: str = ""
 
     def overrides(self) -> dict[str, str]:
         """What a later sweep starts from: the best values of this one, on top of what this one started from."""
@@ -95,20 +95,20 @@ class Start:
         return {"sweep": str(self.sweep), "overrides": self.overrides} if self.sweep else None
 
 
-def find_start(start_from: str | None, after: str | None, sweep_dir: Path, about: Mapping[str, str]) -> Start:
+def find_start(start_from: str | None, warm_start: str | None, sweep_dir: Path, about: Mapping[str, str]) -> Start:
     """The values that a sweep starts from.
 
     Args:
         start_from: folder of a sweep, which must have a result; `none`; or null to look for the newest finished sweep
-            of `after`.
-        after: name of the experiment that is tuned before this one.
+            of `warm_start`.
+        warm_start: name of the experiment that is tuned before this one.
         sweep_dir: of the new sweep, `multirun/NAME/TIME`: the others lie beside its NAME.
-        about: the values of COMPARED of the new sweep; with `after` they must agree.
+        about: the values of COMPARED of the new sweep; with `warm_start` they must agree.
 
     Raises:
         ConfigError: `start_from` names no sweep with one best trial.
     """
-    if start_from == NONE or (start_from is None and after is None):
+    if start_from == NONE or (start_from is None and warm_start is None):
         return Start({}, None, "starts from the configuration's own values")
     if start_from is not None:
         folder = Path(start_from).expanduser().absolute()
@@ -117,7 +117,7 @@ def find_start(start_from: str | None, after: str | None, sweep_dir: Path, about
             what = "no trial that succeeded" if not result.best else f"{len(result.best)} best trials, none above all"
             raise ConfigError(f"{folder} has {what}", "hydra.sweeper.start_from", "choose another sweep, or none")
         return _start(folder, result)
-    place = sweep_dir.absolute().parent.parent / str(after)
+    place = sweep_dir.absolute().parent.parent / str(warm_start)
     for file in sorted(place.glob(f"*/{BEST}"), key=lambda file: file.parent.name, reverse=True):
         result = Result.load(file.parent)
         if result.finished and len(result.best) == 1 and result.about == dict(about):

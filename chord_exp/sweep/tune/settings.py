@@ -63,7 +63,7 @@ class TuneSettings:
     # metrics and their directions
     objectives: Sequence[str]
     # what counts of a trial: its best value after step 0, or its last
-    value: str
+    objective_value: str
     # seed of the sampler
     seed: int
     # points at random before the sampler learns from results, and trials before the median pruner judges
@@ -73,14 +73,14 @@ class TuneSettings:
     # asha, hyperband: one in so many trials goes on to so many times the steps
     reduction_factor: int
     # experiment whose newest finished sweep, if there is one, gives this one the values to start from
-    after: str | None
-    # folder of a tuned sweep that gives the values to start from; none: the configuration's own; null: see `after`
+    warm_start: str | None
+    # folder of a tuned sweep that gives the values to start from; none: the configuration's own; null: see `warm_start`
     start_from: str | None
     # the space: Hydra's sweep words by key
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        hydra_node.one_of(self, NODE, {"sampler": SAMPLERS, "pruner": PRUNERS, "value": (BEST, LAST)})
+        hydra_node.one_of(self, NODE, {"sampler": SAMPLERS, "pruner": PRUNERS, "objective_value": (BEST, LAST)})
         least = {"n_trials": 1, "seed": 0, "n_startup_trials": 0, "min_steps": 1, "reduction_factor": 2}
         hydra_node.whole_numbers(self, NODE, least, optional={"n_trials"})
         if self.n_trials is None and self.sampler != "grid":

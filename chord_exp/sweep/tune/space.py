@@ -4,7 +4,7 @@ lr=tag(log,interval(1e-6,1e-4))     a number between the two, on a log scale
 batch_size=interval(2,8)            a whole number, as the configuration's value is one
 mu_peak=0.2,0.4  choice(0.2,0.4)    one of these
 total_steps=range(20,80,20)         20, 40 or 60
-lr=tag(times,interval(0.3,3))       the tag `times`: multiples of the value that the configuration has
+lr=tag(scale,interval(0.3,3))       the tag `scale`: multiples of the value that the configuration has
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, O
 
 from chord_exp.errors import ConfigError
 
-LOG, TIMES = "log", "times"
-TAGS = {LOG, TIMES}
+LOG, SCALE = "log", "scale"
+TAGS = {LOG, SCALE}
 
 
 class Suggests(Protocol):
@@ -110,12 +110,12 @@ def dimension(override: Override, base: Callable[[str], Any]) -> Dimension:
     own = base(override.key_or_group)
     whole = isinstance(own, int) and not isinstance(own, bool)
     factor: float = 1
-    if TIMES in tags:
+    if SCALE in tags:
         if isinstance(own, bool) or not isinstance(own, (int, float)):
-            raise _refusal(key, f"the tag times needs a number to multiply, and {key} is {own!r}", "leave the tag out")
+            raise _refusal(key, f"the tag scale needs a number to multiply, and {key} is {own!r}", "leave the tag out")
         factor = own
     if isinstance(value, ChoiceSweep):
-        return Dimension(key, choices=_choices(key, override, value, factor if TIMES in tags else None, whole))
+        return Dimension(key, choices=_choices(key, override, value, factor if SCALE in tags else None, whole))
     return _numbers(key, value, factor, whole, LOG in tags)
 
 
@@ -131,7 +131,7 @@ def _choices(key: str, override: Override, value: ChoiceSweep, factor: float | N
         return tuple(dict.fromkeys(str(text) for text in override.sweep_string_iterator()))
     numbers = [number for number in value.list if isinstance(number, (int, float)) and not isinstance(number, bool)]
     if len(numbers) < len(value.list):
-        raise _refusal(key, "the tag times multiplies numbers only", "leave the tag out")
+        raise _refusal(key, "the tag scale multiplies numbers only", "leave the tag out")
     return tuple(_unique(_number(number * factor, whole) for number in numbers))
 
 

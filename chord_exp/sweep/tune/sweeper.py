@@ -106,7 +106,7 @@ def make_plan(
             "give a space, such as 'mu_peak=interval(0.1,0.9)', or experiment=tune_mu",
         )
     about = {key: str(OmegaConf.select(config, key)) for key in COMPARED}
-    start = _recorded_start(folder) or find_start(settings.start_from, settings.after, folder.path, about)
+    start = _recorded_start(folder) or find_start(settings.start_from, settings.warm_start, folder.path, about)
     taken = {override.key_or_group for override in overrides}
     started = [f"{key}={value}" for key, value in start.overrides.items() if key.lstrip("+") not in taken]
     fixed = [*started, *fixed]
@@ -179,9 +179,9 @@ def go_on(folder: SweepFolder) -> int:
     """Repeat the command of a tuned sweep in its folder, and so go on with it; returns the exit code."""
     from chord_exp.cli import main
 
-    place = Result.load(folder.path).place
-    if Path(place).is_dir():
-        os.chdir(place)
+    cwd = Result.load(folder.path).cwd
+    if Path(cwd).is_dir():
+        os.chdir(cwd)
     words = [word for word in folder.info().command if not word.lstrip("+").startswith("hydra.sweep.dir=")]
     return main([*words, f"hydra.sweep.dir={folder.path}"])
 
@@ -207,7 +207,7 @@ def result_of(plan: Plan, journal: Journal, finished: Finished) -> Result:
         about=plan.about,
         start=plan.start.recorded(),
         trials=counts(states),
-        place=str(Path.cwd()),
+        cwd=str(Path.cwd()),
     )
 
 

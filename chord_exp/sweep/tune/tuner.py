@@ -154,7 +154,7 @@ class Tuner:
             return
         if self._journal.state(trial.number).state != TrialState.RUNNING:
             return
-        worth = objective_values(self._read(trial), self._settings.targets, self._settings.value)
+        worth = objective_values(self._read(trial), self._settings.targets, self._settings.objective_value)
         if trial.state == SUCCEEDED and worth is not None:
             self._journal.study.tell(trial.number, worth)
         elif trial.state == PRUNED:
