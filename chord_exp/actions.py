@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from chord_exp.errors import SUCCEEDED, ConfigError, DataError
 from chord_exp.experiment.geometry import Geometry, derive
-from chord_exp.experiment.spec import DataFacts, DataSpec, ExperimentSpec
+from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 from chord_exp.trinity_config.build import Folders, to_trinity, to_yaml
 from chord_exp.trinity_config.plugin_names import PACKAGE
 from chord_exp.trinity_config.user_overrides import extra_term_warnings, flatten
@@ -21,7 +21,7 @@ from chord_exp.trinity_config.verl_version import verl_is_legacy
 if TYPE_CHECKING:
     from chord_exp.launch.launch_spec import LaunchSpec
     from chord_exp.prepare import Manifest
-    from chord_exp.prepare.options import PrepareOptions
+    from chord_exp.prepare.report.token_lengths import Chat
 
 # for a plan without data: the sizes of the paper's mathematics run (arXiv 2508.11408)
 ASSUMED_EXPERT_ROWS = 5_000
@@ -59,22 +59,13 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
     else:
         if not required and not Path(data.input_dir).exists():
             return assumed_facts(spec)
-        manifest = ensure_prepared(
-            resolve_input(data.input_dir), split_options(data), out=data.out, eval_dir=data.eval_dir
-        )
+        manifest = ensure_prepared(resolve_input(data.input_dir), data, out=data.out)
         if not manifest.up_to_date:
             _warn(manifest.warnings)
     model = spec.model
     if data.check and required:
         _check_rows(spec, manifest)
-    lengths = longest(
-        Path(data.out),
-        model.path,
-        data.system_prompt,
-        model.max_prompt_tokens,
-        model.window,
-        model.trust_remote_code,
-    )
+    lengths = longest(Path(data.out), _chat(spec), model.max_prompt_tokens, model.window)
     return DataFacts(
         manifest.expert_rows,
         manifest.rl_rows,
@@ -87,47 +78,36 @@ def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
 
 
 def _check_rows(spec: ExperimentSpec, manifest: Manifest) -> None:
-    """Read every row as Trinity will.
+    """Render and count every row.
 
     Raises:
         DataError: some would break or waste the training.
     """
-    from chord_exp.prepare.trinity_readers import check_prepared
+    from chord_exp.prepare.report.token_lengths import check_rows
 
     model, data = spec.model, spec.data
-    report = check_prepared(
+    found = check_rows(
         Path(data.out),
-        model.path,
-        system_prompt=data.system_prompt,
-        max_prompt_tokens=model.max_prompt_tokens,
-        max_tokens=model.window,
+        _chat(spec),
+        prompt_limit=model.max_prompt_tokens,
+        row_limit=model.window,
         multi_turn=manifest.multi_turn,
-        enable_thinking=model.enable_thinking,
-        trust_remote_code=model.trust_remote_code,
     )
-    if not report.ok:
+    if found.problems:
+        shown = "; ".join(f"{one.file}:{one.line}: {one.what}" for one in found.problems[:3])
         raise DataError(
-            "; ".join(line.strip() for line in report.lines()[:4]),
+            f"{len(found.problems):,} rows would break or waste the training: {shown}",
             data.out,
             "mend or leave out these rows, or give the model longer limits; data.check=false trains on them anyhow",
         )
 
 
-def split_options(data: DataSpec) -> PrepareOptions:
-    """What of the data's settings decides which row goes where."""
-    from chord_exp.prepare.options import PrepareOptions
+def _chat(spec: ExperimentSpec) -> Chat:
+    """How the run renders conversations."""
+    from chord_exp.prepare.report.token_lengths import Chat
 
-    return PrepareOptions(
-        expert_ratio=data.expert_ratio,
-        eval_rows=data.eval_rows,
-        eval_ratio=None,
-        seed=data.seed,
-        system_prompt=data.system_prompt,
-        map=data.map,
-        near_dedup=data.near_dedup,
-        answer_check=data.answer_check,
-        free_text=data.free_text,
-    )
+    model = spec.model
+    return Chat(model.path, spec.data.system_prompt, model.enable_thinking, model.trust_remote_code)
 
 
 def _refuse_other_system_prompt(spec: ExperimentSpec, manifest: Manifest) -> None:

@@ -34,8 +34,6 @@ def with_defaults(arguments: Sequence[str]) -> list[str]:
         return completed
     if "--input-dir" not in given:
         completed.append(f"--input-dir={SAMPLE}")
-    if not given & {"--eval-rows", "--eval-ratio"}:
-        completed.append(f"--eval-rows={settings['eval_rows']}")
     for option, value in (("--out", PREPARED), ("--system-prompt", settings["system_prompt"])):
         if option not in given:
             completed.append(f"{option}={value}")

@@ -26,6 +26,7 @@ from chord_exp.errors import ConfigError
 from chord_exp.experiment.spec import DataSpec, ExperimentSpec
 from chord_exp.trinity_config.wandb_config import sweep_label
 from chord_exp.utils.hub import HUB_ID
+from chord_exp.utils.split_settings import SplitSettings
 
 CONFIG_PATH = "pkg://chord_exp.conf"
 CONFIG_NAME = "config"
@@ -34,18 +35,6 @@ ACTIONS = ("run", "plan", "export")
 TINY_MODEL = "builtin:tiny"
 SAMPLE = "sft_data"
 PREPARED_ROOT = "outputs/prepared"
-# keys of `data` that decide which row goes where
-SPLIT_KEYS = (
-    "expert_ratio",
-    "eval_rows",
-    "seed",
-    "system_prompt",
-    "eval_dir",
-    "map",
-    "near_dedup",
-    "answer_check",
-    "free_text",
-)
 # modules of Hydra plug-ins and their classes
 GRID_SWEEPER = ("hydra_plugins.chord_exp_sweeper", "GridSweeper")
 PLUGINS = (
@@ -210,7 +199,7 @@ def _prepared_dir(data: Mapping[str, Any]) -> str:
             "give data.out=FOLDER of prepared data, or data.input_dir=FOLDER of raw data",
         )
     source = Path(data["input_dir"]).resolve()
-    decides = [data[key] for key in SPLIT_KEYS]
+    decides = [data[setting.name] for setting in dataclasses.fields(SplitSettings)]
     digest = hashlib.sha256(json.dumps([str(source), *decides]).encode()).hexdigest()
     return f"{PREPARED_ROOT}/{source.name or 'data'}-{digest[:8]}"
 

@@ -12,11 +12,11 @@ from typing import Any
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.field_checks import at_least, finite, one_of, refuse_unless, safe_name, wandb_label
 from chord_exp.experiment.schedule import MuSchedule
+from chord_exp.utils.split_settings import JUDGE, SplitSettings
 
 VARIANTS = ("mu", "phi", "sft", "grpo", "sft_then_grpo")
 LOSSES = ("exact", "stock")
 ENGINES = ("local", "verl")
-FREE_TEXT = ("none", "judge", "chrf", "bleu")
 # longest labels that Weights & Biases takes, characters
 WANDB_GROUP_LENGTH, WANDB_TAG_LENGTH = 128, 64
 
@@ -83,8 +83,8 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
-class DataSpec:
-    """Where the data comes from and how it is asked and judged."""
+class DataSpec(SplitSettings):
+    """Where the data comes from, how it is split (SplitSettings), asked and judged."""
 
     # label of the data
     name: str
@@ -92,30 +92,12 @@ class DataSpec:
     input_dir: str | None
     # folder of the prepared data
     out: str
-    # share of prompt groups that becomes expert (SFT) data, in (0, 1); the rest becomes RL prompts
-    expert_ratio: float
-    # prompts held out of both sides for evaluation
-    eval_rows: int
-    # seed of the split and of the order in which expert rows are read
-    seed: int
-    # system prompt of expert rows, rollouts and evaluation alike; empty for none
-    system_prompt: str
-    # folder of evaluation data whose prompts must not be trained on; null for none
-    eval_dir: str | None
-    # fields of the raw rows named by hand, such as {prompt: question, response: reply}; empty to detect formats
-    map: Mapping[str, Any]
-    # similarity from which two rows are near duplicates, in (0, 1]; null to keep them
-    near_dedup: float | None
-    # score each expert's answer with the reward; what fails stays on the SFT side
-    answer_check: bool
-    # read every prepared row as Trinity will before training
+    # render and count every prepared row before training
     check: bool
     # Trinity workflow that asks every prompt; null: each row names its own
     workflow: str | None
     # Trinity reward function of every prompt; null: each row names its own
     reward: str | None
-    # what becomes of free text: none (SFT only), judge, chrf or bleu
-    free_text: str
     # model that judges free text, at the OpenAI-compatible API of OPENAI_BASE_URL; null: none
     judge_model: str | None
     # evaluate every so many steps
@@ -129,26 +111,17 @@ class DataSpec:
     # key of the reference answer in RL and evaluation rows
     answer_key: str
 
+    def key(self, name: str) -> str:
+        """What the user calls a setting."""
+        return f"data.{name}"
+
     def __post_init__(self) -> None:
         finite(self, "data.")
         safe_name("data.name", self.name)
         at_least(self, "data.", 1, "eval_interval", "epochs")
-        at_least(self, "data.", 0, "eval_rows", "seed")
+        super().__post_init__()
         refuse_unless(
-            0 < self.expert_ratio < 1,
-            f"data.expert_ratio={self.expert_ratio} leaves one side of the split empty",
-            "data.expert_ratio",
-            "give a share between 0 and 1, such as 0.25",
-        )
-        refuse_unless(
-            self.near_dedup is None or 0 < self.near_dedup <= 1,
-            f"data.near_dedup={self.near_dedup} is no similarity",
-            "data.near_dedup",
-            "give a number above 0 up to 1, such as 0.8, or null",
-        )
-        one_of("data.free_text", self.free_text, FREE_TEXT)
-        refuse_unless(
-            self.free_text != "judge" or bool(self.judge_model),
+            self.free_text != JUDGE or bool(self.judge_model),
             "data.free_text=judge and no model to judge with",
             "data.judge_model",
             "name a model of the OpenAI-compatible API at OPENAI_BASE_URL, or use data.free_text=none",

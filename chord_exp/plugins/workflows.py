@@ -91,12 +91,6 @@ def prompt_text(config: Any, messages: list[dict[str, Any]], tools: str) -> str:
     )
 
 
-def prompt_tokens(config: Any, messages: list[dict[str, Any]], tools: str) -> int:
-    """Tokens of `prompt_text`, counted as the rollout model counts them."""
-    tokenizer = _tokenizer(config.model_path, config.trust_remote_code)
-    return len(tokenizer(prompt_text(config, messages, tools))["input_ids"])
-
-
 def _messages(row: dict[str, Any]) -> list[dict[str, Any]]:
     text = row.get(CONVERSATION_KEY)
     return json.loads(text) if text else []

@@ -1,12 +1,14 @@
-"""From a folder of raw data to the expert rows, rollout prompts and held-out prompts of a CHORD run (layout.py says how
-they look).
+"""From a folder of raw data to the expert rows, rollout prompts and held-out prompts of a CHORD run
+(trinity_config.rows says how they look).
 
-    survey    which files there are, and what is in them: files, plain (encodings), hashes
-    reader    files cut into chunks (cutting, tabular), read by several processes (parallel, chunk)
-    rows      one raw row: formats → checks → answers → scoring, and what it is known by (normal, language, leaks)
-    place     all rows as columns: duplicates, near duplicates (near), prompt groups, split
-    writer    the sides; then manifest, card, personal, verdict (what the user should see)
-    check     the written rows through Trinity's own readers, on request
+    options   utils.split_settings on a command line
+    read      which files there are and what is in them, as text; cut into chunks, which several processes read
+              (parallel, chunk_reader)
+    rows      one raw row: formats → turns → what it is known by (text_keys, script, contamination)
+    answers   its final answer, who scores it, and whether the reward does
+    split     all rows as columns: duplicates, near duplicates, prompt groups, sides
+    report    the sides written; manifest, card, warnings: what the user should see; lengths in tokens, on request
+    folder    the draft becomes the prepared folder
 """
 
 from __future__ import annotations

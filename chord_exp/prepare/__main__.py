@@ -9,21 +9,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from chord_exp.errors import BAD_INPUT, INTERRUPTED, SUCCEEDED, ChordExpError, DataError
-from chord_exp.prepare.answers.scoring import FREE_TEXT_CHOICES
 from chord_exp.prepare.manifest import Manifest
-from chord_exp.prepare.options import PrepareOptions, parse_map
+from chord_exp.prepare.options import add_arguments, settings_from
 from chord_exp.prepare.pipeline import ensure_prepared
 from chord_exp.prepare.read.files import resolve_input
 from chord_exp.prepare.report.progress import shown_progress
 from chord_exp.prepare.report.summary import summary_lines
 from chord_exp.trinity_config.rows import PREPARED_ROOT
+from chord_exp.utils.split_settings import SplitSettings
 
 PROGRAM = "chord_exp.prepare"
-DEFAULT_EXPERT_RATIO = 0.25
-DEFAULT_EVAL_RATIO = 0.05
-# that of conf/data: the same folder and the same numbers give the same split by either command
-DEFAULT_SEED = 42
-DEFAULT_SIMILARITY = 0.8
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,27 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--input-dir", required=True, metavar="DIR", help="folder of raw data, or the hub id of a data set")
     add("--out", type=Path, metavar="DIR", help=f"folder to write ({PREPARED_ROOT}/NAME-DIGEST)")
-    add("--expert-ratio", type=float, metavar="R", default=DEFAULT_EXPERT_RATIO, help="share that goes to SFT (0.25)")
-    held_out = parser.add_mutually_exclusive_group()
-    held_out.add_argument("--eval-rows", type=int, metavar="N", help="held-out prompts, as a number")
-    held_out.add_argument("--eval-ratio", type=float, metavar="R", help="held-out prompts, as a share (0.05)")
-    add("--eval-dir", type=Path, metavar="DIR", help="evaluation data that must not be trained on")
-    add("--system-prompt", default="", metavar="TEXT", help="the run's system prompt, put into SFT rows")
-    add("--map", default="", metavar="FIELDS", help="prompt=my_field,response=my_other_field")
-    add("--seed", type=int, default=DEFAULT_SEED, metavar="N", help="another seed, another split (42)")
-    add("--free-text", choices=FREE_TEXT_CHOICES, default="none", metavar="HOW", help="|".join(FREE_TEXT_CHOICES))
-    add(
-        "--near-dedup",
-        type=float,
-        nargs="?",
-        const=DEFAULT_SIMILARITY,
-        metavar="S",
-        help=f"drop rows alike from similarity S ({DEFAULT_SIMILARITY})",
-    )
-    add("--answer-check", action="store_true", help="score the experts' answers by the reward")
-    add("--tokenizer", metavar="DIR", help="model folder: lengths in tokens")
-    add("--check", action="store_true", help="read all rows as Trinity will (needs --tokenizer)")
-    add("--max-tokens", type=int, metavar="N", help="with --check: longest row a run can take")
+    add_arguments(parser)
+    add("--tokenizer", metavar="DIR", help="model folder: render and count every row")
+    add("--max-tokens", type=int, metavar="N", help="longest row that a run can take")
     add("--workers", type=int, metavar="N", help="processes (one a core)")
     return parser
 
@@ -84,31 +61,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    if arguments.check and not arguments.tokenizer:
-        raise DataError("--check needs the model's tokenizer", fix="add --tokenizer FOLDER_OF_THE_MODEL")
+    if arguments.max_tokens and not arguments.tokenizer:
+        raise DataError("--max-tokens needs the model's tokenizer", fix="add --tokenizer FOLDER_OF_THE_MODEL")
     if arguments.workers is not None and arguments.workers < 1:
         raise DataError(f"--workers {arguments.workers} cannot read anything", fix="give 1 or more")
-    eval_ratio = arguments.eval_ratio
-    if eval_ratio is None and arguments.eval_rows is None:
-        eval_ratio = DEFAULT_EVAL_RATIO
-    options = PrepareOptions(
-        expert_ratio=arguments.expert_ratio,
-        eval_rows=arguments.eval_rows,
-        eval_ratio=eval_ratio,
-        seed=arguments.seed,
-        system_prompt=arguments.system_prompt,
-        map=parse_map(arguments.map),
-        near_dedup=arguments.near_dedup,
-        answer_check=arguments.answer_check,
-        free_text=arguments.free_text,
-        tokenizer=arguments.tokenizer,
-    )
+    settings = settings_from(arguments)
     with shown_progress() as progress:
         manifest = ensure_prepared(
             resolve_input(arguments.input_dir),
-            options,
+            settings,
             out=arguments.out,
-            eval_dir=arguments.eval_dir,
             workers=arguments.workers,
             progress=progress,
             on_wait=lambda: print("waiting for another process that prepares the same data", file=sys.stderr),
@@ -122,24 +84,23 @@ def _prepare(arguments: argparse.Namespace) -> int:
         print(f"up to date, nothing written: {out}")
     else:
         print(f"written{f' in place of other {manifest.replaced}' if manifest.replaced else ''}: {out}")
-    return _check(manifest, arguments) if arguments.check else SUCCEEDED
+    return _check(manifest, settings, arguments) if arguments.tokenizer else SUCCEEDED
 
 
-def _check(manifest: Manifest, arguments: argparse.Namespace) -> int:
-    from chord_exp.prepare.trinity_readers import check_prepared
+def _check(manifest: Manifest, settings: SplitSettings, arguments: argparse.Namespace) -> int:
+    from chord_exp.prepare.report.token_lengths import Chat, check_rows
 
     limit = arguments.max_tokens or sys.maxsize
-    report = check_prepared(
+    found = check_rows(
         manifest.folder,
-        arguments.tokenizer,
-        system_prompt=arguments.system_prompt,
-        max_prompt_tokens=limit,
-        max_tokens=limit,
+        Chat(arguments.tokenizer, settings.system_prompt),
+        prompt_limit=limit,
+        row_limit=limit,
         multi_turn=manifest.multi_turn,
     )
-    for line in report.lines():
+    for line in found.lines():
         print(line)
-    return SUCCEEDED if report.ok else BAD_INPUT
+    return BAD_INPUT if found.problems else SUCCEEDED
 
 
 def _dashed(word: str) -> str:

@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import BinaryIO
 
 from chord_exp.prepare.columns import PACKED
-from chord_exp.prepare.options import PrepareOptions
 from chord_exp.prepare.read.chunks import Chunk, RawRow, read_chunk
 from chord_exp.prepare.rejects import Reject, clip, clip_bytes, failed_answer_line, reject_line
 from chord_exp.prepare.rows.build import Row, RowBuilder
 from chord_exp.prepare.rows.contamination import EvalPrompts
 from chord_exp.prepare.split.near_duplicates import signatures
+from chord_exp.utils.split_settings import SplitSettings
 
 _ROWS_A_SIGNATURE_BATCH = 256
 
@@ -54,13 +54,13 @@ class ChunkReader:
     """Reads chunks one after the other; one in each process.
 
     Args:
-        options: of the preparation.
+        settings: of the preparation.
         folder: where the spools lie.
         evals: prompts that must not be trained on; None for none.
     """
 
-    def __init__(self, options: PrepareOptions, folder: Path, evals: EvalPrompts | None) -> None:
-        self._options = options
+    def __init__(self, settings: SplitSettings, folder: Path, evals: EvalPrompts | None) -> None:
+        self._settings = settings
         self._folder = folder
         self._evals = evals
         self._spool: BinaryIO | None = None
@@ -69,9 +69,9 @@ class ChunkReader:
     def __enter__(self) -> ChunkReader:
         name = f"spool-{os.getpid()}"
         self._spool = (self._folder / name).open("wb", buffering=1 << 20)
-        if self._options.near_dedup is not None:
+        if self._settings.near_dedup is not None:
             self._signatures = (self._folder / f"{name}.signatures").open("wb", buffering=1 << 20)
-        self._builder = RowBuilder(self._options, self._evals)
+        self._builder = RowBuilder(self._settings, self._evals)
         return self
 
     def __exit__(

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,16 @@ from chord_exp.prepare.answers.find import FREE_TEXT, KINDS, TOOL_CALL
 from chord_exp.prepare.answers.scoring import SCORINGS
 from chord_exp.prepare.columns import AS_WRITTEN, Columns
 from chord_exp.prepare.folder import TOOL
-from chord_exp.prepare.options import PrepareOptions
 from chord_exp.prepare.read.survey import Survey, sha256_file
-from chord_exp.prepare.report.percentiles import percentiles
 from chord_exp.prepare.report.tally import Tally
+from chord_exp.prepare.report.token_lengths import percentiles
 from chord_exp.prepare.report.warnings import Facts, collect_warnings
 from chord_exp.prepare.rows.script import LANGUAGES
 from chord_exp.prepare.split.assign import REASONS, Placement
 from chord_exp.prepare.split.sources import source_of
 from chord_exp.trinity_config.plugin_names import EVAL_WORKFLOW_OF
 from chord_exp.trinity_config.rows import EVAL, LAYOUT_VERSION, MANIFEST_FILE, RL, SFT
+from chord_exp.utils.split_settings import SplitSettings
 
 RATIO_NOTE = (
     "expert_ratio is the share of the data set's verifiable training rows that become expert rows; "
@@ -116,13 +116,13 @@ def load_manifest(folder: Path, *, up_to_date: bool = True, replaced: str = "") 
         ) from None
 
 
-def identity(options: PrepareOptions, inputs: Survey, evals: Survey | None) -> dict[str, Any]:
+def identity(settings: SplitSettings, inputs: Survey, evals: Survey | None) -> dict[str, Any]:
     """What decides the output, and the digest of it: the first part of a manifest."""
     decides = {
         "tool": TOOL,
         "version": chord_exp.__version__,
         "layout": LAYOUT_VERSION,
-        "arguments": {**asdict(options), "map": dict(options.map)},
+        "arguments": settings.split_arguments(),
         "inputs": inputs.facts,
         "eval_inputs": [] if evals is None else evals.facts,
     }
@@ -144,7 +144,7 @@ def differences(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 class Built:
     """A finished preparation, as the manifest needs it."""
 
-    options: PrepareOptions
+    settings: SplitSettings
     inputs: Survey
     evals: Survey | None
     columns: Columns
@@ -152,8 +152,6 @@ class Built:
     placement: Placement
     outputs: dict[str, Any]
     personal_data: dict[str, Any]
-    # percentiles in tokens, of each side; empty without a tokenizer
-    tokens: dict[str, dict[str, Any]]
 
 
 def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
@@ -164,7 +162,7 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
     """
     import numpy as np
 
-    options, tally, placement, columns = built.options, built.tally, built.placement, built.columns
+    settings, tally, placement, columns = built.settings, built.tally, built.placement, built.columns
     sides = placement.sides
     loaded = columns.load("kind", "language", "flags", "scoring", *LENGTHS)
     kept = np.concatenate(list(sides.values()))
@@ -175,16 +173,16 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
     sft_only = _counted(placement.reason[taught], REASONS)
     sft_only.pop("", None)
     facts = Facts(
-        asked_ratio=options.expert_ratio,
+        asked_ratio=settings.expert_ratio,
         reached_ratio=reached,
         unboxed_experts=int(((loaded["flags"][boxed] & AS_WRITTEN) == 0).sum()),
         experts=len(boxed),
-        eval_asked=placement.eval_asked,
+        eval_asked=settings.eval_rows,
         eval_rows=len(sides[EVAL]),
         skipped=built.inputs.skipped,
         sft_only=Counter(sft_only),
         tally=tally,
-        free_text=options.free_text,
+        free_text=settings.free_text,
     )
     return {
         **wanted,
@@ -200,13 +198,13 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
         "sft_only": sft_only,
         "rejects": dict(sorted(tally.rejects.items())),
         "ratios": {
-            "expert_ratio_asked": options.expert_ratio,
+            "expert_ratio_asked": settings.expert_ratio,
             "expert_ratio_reached": round(reached, 6),
             "sft_share_of_training_rows": round(len(taught) / (len(taught) + len(sides[RL])), 6),
             "note": RATIO_NOTE,
         },
         "lengths": {
-            side: {**{name: percentiles(loaded[name][rows]) for name in LENGTHS}, **built.tokens.get(side, {})}
+            side: {name: percentiles(loaded[name][rows]) for name in LENGTHS}
             for side, rows in sides.items()
             if len(rows)
         },

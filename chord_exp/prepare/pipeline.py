@@ -23,7 +23,7 @@ from chord_exp.prepare.manifest import (
     row_bytes,
     save,
 )
-from chord_exp.prepare.options import PrepareOptions
+from chord_exp.prepare.options import Progress
 from chord_exp.prepare.parallel import read_chunks, usable_workers
 from chord_exp.prepare.read.chunks import chunks_of
 from chord_exp.prepare.read.survey import Survey, survey
@@ -31,7 +31,6 @@ from chord_exp.prepare.rejects import Reject, clip_bytes, reject_line
 from chord_exp.prepare.report.card import write_card
 from chord_exp.prepare.report.personal import look_at_sides
 from chord_exp.prepare.report.tally import FileTally, Tally
-from chord_exp.prepare.report.token_lengths import token_percentiles
 from chord_exp.prepare.report.warnings import refuse_unusable
 from chord_exp.prepare.report.writer import LinesWriter, Spooled, write_sides
 from chord_exp.prepare.rows.contamination import read_eval_prompts
@@ -39,9 +38,7 @@ from chord_exp.prepare.split.assign import Placement, Placer
 from chord_exp.prepare.split.near_duplicates import Part
 from chord_exp.prepare.split.sources import number_sources
 from chord_exp.trinity_config.rows import FAILED_ANSWERS_FILE, MANIFEST_FILE, PREPARED_ROOT, REJECTS_FILE
-
-Progress = Callable[[str, int, int, int], None]
-"""Told now and then: what is being done, how much of it, out of how much, and the rows read so far."""
+from chord_exp.utils.split_settings import SplitSettings
 
 READING, PLACING, WRITING = "reading", "placing", "writing"
 # a chunk's results wait in memory until their turn: a few megabytes each
@@ -52,11 +49,10 @@ _DIGITS = 12
 
 def ensure_prepared(
     input_dir: str | os.PathLike[str],
-    options: PrepareOptions,
+    settings: SplitSettings,
     *,
     out: str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] = PREPARED_ROOT,
-    eval_dir: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
     on_wait: Callable[[], None] | None = None,
@@ -65,10 +61,9 @@ def ensure_prepared(
 
     Args:
         input_dir: folder of raw data.
-        options: what decides which row goes where.
+        settings: what decides which row goes where; of a DataSpec too.
         out: folder to write; other content in it is replaced as a whole, and only when prepare wrote it. None for one
-            below `root` that is named after input, options and content (NAME-DIGEST) and never changes.
-        eval_dir: folder of evaluation data whose prompts must not be trained on; None for none.
+            below `root` that is named after input, settings and content (NAME-DIGEST) and never changes.
         workers: processes that read; None for one a core. The output does not depend on it.
         progress: called while reading and writing.
         on_wait: called once when another process is writing the same folder.
@@ -79,8 +74,8 @@ def ensure_prepared(
     """
     source = Path(input_dir).resolve()
     inputs = survey(source)
-    evals = None if eval_dir is None else survey(Path(eval_dir).resolve())
-    wanted = identity(options, inputs, evals)
+    evals = None if settings.eval_dir is None else survey(Path(settings.eval_dir).resolve())
+    wanted = identity(settings, inputs, evals)
     name = f"{source.name or 'data'}-{wanted['digest'][:_DIGITS]}"
     target = (Path(root) / name if out is None else Path(out)).resolve()
     refuse_overlap(source, target)
@@ -94,7 +89,7 @@ def ensure_prepared(
             replaced = _what_gives_way(target, wanted)
             with writing(target) as draft:
                 tell = progress or (lambda what, done, total, rows: None)
-                _build(draft, inputs, evals, options, wanted, usable_workers(workers, inputs.bytes), tell)
+                _build(draft, inputs, evals, settings, wanted, usable_workers(workers, inputs.bytes), tell)
             return load_manifest(target, up_to_date=False, replaced=replaced)
     except OSError as error:
         if error.filename and source in Path(os.fsdecode(error.filename)).parents:
@@ -147,7 +142,7 @@ def _build(
     draft: Path,
     inputs: Survey,
     evals: Survey | None,
-    options: PrepareOptions,
+    settings: SplitSettings,
     wanted: dict[str, Any],
     workers: int,
     tell: Progress,
@@ -157,11 +152,11 @@ def _build(
         with LinesWriter(draft / REJECTS_FILE) as rejects, LinesWriter(draft / FAILED_ANSWERS_FILE) as failed:
             prompts = None if evals is None else read_eval_prompts(evals, Path(work))
             _read_all(
-                inputs, ChunkReader(options, Path(work), prompts), Path(work), read, rejects, failed, workers, tell
+                inputs, ChunkReader(settings, Path(work), prompts), Path(work), read, rejects, failed, workers, tell
             )
             rows = read.tally.total("read")
             tell(PLACING, 0, 1, rows)
-            placer = Placer(read.columns, bytes(read.mentions), read.signatures, options)
+            placer = Placer(read.columns, bytes(read.mentions), read.signatures, settings)
             refuse_unusable(inputs.folder, read.tally, len(read.columns), placer.free, placer.reasons())
             placement = placer.place(number_sources([file.name for file in inputs.files]))
             read.tally.settle(placement, read.columns)
@@ -171,12 +166,11 @@ def _build(
                 outputs = write_sides(draft, spooled, placement.sides)
                 personal = look_at_sides(spooled, placement.sides)
         outputs[REJECTS_FILE] = rejects.facts()
-        if options.answer_check:
+        if settings.answer_check:
             outputs[FAILED_ANSWERS_FILE] = failed.facts()
         else:
             (draft / FAILED_ANSWERS_FILE).unlink()
-        tokens = _tokens(draft, options)
-        built = Built(options, inputs, evals, read.columns, read.tally, placement, outputs, personal, tokens)
+        built = Built(settings, inputs, evals, read.columns, read.tally, placement, outputs, personal)
         content = content_of(wanted, built)
         write_card(draft, content, row_bytes(built))
         save(draft, content)
@@ -212,12 +206,6 @@ def _read_all(
         done, rows = done + result.chunk.bytes, rows + result.read
         tell(READING, min(done, inputs.bytes), inputs.bytes, rows)
     tell(READING, inputs.bytes, inputs.bytes, rows)
-
-
-def _tokens(draft: Path, options: PrepareOptions) -> dict[str, dict[str, Any]]:
-    if options.tokenizer is None:
-        return {}
-    return token_percentiles(draft, options.tokenizer, options.system_prompt)
 
 
 def _write_late_rejects(placement: Placement, read: _Read, spooled: Spooled, rejects: LinesWriter) -> None:

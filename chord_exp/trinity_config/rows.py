@@ -46,8 +46,10 @@ ROWS_FILE = "train.jsonl"
 MANIFEST_FILE = "manifest.json"
 REJECTS_FILE = "rejects.jsonl"
 FAILED_ANSWERS_FILE = "failed_answers.jsonl"
+# lengths in tokens, a file for each tokenizer
+TOKEN_LENGTHS = "token_lengths"
 CARD_FILE, ROWS_PLOT, LENGTHS_PLOT = "card.md", "card_rows.svg", "card_lengths.svg"
-FILES = (MANIFEST_FILE, REJECTS_FILE, FAILED_ANSWERS_FILE, CARD_FILE, ROWS_PLOT, LENGTHS_PLOT)
+FILES = (MANIFEST_FILE, REJECTS_FILE, FAILED_ANSWERS_FILE, TOKEN_LENGTHS, CARD_FILE, ROWS_PLOT, LENGTHS_PLOT)
 """What lies beside the sides."""
 
 MESSAGES_KEY = "messages"

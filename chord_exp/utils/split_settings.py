@@ -1,8 +1,8 @@
 """The settings that decide which row of a data set goes where, declared once. Standard library only.
 
 `data.*` of a run (experiment.spec.DataSpec), the options of `python -m chord_exp.prepare` and the digest that names a
-prepared folder are made from the fields below; values come from conf/data. It stands here, since neither room may import
-the other, and both need it.
+prepared folder are made from the fields below; values come from conf/data. They stand here, since both rooms need them
+and neither may import the other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def _setting(help_: str, metavar: str = "", **argument: Any) -> Any:
     return field(metadata={"help": help_, **({"metavar": metavar} if metavar else {}), **argument})
 
 
-@dataclass(frozen=True)
+# by name alone, so that a class that adds fields may have some without a default
+@dataclass(frozen=True, kw_only=True)
 class SplitSettings:
     """What decides which row goes where.
 

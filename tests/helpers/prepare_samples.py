@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.prepare import Manifest, ensure_prepared
-from chord_exp.prepare.options import PrepareOptions
 from chord_exp.prepare.read.chunks import chunks_of, parse_row, read_chunk
 from chord_exp.prepare.read.files import find_files
 from chord_exp.prepare.rejects import Reject
+from chord_exp.utils.split_settings import SplitSettings
 
 Record = dict[str, Any]
 Found = tuple[int, Any]
@@ -32,11 +32,26 @@ def write_lines(path: Path, records: list[Any]) -> Path:
     return path
 
 
-def prepare(source: Path, out: Path, **more: Any) -> Manifest:
+def split_settings(**changes: Any) -> SplitSettings:
+    """The settings of this test suite."""
+    values: dict[str, Any] = {
+        "expert_ratio": 0.25,
+        "eval_rows": 0,
+        "seed": 0,
+        "system_prompt": "",
+        "eval_dir": None,
+        "map": {},
+        "near_dedup": None,
+        "answer_check": False,
+        "free_text": "none",
+    }
+    return SplitSettings(**{**values, **changes})
+
+
+def prepare(source: Path, out: Path | None, **more: Any) -> Manifest:
     """ensure_prepared with this test suite's values; `more` are options or arguments of it."""
-    values: dict[str, Any] = {"expert_ratio": 0.25, "eval_rows": 0, "eval_ratio": None, "seed": 0, "system_prompt": ""}
-    values.update({name: more.pop(name) for name in list(more) if name in PrepareOptions.__dataclass_fields__})
-    return ensure_prepared(source, PrepareOptions(**values), out=out, **more)
+    changes = {name: more.pop(name) for name in list(more) if name in SplitSettings.__dataclass_fields__}
+    return ensure_prepared(source, split_settings(**changes), out=out, **more)
 
 
 def rows(out: Path, side: str) -> list[Record]:

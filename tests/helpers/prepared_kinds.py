@@ -11,7 +11,8 @@ import orjson
 
 import chord_exp.tiny
 from chord_exp.prepare.answers.find import find_answer
-from chord_exp.prepare.answers.scoring import CHRF, expert_row, response_text, rollout_row
+from chord_exp.prepare.answers.scoring import expert_row, response_text, rollout_row
+from chord_exp.utils.split_settings import CHRF
 
 TINY = Path(chord_exp.tiny.__file__).parent / "model"
 TOOL = {
@@ -96,10 +97,10 @@ def write_prepared(out: Path, makers: list[Any], *, each: int = 4, free_text: st
         (out / side).mkdir(parents=True)
         (out / side / "train.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     names = {row[key] for side in ("rl", "eval") for row in sides[side] for key in ("workflow", "reward")} - {""}
-    lengths = {"prompt_bytes": {"max": 100}, "response_bytes": {"max": 100}}
+
     manifest = {
+        "digest": "made for a test",
         "rows": {side: len(rows) for side, rows in sides.items()},
-        "lengths": dict.fromkeys(sides, lengths),
         "warnings": [],
         "arguments": {"system_prompt": ""},
         "multi_turn": True,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from command_line import ROWS, SMALL, left_in, refused, run_module
 from composing import SIZES
+from prepare_samples import split_settings
 
 from chord_exp.cli import main
 from chord_exp.prepare import ensure_prepared
-from chord_exp.prepare.options import PrepareOptions
 from chord_exp.sweep.__main__ import main as sweep_main
 
 FREE_TEXT = [{"prompt": f"Tell me about {n}.", "response": f"It is the {n}th thing, and a fine one."} for n in range(9)]
@@ -79,8 +79,8 @@ REFUSED = [
     # shares that leave a side empty
     (["expert_data_ratio=0"], "use variant=grpo"),
     (["expert_data_ratio=1"], "use variant=grpo or variant=sft"),
-    (["data.expert_ratio=0"], "leaves one side of the split empty"),
-    (["data.expert_ratio=1"], "leaves one side of the split empty"),
+    (["data.expert_ratio=0"], "leaves the SFT side without verifiable rows [data.expert_ratio]"),
+    (["data.expert_ratio=1"], "leaves the RL side empty [data.expert_ratio]"),
     # a group that GRPO cannot compare
     (["repeat_times=1"], "needs at least 2 rollouts a prompt"),
     (["variant=grpo", "repeat_times=1"], "needs at least 2 rollouts a prompt"),
@@ -154,7 +154,7 @@ def test_a_refused_command_is_one_line_exit_2_and_leaves_nothing(data, started, 
 
 
 def test_data_prepared_with_another_system_prompt_is_refused_with_both_texts(place, started, capsys):
-    ensure_prepared("sft_data", PrepareOptions(0.25, 8, None, 1, "Think hard."), out="made")
+    ensure_prepared("sft_data", split_settings(eval_rows=8, seed=1, system_prompt="Think hard."), out="made")
     command = ["data=prepared", "data.out=made", "total_steps=4", "mu_schedule=constant"]
     line = refused(capsys, [*command, "data.system_prompt=Be quick."])
     assert "'Be quick.'" in line and "'Think hard.'" in line and str(place / "made") in line
@@ -165,12 +165,12 @@ def test_data_prepared_with_another_system_prompt_is_refused_with_both_texts(pla
 
 
 def test_data_prepared_as_the_command_line_prepares_it_needs_no_system_prompt(place, started):
-    ensure_prepared("sft_data", PrepareOptions(0.25, 8, None, 1, ""), out="made")
+    ensure_prepared("sft_data", split_settings(eval_rows=8, seed=1), out="made")
     assert main(["data=prepared", "data.out=made", "total_steps=4", "mu_schedule=constant"]) == 0
 
 
 def test_a_manifest_that_does_not_say_its_system_prompt_is_refused_readably(place, started, capsys):
-    ensure_prepared("sft_data", PrepareOptions(0.25, 8, None, 1, ""), out="made")
+    ensure_prepared("sft_data", split_settings(eval_rows=8, seed=1), out="made")
     manifest = place / "made" / "manifest.json"
     content = json.loads(manifest.read_text(encoding="utf-8"))
     del content["arguments"]

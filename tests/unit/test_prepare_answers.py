@@ -19,9 +19,9 @@ from chord_exp.prepare.answers.find import (
     Answer,
     find_answer,
 )
+from chord_exp.prepare.answers.reward_check import score_experts
 from chord_exp.prepare.answers.scoring import SCORING, response_text
 from chord_exp.prepare.rejects import Reject
-from chord_exp.prepare.trinity_readers import score_experts
 
 
 def reward(response: str, answer: Answer) -> float:

@@ -1,4 +1,5 @@
-"""`--check` and `--answer-check`, against Trinity's real readers and rewards."""
+"""Prepared rows of every kind through Trinity's own readers; rows rendered and counted (`--tokenizer`); the rewards of
+training on expert answers (`--answer-check`)."""
 
 from __future__ import annotations
 
@@ -8,9 +9,20 @@ import pytest
 from prepared_kinds import TEMPLATE, TOOLS, conversations, free_texts, rows_of, tool_model, write_prepared
 
 from chord_exp.errors import DataError
-from chord_exp.prepare import trinity_readers
-from chord_exp.prepare.answers.scoring import FREE_TEXT_SCORING, JUDGE, Scoring, expert_row
-from chord_exp.prepare.trinity_readers import check_prepared, score_experts
+from chord_exp.prepare.answers.reward_check import score_experts
+from chord_exp.prepare.answers.scoring import FREE_TEXT_SCORING, Scoring, expert_row
+from chord_exp.prepare.report.token_lengths import Chat, check_rows
+from chord_exp.trinity_config.plugin_names import ACCURACY_REWARD, BOXED_REWARD, BOXED_WORKFLOW, TOOL_CALL_REWARD
+from chord_exp.trinity_config.rows import (
+    ANSWER_KEY,
+    MESSAGES_KEY,
+    PROMPT_KEY,
+    REWARD_KEY,
+    SPLIT,
+    TOOLS_KEY,
+    WORKFLOW_KEY,
+)
+from chord_exp.utils.split_settings import JUDGE
 
 
 @pytest.fixture(scope="module")
@@ -18,20 +30,91 @@ def model(tmp_path_factory):
     return str(tool_model(tmp_path_factory.mktemp("model") / "model"))
 
 
-def checked(out, model, **changes):
-    options = {"system_prompt": "", "max_prompt_tokens": 500, "max_tokens": 800, "multi_turn": True, **changes}
-    return check_prepared(out, model, **options)
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def expert_reader(folder, model, multi_turn):
+    from trinity.buffer.reader.file_reader import ExperienceFileReader
+    from trinity.common.config import FormatConfig, StorageConfig
+    from trinity.common.constants import PromptType
+
+    columns = {"messages_key": MESSAGES_KEY, "tools_key": TOOLS_KEY}
+    return ExperienceFileReader(
+        StorageConfig(
+            name="sft",
+            path=str(folder),
+            schema_type="sft",
+            split=SPLIT,
+            tokenizer_path=model,
+            batch_size=1,
+            enable_progress_bar=False,
+            format=FormatConfig(prompt_type=PromptType.MESSAGES, enable_concatenated_multi_turn=multi_turn, **columns),
+        )
+    )
+
+
+def task_reader(folder, is_eval):
+    from trinity.buffer.reader.file_reader import TaskFileReader
+    from trinity.common.config import FormatConfig, TasksetConfig
+
+    columns = {"prompt_key": PROMPT_KEY, "response_key": ANSWER_KEY, "workflow_key": WORKFLOW_KEY}
+    taskset = TasksetConfig(
+        name="rl",
+        path=str(folder),
+        split=SPLIT,
+        default_workflow_type=BOXED_WORKFLOW,
+        batch_size=1,
+        is_eval=is_eval,
+        enable_progress_bar=False,
+        format=FormatConfig(system_prompt="", reward_fn_key=REWARD_KEY, **columns),
+    )
+    return TaskFileReader(taskset.to_storage_config())
 
 
 @pytest.mark.parametrize("multi_turn", [True, False])
 @pytest.mark.parametrize("free_text", ["chrf", JUDGE])
-def test_a_good_folder_of_every_kind_passes(tmp_path, model, multi_turn, free_text):
+def test_rows_of_every_kind_pass_through_trinitys_readers_and_a_perfect_answer_scores(
+    tmp_path, own_cache, model, multi_turn, free_text
+):
+    next(score_experts([("1", "\\boxed{1}", Scoring(BOXED_WORKFLOW, BOXED_REWARD))]))  # makes Trinity importable
     out = write_prepared(tmp_path / "out", [conversations, free_texts], each=2, free_text=free_text)
-    seen = []
-    report = checked(out, model, multi_turn=multi_turn, progress=lambda done, total: seen.append((done, total)))
-    assert report.ok, report.lines()
-    assert report.rows == {"sft": 16, "rl": 16, "eval": 16} and seen[-1] == (48, 48)
-    assert "no row would break training" in report.lines()[0]
+    experts = expert_reader(out / "sft", model, multi_turn)
+    assert len(experts) == 16
+    for sample in experts.dataset.dataset:
+        experience = experts.formatter.format(sample)
+        assert 0 < experience.prompt_length < len(experience.tokens) and experience.action_mask.any()
+    for side in ("rl", "eval"):
+        reader = task_reader(out / side, side == "eval")
+        assert len(reader) == 16
+        for sample in reader.dataset.dataset:
+            task = reader.formatter.format(sample)
+            # without a model, and without what a judge's constructor asks of the environment
+            workflow = task.workflow.__new__(task.workflow)
+            workflow.reset(task)
+            asked = [message for message in workflow.format_messages() if message["role"] != "system"]
+            assert any((message.get("content") or "").strip() for message in asked)
+            assert score_of_the_truth(sample) in (None, 1.0)
+
+
+def score_of_the_truth(sample):
+    truth, reward = sample[ANSWER_KEY], sample[REWARD_KEY]
+    assert truth.strip()
+    if reward in (BOXED_REWARD, ACCURACY_REWARD):
+        perfect = truth if "\\boxed" in truth else f"\\boxed{{{truth}}}"
+    elif reward == TOOL_CALL_REWARD:
+        perfect = f"<tool_call>{truth}</tool_call>"
+    else:
+        return None
+    return next(score_experts([(truth, perfect, Scoring("", reward))]))
+
+
+def checked(out, model, **changes):
+    limits = {"prompt_limit": 500, "row_limit": 800, "multi_turn": True, **changes}
+    return check_rows(out, Chat(model), **limits)
 
 
 def change(out, side, line, **fields):
@@ -45,68 +128,59 @@ def messages(*turns):
     return json.dumps([{"role": role, "content": content} for role, content in turns])
 
 
+def test_rows_within_the_limits_are_counted_with_percentiles(tmp_path, model):
+    out = write_prepared(tmp_path / "out", [conversations], each=1)
+    found = checked(out, model)
+    assert found.problems == [] and found.rows == {"sft": 7, "rl": 7, "eval": 7}
+    assert set(found.lengths["sft"]) == {"row tokens", "prompt tokens"}
+    assert set(found.lengths["rl"]) == {"prompt tokens"}
+    longest = found.lengths["sft"]
+    assert longest["row tokens"]["max"] > longest["prompt tokens"]["max"] >= longest["prompt tokens"]["p50"] > 0
+    assert "no row would break training" in found.lines()[-1]
+
+
 @pytest.mark.parametrize(
-    ("side", "fields", "reason"),
+    ("side", "fields", "what"),
     [
-        ("sft", {"messages": messages(("user", "a"), ("assistant", ""))}, trinity_readers.EMPTY_ANSWER),
-        ("sft", {"messages": messages(("user", "a"))}, trinity_readers.EMPTY_ANSWER),
-        ("sft", {"messages": messages(("user", "a"), ("gpt", "b"))}, trinity_readers.UNKNOWN_ROLE),
-        ("sft", {"messages": messages(("user", "a"), ("assistant", "b " * 900))}, trinity_readers.TOO_LONG),
-        ("sft", {"messages": messages(("user", None), ("assistant", "b"))}, trinity_readers.UNREADABLE),
-        ("sft", {"messages": "[]"}, trinity_readers.UNREADABLE),
-        ("sft", {"tools": "{"}, trinity_readers.UNREADABLE),
-        ("rl", {"answer": ""}, trinity_readers.EMPTY_ANSWER),
-        ("rl", {"answer": "1,000"}, None),
-        ("rl", {"answer": "\\boxed{7/0}", "reward": "accuracy_reward"}, trinity_readers.NEVER_SCORES),
-        ("rl", {"prompt": " "}, trinity_readers.EMPTY_PROMPT),
-        ("rl", {"prompt": "word " * 600}, trinity_readers.TOO_LONG),
-        ("rl", {"workflow": "no_such_workflow"}, trinity_readers.UNREADABLE),
-        ("rl", {"reward": "chord_exp.plugins.rewards.Missing"}, trinity_readers.UNREADABLE),
-        (
-            "eval",
-            {"conversation": "[", "workflow": "chord_exp.plugins.workflows.ConversationEvaluation"},
-            trinity_readers.UNREADABLE,
-        ),
+        ("sft", {"messages": messages(("user", "a"), ("assistant", "b " * 900))}, "row tokens, at most 512"),
+        ("rl", {"prompt": "word " * 600, "conversation": ""}, "prompt tokens, at most 500"),
     ],
 )
-def test_a_row_that_would_break_training_is_told_with_file_and_line(tmp_path, model, side, fields, reason):
+def test_a_row_that_is_too_long_is_told_with_file_and_line(tmp_path, model, side, fields, what):
     out = write_prepared(tmp_path / "out", [conversations], each=1)
     change(out, side, 1, **fields)
-    report = checked(out, model)
-    expected = [] if reason is None else [(f"{side}/train.jsonl", 1, reason)]
-    assert [(problem.file, problem.line, problem.reason) for problem in report.problems] == expected
-    assert report.ok == (reason is None)
-    if reason:
-        text = "\n".join(report.lines())
-        assert f"{side}/train.jsonl:1" in text and f"{reason} 1" in text
+    (problem,) = checked(out, model).problems
+    assert (problem.file, problem.line) == (f"{side}/train.jsonl", 1) and what in problem.what
+    assert f"{side}/train.jsonl:1: " in "\n".join(checked(out, model).lines())
 
 
-def test_a_template_that_refuses_a_role_is_told_row_by_row(tmp_path, model):
+def test_a_template_that_refuses_a_role_is_told_row_by_row(tmp_path):
     strict = tool_model(tmp_path / "strict")
     refusal = (
         "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tool role') }}{% endif %}{% endfor %}"
     )
     (strict / "chat_template.jinja").write_text(refusal + TEMPLATE)
     out = write_prepared(tmp_path / "out", [conversations], each=1)
-    report = checked(out, str(strict), multi_turn=False)
-    assert {problem.detail for problem in report.problems if problem.reason == trinity_readers.UNREADABLE} == {
-        "no tool role"
-    }
+    problems = checked(out, str(strict), multi_turn=False).problems
+    assert [problem.file for problem in problems] == ["sft/train.jsonl", "rl/train.jsonl", "eval/train.jsonl"]
+    assert all("no tool role" in problem.what for problem in problems)
 
 
 def test_a_long_row_is_told_whether_the_reader_cuts_it_or_not(tmp_path, model):
     out = write_prepared(tmp_path / "out", [conversations], each=1)
     change(out, "sft", 1, messages=messages(("user", "a"), ("assistant", "b " * 900)))
-    details = [checked(out, model, multi_turn=multi_turn).problems[0].detail for multi_turn in (True, False)]
-    assert "cut at the tokenizer's model_max_length of 512" in details[0] and "at most 800" in details[1]
+    found = [checked(out, model, multi_turn=multi_turn).problems[0].what for multi_turn in (True, False)]
+    # Trinity's reader of conversations cuts at the tokenizer's model_max_length
+    assert "at most 512" in found[0] and "at most 800" in found[1]
 
 
-def test_a_file_that_trinity_cannot_load_at_all_is_one_readable_error(tmp_path, model):
+def test_tools_of_a_row_count_towards_its_length(tmp_path, model):
     out = write_prepared(tmp_path / "out", [conversations], each=1)
-    with (out / "rl" / "train.jsonl").open("a") as file:
-        file.write("{broken\n")
-    with pytest.raises(DataError, match="cannot read the rl side"):
-        checked(out, model)
+    long = json.dumps(json.loads(TOOLS) * 20)
+    turns, _ = conversations(1)["tool_call"]
+    assert rows_of(turns, long)["sft"] == expert_row(turns, long)
+    change(out, "rl", 6, tools=long)
+    assert ["prompt tokens, at most 500" in problem.what for problem in checked(out, model).problems] == [True]
 
 
 def test_the_answer_check_scores_with_the_rewards_of_training():
@@ -124,12 +198,3 @@ def test_the_answer_check_scores_with_the_rewards_of_training():
 def test_a_judge_cannot_be_asked_by_the_answer_check():
     with pytest.raises(DataError, match="by asking a model"):
         next(score_experts([("a", "b", FREE_TEXT_SCORING[JUDGE])]))
-
-
-def test_tools_of_a_row_count_towards_its_length(tmp_path, model):
-    out = write_prepared(tmp_path / "out", [conversations], each=1)
-    long = json.dumps(json.loads(TOOLS) * 20)
-    turns, _ = conversations(1)["tool_call"]
-    assert rows_of(turns, long)["sft"] == expert_row(turns, long)
-    change(out, "rl", 6, tools=long)
-    assert [problem.reason for problem in checked(out, model).problems] == [trinity_readers.TOO_LONG]

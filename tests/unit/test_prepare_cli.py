@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,7 +86,9 @@ def test_without_out_the_rows_go_under_outputs_prepared(source, tmp_path, monkey
         ["--input-dir", "{raw}", "--expert-ratio", "much"],
         ["--input-dir", "{raw}", "--expert-ratio", "0"],
         ["--input-dir", "{raw}", "--expert-ratio", "1"],
-        ["--input-dir", "{raw}", "--eval-rows", "3", "--eval-ratio", "0.1"],
+        ["--input-dir", "{raw}", "--eval-rows", "-3"],
+        ["--input-dir", "{raw}", "--near-dedup", "2"],
+        ["--input-dir", "{raw}", "--map", "prompt"],
         ["--input-dir", "{raw}/none"],
         ["--input-dir", "{raw}", "--out", "{raw}"],
     ],
@@ -160,4 +163,5 @@ def test_both_commands_split_a_folder_alike_when_given_the_same_numbers(source, 
     spec = compose_spec(["data=folder", "data.input_dir=raw_data", "data.eval_rows=4", "data.system_prompt=''"])
     read_facts(spec, required=True)
     assert main(["--input-dir", "raw_data", "--out", "by_hand", "--eval-rows", "4"]) == 0
+    shutil.rmtree(Path(spec.data.out) / "token_lengths")  # which a run adds
     assert tree(tmp_path / "by_hand") == tree(Path(spec.data.out))

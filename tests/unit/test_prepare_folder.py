@@ -208,12 +208,12 @@ def test_a_second_preparation_says_that_it_waits_for_the_first(source, out):
 
 KILLED = """
 import sys
-from chord_exp.prepare import ensure_prepared
-from chord_exp.prepare.options import PrepareOptions
+from pathlib import Path
+from prepare_samples import prepare
 seed = 1
 while True:
     print("building", flush=True)
-    ensure_prepared(sys.argv[1], PrepareOptions(0.25, 4, None, seed, ""), out=sys.argv[2])
+    prepare(Path(sys.argv[1]), Path(sys.argv[2]), eval_rows=4, seed=seed)
     seed += 1
 """
 
@@ -222,8 +222,9 @@ def test_a_killed_process_leaves_a_whole_folder_at_any_moment(source, out):
     write_lines(source / "b.jsonl", [pair(n) for n in range(100, 1500)])
     prepare(source, out, eval_rows=4)
     moments = random.Random(7)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     for built in range(6):
-        child = subprocess.Popen([sys.executable, "-c", KILLED, source, out], stdout=subprocess.PIPE)
+        child = subprocess.Popen([sys.executable, "-c", KILLED, source, out], stdout=subprocess.PIPE, env=environment)
         assert child.stdout is not None
         for _ in range(built + 1):
             child.stdout.readline()

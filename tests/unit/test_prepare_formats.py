@@ -10,21 +10,21 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from prepare_samples import free_text, pair, prepare, prompts, rejects, rows, write_lines
+from prepare_samples import free_text, pair, prepare, prompts, rejects, rows, split_settings, write_lines
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.options import PrepareOptions
 from chord_exp.prepare.read.chunks import RawRow, chunks_of, parse_row, read_chunk
 from chord_exp.prepare.read.files import find_files
 from chord_exp.prepare.rejects import Reject
 from chord_exp.prepare.rows.build import Row, RowBuilder
 from chord_exp.prepare.rows.formats import detect
+from chord_exp.utils.split_settings import SplitSettings
 
-OPTIONS = PrepareOptions(expert_ratio=0.25, eval_rows=0, eval_ratio=None, seed=0, system_prompt="")
+OPTIONS = split_settings()
 TURNS = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "\\boxed{2}"}]
 
 
-def built(record: object, options: PrepareOptions = OPTIONS) -> Row:
+def built(record: object, options: SplitSettings = OPTIONS) -> Row:
     data = record if isinstance(record, bytes) else json.dumps(record).encode()
     return RowBuilder(options, None).build(RawRow(1, data))
 
@@ -35,7 +35,7 @@ def reason(record: object) -> str:
     return caught.value.reason
 
 
-def messages(record: object, options: PrepareOptions = OPTIONS) -> list[dict[str, str]]:
+def messages(record: object, options: SplitSettings = OPTIONS) -> list[dict[str, str]]:
     return orjson.loads(orjson.loads(built(record, options).sft_line)["messages"])
 
 
@@ -70,7 +70,7 @@ def test_system_prompts_and_earlier_turns_survive():
 
 
 def test_the_system_prompt_of_the_run_goes_into_rows_that_have_none():
-    options = PrepareOptions(expert_ratio=0.25, eval_rows=0, eval_ratio=None, seed=0, system_prompt="Box it.")
+    options = split_settings(system_prompt="Box it.")
     own = {"role": "system", "content": "Be brief."}
     assert messages({"messages": TURNS}, options) == [{"role": "system", "content": "Box it."}, *TURNS]
     assert messages({"messages": [own, *TURNS]}, options) == [own, *TURNS]

@@ -12,7 +12,7 @@ from command_line import SMALL, refused
 
 import chord_exp
 from chord_exp.errors import ConfigError
-from chord_exp.prepare.report.token_lengths import longest
+from chord_exp.prepare.report.token_lengths import Chat, TokenCounter, longest
 
 pytest.importorskip("transformers")
 TINY = Path(chord_exp.__file__).parent / "tiny" / "model"
@@ -39,7 +39,7 @@ def model(tmp_path):
 
 
 def measure(prepared: Path, model: Path, system_prompt: str = "", trust_remote_code: bool = False):
-    return longest(prepared, str(model), system_prompt, 1, 1, trust_remote_code)
+    return longest(prepared, Chat(str(model), system_prompt, None, trust_remote_code), 1, 1)
 
 
 def change(file: Path, **values) -> None:
@@ -53,6 +53,38 @@ def set_template(model: Path, text: str | None) -> None:
 
 def test_a_good_folder_is_measured(prepared, model):
     assert measure(prepared, model).prompt_max > 0
+
+
+def test_what_was_counted_is_read_again_and_counted_again_where_something_else_decides(prepared, model, monkeypatch):
+    chat = Chat(str(model))
+    first = longest(prepared, chat, 1, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TokenCounter, "__init__", lambda *_: pytest.fail("a tokenizer was loaded"))
+        assert longest(prepared, chat, 1, 1) == first
+        # counted, for it passes its limit: an answer to any other limit
+        assert longest(prepared, chat, 900, 900) == first
+    loaded = []
+    init = TokenCounter.__init__
+    monkeypatch.setattr(TokenCounter, "__init__", lambda self, chat: loaded.append(chat) or init(self, chat))
+    others = [Chat(str(model), "Think."), Chat(str(model), "", False)]
+    change(model / "tokenizer_config.json", chat_template="{{ messages[0].content }} and more")
+    for other in (*others, chat):
+        longest(prepared, other, 1, 1)
+        longest(prepared, other, 1, 1)
+    assert loaded == [*others, chat]
+
+
+def test_a_bound_is_counted_again_for_a_limit_below_it(prepared, model):
+    chat = Chat(str(model))
+    (prepared / "rl" / "train.jsonl").write_text(json.dumps({"prompt": "小明有三个苹果"}))
+    bound = longest(prepared, chat, 900, 900).prompt_max
+    counted = longest(prepared, chat, bound - 1, 900).prompt_max
+    assert counted < bound and longest(prepared, chat, 900, 900).prompt_max == counted
+
+
+def test_lengths_of_a_folder_that_cannot_be_written_are_counted(prepared, model):
+    (prepared / "token_lengths").write_text("in the way")
+    assert longest(prepared, Chat(str(model)), 1, 1).prompt_max > 0
 
 
 @pytest.mark.parametrize("broken", ["", "{not json", "{}"], ids=["empty", "no JSON", "no tokenizer"])

@@ -75,7 +75,7 @@ def test_no_reader_outlives_a_killed_preparation_and_a_folder_is_whole_after_a_k
         psutil.wait_procs(readers, timeout=20)
         assert not any(reader.is_running() and reader.status() != psutil.STATUS_ZOMBIE for reader in readers)
         found = load_manifest(out).content["arguments"]["seed"]
-        assert prepare(source, out, eval_rows=4, eval_ratio=None, seed=found, workers=1).up_to_date
+        assert prepare(source, out, eval_rows=4, seed=found, workers=1).up_to_date
         assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 

@@ -15,9 +15,9 @@ from prepared_kinds import conversations, free_texts, rows_of, tool_model
 from chord_exp.actions import export
 from chord_exp.engine import vllm_standin
 from chord_exp.errors import ConfigError
-from chord_exp.prepare.answers.scoring import JUDGE
 from chord_exp.trinity_config.build import REWARD_KEY, TOOLS_KEY, WORKFLOW_KEY, to_trinity
 from chord_exp.trinity_config.plugin_names import CHRF_REWARD, JUDGE_WORKFLOW
+from chord_exp.utils.split_settings import JUDGE
 
 vllm_standin.install()
 

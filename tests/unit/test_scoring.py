@@ -9,22 +9,16 @@ import pytest
 from prepared_kinds import TOOLS, conversations, free_texts, rows_of, tool_model
 
 from chord_exp.engine import vllm_standin
-from chord_exp.experiment.spec import FREE_TEXT as SPEC_CHOICES
 from chord_exp.prepare.answers.find import FREE_TEXT, VERIFIABLE, Answer, find_answer
+from chord_exp.prepare.answers.reward_check import score_experts
 from chord_exp.prepare.answers.scoring import (
-    BLEU,
-    CHRF,
-    FREE_TEXT_CHOICES,
     FREE_TEXT_SCORING,
-    JUDGE,
-    NONE,
     SCORING,
     needs_package,
     response_text,
     rollout_row,
     scoring_of,
 )
-from chord_exp.prepare.trinity_readers import score_experts
 from chord_exp.trinity_config.plugin_names import (
     BLEU_REWARD,
     CHRF_REWARD,
@@ -33,6 +27,7 @@ from chord_exp.trinity_config.plugin_names import (
     JUDGE_WORKFLOW,
 )
 from chord_exp.trinity_config.rows import ROLLOUT_COLUMNS
+from chord_exp.utils.split_settings import BLEU, CHRF, JUDGE, NONE
 
 vllm_standin.install()
 
@@ -149,7 +144,6 @@ def test_with_multi_turn_the_sft_reader_trains_every_assistant_turn_and_without_
 
 def test_free_text_has_a_scoring_only_when_the_user_picked_one():
     assert set(SCORING) == VERIFIABLE
-    assert FREE_TEXT_CHOICES == SPEC_CHOICES
     assert scoring_of(Answer(FREE_TEXT), NONE) is None
     with pytest.raises(ValueError, match="free_text"):
         rollout_row(free_texts(1)["free_text"][0], Answer(FREE_TEXT), system_prompt="")

@@ -52,10 +52,7 @@ from chord_exp.trinity_config.rows import (
     TOOLS_KEY,
     WORKFLOW_KEY,
 )
-
-JUDGE, CHRF, BLEU, NONE = "judge", "chrf", "bleu", "none"
-FREE_TEXT_CHOICES = (NONE, JUDGE, CHRF, BLEU)
-"""What becomes of free text: the SFT side only, a judge model, or similarity to the expert's response."""
+from chord_exp.utils.split_settings import BLEU, CHRF, JUDGE, NONE
 
 SIMILARITY_WARNING = (
     "free text is scored by similarity to the expert's response ({name}): a negated answer may score higher than a "

@@ -26,18 +26,8 @@ def summary_lines(manifest: Manifest) -> list[str]:
     }
     for side, note in notes.items():
         lengths = content["lengths"].get(side)
-        longest = _longest(lengths) if lengths else ""
+        longest = f"; longest prompt {lengths['prompt_bytes']['max']:,} bytes" if lengths else ""
         lines.append(f"{side:<6} {rows[side]:>9,} {note}{longest}")
     lines.append(f"expert_ratio asked {ratios['expert_ratio_asked']:g}, reached {ratios['expert_ratio_reached']:.4f}")
     lines.append(ratios["note"])
     return lines
-
-
-def _longest(lengths: dict[str, dict[str, int]]) -> str:
-    """The longest prompt, in tokens where they were counted."""
-    tokens = lengths.get("prompt_tokens")
-    return (
-        f"; longest prompt {tokens['max']:,} tokens"
-        if tokens
-        else f"; longest prompt {lengths['prompt_bytes']['max']:,} bytes"
-    )

@@ -11,7 +11,6 @@ import orjson
 from chord_exp.prepare.answers.find import FREE_TEXT, KINDS, Answer, find_answer
 from chord_exp.prepare.answers.scoring import SCORINGS, expert_row, rollout_row, scoring_of
 from chord_exp.prepare.columns import AS_WRITTEN, LAST_ONLY, RL_ONLY, SEVERAL_TURNS
-from chord_exp.prepare.options import PrepareOptions
 from chord_exp.prepare.read.chunks import RawRow, parse_row
 from chord_exp.prepare.rejects import Reject
 from chord_exp.prepare.rows.contamination import EvalPrompts
@@ -21,6 +20,7 @@ from chord_exp.prepare.rows.script import LANGUAGES, language
 from chord_exp.prepare.rows.text_keys import content_digest, group_digest, normalise, short_hash
 from chord_exp.prepare.rows.turns import check_conversation
 from chord_exp.trinity_config.rows import REWARD_KEY, WORKFLOW_KEY
+from chord_exp.utils.split_settings import SplitSettings
 
 MULTI_TURN, DATE = "multi_turn", "prompt_is_a_date"
 NOT_VERIFIABLE, ANSWER_FAILED = "not_verifiable", "answer_check_failed"
@@ -84,7 +84,7 @@ class RowBuilder:
         evals: prompts that must not be trained on; None for none.
     """
 
-    def __init__(self, options: PrepareOptions, evals: EvalPrompts | None) -> None:
+    def __init__(self, options: SplitSettings, evals: EvalPrompts | None) -> None:
         self._options = options
         self._format = mapped_format(options.map) if options.map else None
         self._evals = evals
@@ -171,9 +171,9 @@ class RowBuilder:
 
     def _fails(self, answer: Answer, last: Message) -> str:
         """What the reward of training says of the expert's own answer; "" when it is content."""
-        from chord_exp.prepare.trinity_readers import fails_its_reward
+        from chord_exp.prepare.answers.reward_check import reward_mismatch
 
-        return "" if answer.kind == FREE_TEXT else fails_its_reward(answer, last)
+        return "" if answer.kind == FREE_TEXT else reward_mismatch(answer, last)
 
 
 def _packed_digests(prompts: list[str], seed: int) -> bytes:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chord_exp.prepare.columns import LAST_ONLY, RL_ONLY, SEVERAL_TURNS, Columns
-from chord_exp.prepare.options import PrepareOptions
 from chord_exp.prepare.rows.build import CONFLICTING, SFT_ONLY, SHARED_PROMPT
 from chord_exp.prepare.rows.script import LANGUAGES
 from chord_exp.prepare.split.groups import Groups, split_groups
 from chord_exp.prepare.split.near_duplicates import Part, near_duplicates
 from chord_exp.trinity_config.rows import EVAL, RL, SFT
+from chord_exp.utils.split_settings import SplitSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,6 @@ class Placement:
         same_prompt: row numbers left out because a rollout or held-out prompt needs to stand there only once.
         late: row numbers that turned out to have no place, with the reason for the list of rejects.
         reason: why a row may not leave the SFT side, a number into REASONS; shape (rows,).
-        eval_asked: held-out prompts asked for.
         multi_turn: every answer of a conversation is trained, not the last alone.
     """
 
@@ -49,18 +48,17 @@ class Placement:
     same_prompt: Array
     late: list[tuple[str, Array]]
     reason: Array
-    eval_asked: int
     multi_turn: bool
 
 
 class Placer:
     """Takes the columns through the steps one by one; `free` tells whether there is anything to split."""
 
-    def __init__(self, columns: Columns, mentions: bytes, parts: Sequence[Part], options: PrepareOptions) -> None:
+    def __init__(self, columns: Columns, mentions: bytes, parts: Sequence[Part], settings: SplitSettings) -> None:
         import numpy as np
 
         self._np = np
-        self._options = options
+        self._settings = settings
         self._columns = columns
         names = ("digest_high", "digest_low", "rank", "group_high", "group_low", "value", "reason", "flags")
         loaded = columns.load(*names)
@@ -83,9 +81,9 @@ class Placer:
 
     def _near_duplicates(self, parts: Sequence[Part]) -> Array:
         np = self._np
-        if self._options.near_dedup is None:
+        if self._settings.near_dedup is None:
             return np.empty(0, np.int64)
-        found = near_duplicates(parts, self._rank, self._value, self._options.near_dedup)
+        found = near_duplicates(parts, self._rank, self._value, self._settings.near_dedup)
         found[self.exact] = False
         return np.flatnonzero(found)
 
@@ -145,7 +143,7 @@ class Placer:
             DataError: too few prompt groups.
         """
         np = self._np
-        side, asked = self._sides(sources)
+        side = self._sides(sources)
         order = np.argsort(self._rank, kind="stable")
         order = order[self._alive[order]]
         rolled_out = self._free[order] & (side[self._group_of[order]] != _SFT)
@@ -165,11 +163,10 @@ class Placer:
             same_prompt=order[surplus],
             late=late,
             reason=self.reason,
-            eval_asked=asked,
             multi_turn=multi_turn,
         )
 
-    def _sides(self, sources: Array) -> tuple[Array, int]:
+    def _sides(self, sources: Array) -> Array:
         """The side of each group."""
         np = self._np
         count = len(self._split_rank)
@@ -180,17 +177,12 @@ class Placer:
         groups = Groups(
             expert_rows[chosen], self._split_rank[chosen], self._eval_rank[chosen], self._strata(sources)[chosen]
         )
-        options = self._options
-        split = split_groups(
-            groups,
-            expert_ratio=options.expert_ratio,
-            eval_rows=options.eval_rows,
-            eval_ratio=options.eval_ratio,
-        )
+        settings = self._settings
+        split = split_groups(groups, expert_ratio=settings.expert_ratio, eval_rows=settings.eval_rows)
         side = np.full(count, _SFT, np.uint8)
         side[chosen[split.rollout]] = _RL
         side[chosen[split.held_out]] = _EVAL
-        return side, split.eval_asked
+        return side
 
     def _strata(self, sources: Array) -> Array:
         """The stratum of each group: that of its row of lowest rank."""

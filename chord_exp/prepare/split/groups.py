@@ -48,29 +48,27 @@ class Groups:
 
 @dataclass(frozen=True)
 class Split:
-    """Which groups go where, booleans of shape (groups,), exactly one for each group; and the held-out prompts asked
-    for."""
+    """Which groups go where, booleans of shape (groups,), exactly one for each group."""
 
     expert: Array
     rollout: Array
     held_out: Array
-    eval_asked: int
 
 
-def split_groups(groups: Groups, *, expert_ratio: float, eval_rows: int | None, eval_ratio: float | None) -> Split:
-    """Divides the groups.
+def split_groups(groups: Groups, *, expert_ratio: float, eval_rows: int) -> Split:
+    """Divide the groups.
 
     Args:
         groups: a group counts with all its rows as expert, with one as a rollout or held-out prompt.
         expert_ratio: expert rows / (expert rows + rollout prompts) to reach.
-        eval_rows, eval_ratio: prompts to hold out, as a number or as a share; one of them is None.
+        eval_rows: prompts to hold out.
 
     Raises:
         DataError: too few groups to fill both sides.
     """
     import numpy as np
 
-    held_out, asked = _hold_out(groups, eval_rows, eval_ratio)
+    held_out = _hold_out(groups, eval_rows)
     rest = ~held_out
     answered = rest & (groups.expert_rows > 0)
     if rest.sum() < 2 or not answered.any():
@@ -93,7 +91,7 @@ def split_groups(groups: Groups, *, expert_ratio: float, eval_rows: int | None, 
         experts += int(rows[:cut].sum())
         rollouts += len(members) - cut
     _fill_both_sides(expert, answered, rest, groups)
-    return Split(expert, rest & ~expert, held_out, asked)
+    return Split(expert, rest & ~expert, held_out)
 
 
 def _strata(stratum: Array, chosen: Array) -> Iterator[Array]:
@@ -109,24 +107,20 @@ def _strata(stratum: Array, chosen: Array) -> Iterator[Array]:
     yield from sorted(parts, key=lambda part: (-len(part), part[0]))
 
 
-def _hold_out(groups: Groups, eval_rows: int | None, eval_ratio: float | None) -> tuple[Array, int]:
+def _hold_out(groups: Groups, eval_rows: int) -> Array:
     import numpy as np
 
     held_out = np.zeros(len(groups), bool)
-    asked = eval_rows if eval_rows is not None else round((eval_ratio or 0) * len(groups))
-    share = min(asked, int(MAX_EVAL_SHARE * len(groups))) / max(len(groups), 1)
+    share = min(eval_rows, int(MAX_EVAL_SHARE * len(groups))) / max(len(groups), 1)
     taken, seen = 0, 0
     for members in _strata(groups.stratum, np.ones(len(groups), bool)):
         members = members[np.lexsort((groups.split_rank[members], groups.eval_rank[members]))]
         seen += len(members)
-        if eval_ratio is not None and len(members) >= LARGE_STRATUM:
-            count = int(np.searchsorted(groups.eval_rank[members], np.uint64(min(share * _RANKS, _RANKS - 2048))))
-        else:
-            # the shares of all strata so far add up to the whole number nearest to what was asked
-            count = min(len(members), max(0, round(share * seen) - taken))
+        # the shares of all strata so far add up to the whole number nearest to what was asked
+        count = min(len(members), max(0, round(share * seen) - taken))
         held_out[members[:count]] = True
         taken += count
-    return held_out, asked
+    return held_out
 
 
 def _cut(rows: Array, experts: int, rollouts: int, ratio: float) -> int:
