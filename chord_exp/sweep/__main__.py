@@ -14,10 +14,10 @@ from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
 from chord_exp.launch.private_ray import find_head
 from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.backends import worker
-from chord_exp.sweep.drive import drive
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.progress import SweepProgress
 from chord_exp.sweep.run import make_backend, resume
+from chord_exp.sweep.run_loop import run_loop
 from chord_exp.sweep.scheduling.scheduler import Scheduler
 from chord_exp.sweep.scheduling.trial import ACTIVE, Trial
 from chord_exp.sweep.settings import START, Settings
@@ -104,12 +104,12 @@ def _stop(folder: SweepFolder, given: argparse.Namespace) -> int:
     if not active or settings.backend == "local" or (settings.address == START and find_head(folder.path) is None):
         print(f"{folder.path} is not running")
         return SUCCEEDED
-    with folder.driven(), make_backend(settings, folder, info.id) as backend:
+    with folder.hold_lock(), make_backend(settings, folder, info.id) as backend:
         scheduler = Scheduler(backend, settings.limits)
         scheduler.adopt(active)
         scheduler.stop_all()
         with Watch(folder.path.name, SweepProgress(active)) as watch:
-            drive(scheduler, folder, watch)
+            run_loop(scheduler, folder, watch)
     print(f"stopped; go on with: {PROGRAM} resume {folder.path}")
     return SUCCEEDED
 

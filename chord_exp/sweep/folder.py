@@ -157,7 +157,7 @@ class SweepFolder:
         return None
 
     @contextmanager
-    def driven(self) -> Iterator[None]:
+    def hold_lock(self) -> Iterator[None]:
         """Be the one process that drives the sweep; the system lets go of this when the process dies.
 
         Raises:

@@ -13,9 +13,9 @@ from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ConfigError
 from chord_exp.run_files import record
 from chord_exp.run_files.wandb_sync import sync_command
 from chord_exp.sweep.backends.local import LocalProcesses
-from chord_exp.sweep.drive import drive
 from chord_exp.sweep.folder import SweepFolder, SweepInfo
 from chord_exp.sweep.progress import SweepProgress
+from chord_exp.sweep.run_loop import run_loop
 from chord_exp.sweep.scheduling import trial as states
 from chord_exp.sweep.scheduling.backend import Backend
 from chord_exp.sweep.scheduling.scheduler import Event, Scheduler
@@ -46,7 +46,7 @@ class Finished:
 
 
 @contextmanager
-def driven(settings: Settings, folder: SweepFolder, sweep_id: str) -> Iterator[Backend]:
+def open_backend(settings: Settings, folder: SweepFolder, sweep_id: str) -> Iterator[Backend]:
     """Be the process that drives a sweep, with the place where its trials run; in the end let go of both.
 
     A sweep that is refused before it began leaves nothing.
@@ -54,7 +54,7 @@ def driven(settings: Settings, folder: SweepFolder, sweep_id: str) -> Iterator[B
     Raises:
         ConfigError: another process drives it, or no cluster answers.
     """
-    with folder.driven():
+    with folder.hold_lock():
         try:
             with make_backend(settings, folder, sweep_id) as backend:
                 yield backend
@@ -90,7 +90,7 @@ def start(folder: SweepFolder, requests: Sequence[TrialRequest], info: SweepInfo
     """
     folder.refuse_used()
     settings = Settings.read(info.settings)
-    with driven(settings, folder, info.id) as backend:
+    with open_backend(settings, folder, info.id) as backend:
         scheduler = Scheduler(backend, settings.limits)
         for request in requests:
             refuse_misfit(scheduler, request)
@@ -116,7 +116,7 @@ def resume(folder: SweepFolder, *, failed_too: bool = False) -> Finished:
             f"repeat its command with hydra.sweep.dir={folder.path}",
         )
     settings = Settings.read(info.settings)
-    with folder.driven():
+    with folder.hold_lock():
         trials = folder.trials()
         for trial in trials:
             if failed_too and trial.state == states.FAILED:
@@ -142,7 +142,7 @@ def follow(
     """Take over trials, show them, and see everything to its end; prints the closing table.
 
     Args:
-        each: see `drive.drive`; trials that it submits are shown and returned as well.
+        each: see `run_loop`; trials that it submits are shown and returned as well.
         progress: where `each` reads what the trials' metrics say, so that it is read once.
     """
     progress = progress or SweepProgress()
@@ -152,7 +152,7 @@ def follow(
     watch.say(f"sweep of {len(trials)} trials: {folder.path}" if trials else f"sweep: {folder.path}")
     with watch:
         scheduler.adopt(trials)
-        interrupted = drive(scheduler, folder, watch, each)
+        interrupted = run_loop(scheduler, folder, watch, each)
     watch.end()
     if command := sync_command(folder.path, "*/"):
         watch.say(f"upload to WandB: {command}")

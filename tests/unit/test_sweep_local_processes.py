@@ -148,7 +148,7 @@ def test_a_look_at_who_drives_a_sweep_does_not_keep_a_resume_out(tmp_path):
     fcntl.flock(looks, fcntl.LOCK_SH)
     timer = threading.Timer(0.2, looks.close)
     timer.start()
-    with folder.driven():
+    with folder.hold_lock():
         assert looks.closed and folder.driver() == os.getpid()
     timer.join()
 
@@ -156,12 +156,12 @@ def test_a_look_at_who_drives_a_sweep_does_not_keep_a_resume_out(tmp_path):
 def test_a_sweep_that_another_process_drives_is_refused_with_its_number(tmp_path):
     program = (
         "import sys; from pathlib import Path; from chord_exp.sweep.folder import SweepFolder\n"
-        "with SweepFolder(Path(sys.argv[1])).driven():\n    print(flush=True)\n    sys.stdin.read()"
+        "with SweepFolder(Path(sys.argv[1])).hold_lock():\n    print(flush=True)\n    sys.stdin.read()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     other.stdout.readline()
-    with pytest.raises(ConfigError, match=f"run by process {other.pid}"), SweepFolder(tmp_path).driven():
+    with pytest.raises(ConfigError, match=f"run by process {other.pid}"), SweepFolder(tmp_path).hold_lock():
         pass
     other.communicate()

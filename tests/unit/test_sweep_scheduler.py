@@ -258,6 +258,84 @@ def test_a_trial_whose_machine_is_lost_after_hours_waits_for_it_to_come_back():
     assert (one.state, one.attempt) == (SUCCEEDED, 2)
 
 
+def test_a_trial_that_has_run_before_and_whose_machine_stays_away_fails_and_says_so():
+    backend = simulated(seconds=lambda trial: 2 * STALL_SECONDS, exit_of=lambda trial: Exit(None))
+    made = scheduler(backend)
+    one = trial(0)
+    made.submit(one)
+    made.poll()
+    backend._nodes = []
+    backend.wait(1)
+    made.poll()
+    assert one.state == QUEUED
+    backend._clock += STALL_SECONDS + 1
+    made.poll()
+    assert one.state == FAILED and "its machines are gone" in one.error and made.idle
+
+
+class FailingStarts(FakeMachines):
+    """No process can be started before a time."""
+
+    until = 0.0
+
+    def __init__(self, *given) -> None:
+        super().__init__(*given)
+        # starts that failed: trial, time
+        self.refused: list[tuple[int, float]] = []
+
+    def cannot_start(self) -> bool:
+        return self.now() < self.until
+
+    def start(self, trial: Trial) -> str:
+        if self.cannot_start():
+            self.refused.append((trial.number, self.now()))
+            raise RunFailed("cannot start a process: Resource temporarily unavailable")
+        return super().start(trial)
+
+
+outages = st.lists(st.tuples(st.floats(0, 200), st.floats(1, 60)), max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 1, 4, 8]), st.floats(0.5, 90)), min_size=1, max_size=12),
+    outages,
+    outages,
+    st.sets(st.tuples(st.integers(0, 11), st.integers(1, 3))),
+)
+def test_whatever_comes_and_goes_each_trial_ends_and_none_for_a_lost_machine(drawn, lost, failing, faults):
+    """Machines that go away for a while, starts that fail for a while, attempts that end by a fault."""
+
+    class Rough(FailingStarts):
+        def nodes(self) -> list[Node]:
+            away = any(at <= self.now() < at + length for at, length in lost)
+            return [Node("a", 8, 64)] if away else [Node("a", 8, 64), Node("b", 8, 64)]
+
+        def cannot_start(self) -> bool:
+            return any(at <= self.now() < at + length for at, length in failing)
+
+    backend = Rough(
+        [],
+        lambda trial: drawn[trial.number][1],
+        lambda trial: Exit(None if (trial.number, trial.attempt) in faults else 0),
+    )
+    trials = [trial(number, gpus) for number, (gpus, _) in enumerate(drawn)]
+    made = scheduler(backend, Limits(retries=2))
+
+    def check() -> None:
+        running = [one for one in trials if one.state == RUNNING]
+        assert len(running) == len(made.active) and sum(one.footprint.gpus for one in running) <= 16
+        assert made.queued + len(running) + sum(one.state in (SUCCEEDED, FAILED) for one in trials) == len(trials)
+
+    run_to_end(made, trials, check)
+    for one in trials:
+        assert one.attempt <= 3 and one.infra_failures <= 3
+        assert (one.state == SUCCEEDED) == (one.infra_failures < one.attempt)
+        assert "machines are gone" not in one.error
+    for moment in {at for _, at in backend.refused}:
+        assert sum(at == moment for _, at in backend.refused) == 1, "one try at a time"
+
+
 def test_a_trial_that_is_submitted_after_a_long_pause_waits_for_its_machine_too():
     backend = simulated()
     made = scheduler(backend)
@@ -271,22 +349,6 @@ def test_a_trial_that_is_submitted_after_a_long_pause_waits_for_its_machine_too(
     assert one.state == QUEUED
 
 
-class FailingStarts(FakeMachines):
-    """No process can be started before a time."""
-
-    until = 0.0
-
-    def __init__(self, *given) -> None:
-        super().__init__(*given)
-        self.tries: list[tuple[int, float]] = []
-
-    def start(self, trial: Trial) -> str:
-        self.tries.append((trial.number, self.now()))
-        if self.now() < self.until:
-            raise RunFailed("cannot start a process: Resource temporarily unavailable")
-        return super().start(trial)
-
-
 @pytest.mark.parametrize("seconds", [1.0, 25.0])
 def test_a_machine_that_cannot_start_a_process_for_a_while_costs_no_trial(seconds):
     backend = FailingStarts(EIGHT, lambda trial: 1.0)
@@ -294,8 +356,8 @@ def test_a_machine_that_cannot_start_a_process_for_a_while_costs_no_trial(second
     trials = [trial(number) for number in range(5)]
     run_to_end(scheduler(backend, Limits(retries=2)), trials)
     assert [one.state for one in trials] == [SUCCEEDED] * 5
-    times = [at for _, at in backend.tries if at < seconds]
-    assert len(set(times)) == len(times), "one try at a time: the others would fail as well"
+    times = [at for _, at in backend.refused]
+    assert len(set(times)) == len(times) > 0, "one try at a time: the others would fail as well"
 
 
 def test_a_start_that_always_fails_ends_each_trial_after_its_retries():

@@ -1,7 +1,7 @@
 """The scheduler of a sweep: which trials start, which are tried again, which are done. It knows no Hydra and no Ray.
 
 `submit` trials as they come, call `poll` again and again, look at its events, `stop` what is not worth going on with;
-`drive.drive` does so with a table, Ctrl-C and stop requests. Every change of state is on disk before it acts on it, so
+`run_loop` does so with a table, Ctrl-C and stop requests. Every change of state is on disk before it acts on it, so
 that the process may be killed at any moment and another can go on (`adopt`). To be used from one thread.
 """
 

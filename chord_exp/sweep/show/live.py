@@ -29,7 +29,7 @@ def plain_console() -> Console:
 
 
 class Watch(AbstractContextManager["Watch"]):
-    """A `drive.View` of a sweep."""
+    """A `ProgressView` of a sweep."""
 
     def __init__(self, title: str, progress: SweepProgress, console: Console | None = None) -> None:
         """

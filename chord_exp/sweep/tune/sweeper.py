@@ -21,7 +21,7 @@ from chord_exp.sweep.hydra_launcher import labels
 from chord_exp.sweep.hydra_launcher.jobs import compose_job
 from chord_exp.sweep.hydra_launcher.trial_request import Requests
 from chord_exp.sweep.progress import SweepProgress
-from chord_exp.sweep.run import Finished, driven, follow, new_info, refuse_misfit
+from chord_exp.sweep.run import Finished, follow, new_info, open_backend, refuse_misfit
 from chord_exp.sweep.scheduling.scheduler import Scheduler
 from chord_exp.sweep.scheduling.trial import TrialRequest
 from chord_exp.sweep.settings import Settings
@@ -146,7 +146,7 @@ def _carry_out(plan: Plan, folder: SweepFolder, given: Settings, probe: TrialReq
     }
     new = not folder.exists()
     info = new_info(given, sys.argv[1:], KIND) if new else folder.info()
-    with driven(given, folder, info.id) as backend:
+    with open_backend(given, folder, info.id) as backend:
         scheduler, trials = Scheduler(backend, given.limits), folder.trials()
         if probe is not None:
             refuse_misfit(scheduler, probe)

@@ -26,7 +26,7 @@ REFUSED_AT_START = 5
 
 
 class Tuner:
-    """The `each` of `drive.drive` for a tuned sweep. Trials have the numbers of the study's."""
+    """The `each` of `run_loop` for a tuned sweep. Trials have the numbers of the study's."""
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from chord_exp.sweep.scheduling.scheduler import GRACE, POLL_SECONDS, Event, Sch
 from chord_exp.utils.signals import collect_stop_signals
 
 
-class View(Protocol):
+class ProgressView(Protocol):
     """Shows a sweep to a person."""
 
     def update(self, scheduler: Scheduler, events: list[Event]) -> None:
@@ -20,13 +20,13 @@ class View(Protocol):
         """Print a line."""
 
 
-def drive(
+def run_loop(
     scheduler: Scheduler,
     folder: SweepFolder,
-    view: View,
+    view: ProgressView,
     each: Callable[[list[Event]], bool] | None = None,
 ) -> bool:
-    """Run until nothing waits and nothing runs; the caller holds `folder.driven()`.
+    """Run until nothing waits and nothing runs; the caller holds `folder.hold_lock()`.
 
     Args:
         each: called after every poll with what changed; may submit and stop trials; returns whether more trials may
