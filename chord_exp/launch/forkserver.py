@@ -302,13 +302,17 @@ def _write_client_script(folder: Path, socket_path: Path) -> None:
 
 
 @contextmanager
-def workers_forked() -> Iterator[None]:
-    """While this holds, Ray records the client script as the interpreter of its workers; nothing without a server."""
+def workers_forked() -> Iterator[str | None]:
+    """While this holds, Ray records the client script as the interpreter of its workers; nothing without a server.
+
+    Yields:
+        That interpreter, for a runtime environment to name: it would else be the real one. None without a server.
+    """
     socket_path = os.environ.get(SOCKET_ENV)
-    real = sys.executable
-    if socket_path:
-        sys.executable = str(Path(socket_path).with_name("python"))
+    real, client = sys.executable, str(Path(socket_path).with_name("python")) if socket_path else None
+    if client:
+        sys.executable = client
     try:
-        yield
+        yield client
     finally:
         sys.executable = real

@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ SHORT_PARENTS = ("/tmp", "/var/tmp", "/dev/shm")
 MAX_NODES = 1000
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
+# Ray then believes in two GPUs, and whichever it gives to a process is GPU 0
+SHARING_COMMAND = "CUDA_VISIBLE_DEVICES=0,0 ray start --head --num-gpus=2"
 
 
 def make_temp_dir() -> Path:
@@ -92,6 +94,27 @@ def is_loopback(host: str) -> bool:
         return (mapped or address).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+@contextmanager
+def sharing_gpus(wanted: bool) -> Iterator[None]:
+    """Have a Ray that starts meanwhile see its first GPU twice: engine and trainer on one GPU each ask for a whole one.
+
+    Only Ray may see it so; CUDA takes a list with a double entry for an empty one.
+    """
+    if not wanted:
+        yield
+        return
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    first = before.split(",")[0].strip() if before else "0"
+    os.environ["CUDA_VISIBLE_DEVICES"] = f"{first},{first}"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 def start(folder: Path, **options: Any) -> None:

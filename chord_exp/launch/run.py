@@ -13,6 +13,7 @@ from typing import IO
 
 from rich.console import Console
 
+from chord_exp.engine import real_cpu
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ConfigError
 from chord_exp.launch import private_ray, processes, summary, verdict
 from chord_exp.launch.folder import open_folder
@@ -36,8 +37,11 @@ def run_experiment(launch: LaunchSpec, run_dir: Path, console: Console | None = 
         The process exit code: 0 succeeded, 1 failed, 130 interrupted.
 
     Raises:
-        ConfigError: the folder holds a run already and `resume` is off, or cannot be written.
+        ConfigError: the packages that cluster.engine needs are missing, the folder holds a run already and `resume` is
+            off, or it cannot be written.
     """
+    if launch.engine == "real_cpu":
+        real_cpu.require()
     console = console or Console()
     run_dir = run_dir.absolute()
     # nothing may stop this process between the record that says "running" and the one that says how it ended

@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from chord_exp.engine import real_cpu, worker_setup
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, RunFailed
 from chord_exp.launch import forkserver, private_ray, processes
 from chord_exp.launch.processes import end_with_parent
@@ -55,12 +56,13 @@ def main(run_dir: Path, client: socket.socket | None = None) -> int:
 
 
 def _run(run_dir: Path, request: RunRequest, client: socket.socket | None) -> int:
+    real_cpu.install()
     announce(run_dir, "importing")
-    if request.engine != "local":
+    if request.engine == "verl":
         return _drive(run_dir, request)
     if client is None:
         forkserver.set_up_environment()
-        preload()
+        (preload if request.engine == "local" else _preload_real)()
     _import_model(run_dir)
     if not forkserver.can_serve():  # each worker then imports for itself
         return _drive(run_dir, request)
@@ -89,6 +91,18 @@ def _import_model(run_dir: Path) -> None:
         kind = type(AutoConfig.from_pretrained(model.model_path, trust_remote_code=model.trust_remote_code))
         if kind in AutoModelForCausalLM._model_mapping:
             AutoModelForCausalLM._model_mapping[kind]  # naming the class imports its module
+
+
+def _preload_real() -> None:
+    """The same for the real vLLM and verl."""
+    import trinity.common.models.vllm_model
+    import trinity.common.workflows.customized_math_workflows
+    import trinity.explorer.rollout_coordinator
+    import trinity.trainer.verl.trainer
+    import trinity.trainer.verl.workers  # noqa: F401
+    import vllm.v1.engine.async_llm  # noqa: F401
+
+    import chord_exp.engine.actors  # noqa: F401
 
 
 def _drive(run_dir: Path, request: RunRequest) -> int:
@@ -155,7 +169,7 @@ def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Ou
         if done < planned or is_last:
             bench = _as_bench(config)
             _check(config, request, run_dir)
-            _connect(config, request)
+            _connect(config, request, shared=any(stage.mode == "colocate" for stage in stages))
             # connecting to Ray replaces the handler of SIGTERM by one that exits at once
             _stop_on_signals(stop)
             classes = _actor_classes(request)
@@ -218,52 +232,61 @@ def _actor_classes(request: RunRequest) -> Any:
     return ActorClasses(actors.FaithfulExplorer, actors.FaithfulTrainer)
 
 
-def _connect(config: Any, request: RunRequest) -> None:
-    """Start a private Ray on loopback, or join the cluster that the request names."""
+def _connect(config: Any, request: RunRequest, shared: bool) -> None:
+    """Start a private Ray on loopback, or join the cluster that the request names.
+
+    Args:
+        shared: in some stage, engine and trainer share one GPU.
+    """
     import ray
 
     if ray.is_initialized():
         return
-    environment: dict[str, Any] = {"env_vars": config.get_envs()}
+    # engine and trainer that share a GPU each ask for a whole one
+    needed = 2 if shared else config.cluster.node_num * config.cluster.gpu_per_node
+    set_up: dict[str, Any] = {"worker_process_setup_hook": worker_setup.HOOK}
     if request.ray_address != "local":
-        if request.engine == "local":
-            from chord_exp.engine import vllm_standin
-
-            # Trinity's own actors import vLLM's names; a private Ray forks its workers from a process that has them
-            environment["worker_process_setup_hook"] = f"{vllm_standin.__name__}.{vllm_standin.install.__name__}"
+        ours = real_cpu.ENVIRONMENT if request.engine == "real_cpu" else {}
+        set_up["env_vars"] = {**config.get_envs(), **ours}
         try:
-            ray.init(
-                address=request.ray_address, namespace=request.namespace, runtime_env=environment, log_to_driver=False
-            )
+            ray.init(address=request.ray_address, namespace=request.namespace, runtime_env=set_up, log_to_driver=False)
         except ConnectionError as error:
             raise RunFailed(
                 f"no Ray cluster answers at cluster.ray_address={request.ray_address}",
                 "cluster.ray_address",
                 "start one with `ray start --head`, or set it to local for a private one",
             ) from error
-        _need_gpus(config)
+        _need_gpus(needed, shared)
         return
-    options: dict[str, Any] = {"num_cpus": LOCAL_CPUS, "num_gpus": 0} if request.engine == "local" else {}
-    # a private Ray inherits this process's environment, so its workers need no runtime environment of their own
+    # a private Ray inherits this process's environment
     os.environ.update(config.get_envs())
+    # Ray finds out how many GPUs there are, unless two processes share one, or there are none
+    counted = {"local": 0, "real_cpu": needed, "verl": needed if shared else None}[request.engine]
+    options: dict[str, Any] = {"num_gpus": counted}
+    if request.engine != "verl":
+        options["num_cpus"] = LOCAL_CPUS
     room = _object_store_bytes(config.model.model_path)
-    with forkserver.workers_forked():
+    with forkserver.workers_forked() as python, private_ray.sharing_gpus(shared):
+        if request.engine != "local":  # there workers are forked from a process that is set up already
+            options["runtime_env"] = set_up | ({"py_executable": python} if python else {})
         private_ray.start(Path(request.ray_dir), namespace=request.namespace, object_store_memory=room, **options)
     if request.engine != "local":
-        _need_gpus(config)
+        _need_gpus(needed, shared)
 
 
-def _need_gpus(config: Any) -> None:
+def _need_gpus(needed: int, shared: bool) -> None:
     """Refuse to wait for GPUs that the cluster does not have: Trinity's placement groups would wait forever."""
     import ray
 
     there = ray.cluster_resources().get("GPU", 0)
-    needed = config.cluster.node_num * config.cluster.gpu_per_node
     if there < needed:
         raise RunFailed(
             f"the run needs {needed} GPUs and the Ray cluster has {there:g}",
             "cluster",
-            "choose a smaller cluster, or cluster=local to rehearse without GPUs",
+            f"engine and trainer each ask Ray for a GPU: start it with `{private_ray.SHARING_COMMAND}`, or leave "
+            "cluster.ray_address=local"
+            if shared
+            else "choose a smaller cluster, or cluster=local to rehearse without GPUs",
         )
 
 

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from chord_exp.engine import real_cpu
 from chord_exp.launch import fork_client, private_ray, processes
 from chord_exp.run_files.names import LOGS
 
@@ -49,7 +50,9 @@ def run_environment(engine: str, ray_address: str) -> dict[str, str]:
     environment = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
     if ray_address == "local":
         environment |= {**private_ray.environment(), "OMP_NUM_THREADS": "1"}
-    if engine == "local":
+    if engine == "real_cpu":
+        environment |= real_cpu.ENVIRONMENT
+    if engine != "verl":
         # Arrow's allocator would start a thread on import, and a process with threads cannot be forked
         environment["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
         # Ray hides every GPU from processes that ask for none; the local engine shares one without asking

@@ -14,7 +14,7 @@ import yaml
 
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.geometry import Geometry, Stage, derive
-from chord_exp.experiment.spec import DataFacts, ExperimentSpec
+from chord_exp.experiment.spec import ClusterSpec, DataFacts, ExperimentSpec
 from chord_exp.trinity_config.plugin_names import (
     BOXED_WORKFLOW,
     CHORD_LOSS,
@@ -380,6 +380,9 @@ def _explorer(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str,
             "threads": cluster.threads,
             "seed": spec.seed,
         }
+    if cluster.engine == "real_cpu":
+        # what CUDA graphs are for is not there
+        rollout["enforce_eager"] = True
     return {
         "runner_per_model": cluster.runner_per_model,
         "eval_interval": stage.eval_interval,
@@ -390,7 +393,7 @@ def _explorer(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str,
 
 def _trainer(spec: ExperimentSpec, stage: Stage) -> dict[str, Any]:
     cluster = spec.cluster
-    return {
+    trainer: dict[str, Any] = {
         "trainer_type": "verl",
         "trainer_strategy": "fsdp2",
         "total_steps": stage.steps,
@@ -403,6 +406,16 @@ def _trainer(spec: ExperimentSpec, stage: Stage) -> dict[str, Any]:
         "param_offload": cluster.param_offload,
         "optimizer_offload": cluster.optimizer_offload,
     }
+    if cluster.engine == "real_cpu":
+        trainer["trainer_config"] = _cpu_trainer(cluster)
+    return trainer
+
+
+def _cpu_trainer(cluster: ClusterSpec) -> dict[str, Any]:
+    """What verl's own configuration must say on a CPU: no flash-attn, and bfloat16 only where it was asked for."""
+    exact = {"fsdp_config": {"mixed_precision": {"param_dtype": "fp32"}}} if cluster.dtype == "float32" else {}
+    config: dict[str, Any] = {"model": {"override_config": {"attn_implementation": "sdpa"}}}
+    return {**config, "actor": exact, "ref": dict(exact)} if exact else config
 
 
 def to_yaml(config: dict[str, Any]) -> str:

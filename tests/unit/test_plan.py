@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 
 import pytest
-from composing import FACTS, compose_spec
+from composing import FACTS, FOLDERS, compose_spec
 from rich.console import Console
 
 from chord_exp.experiment.geometry import derive
 from chord_exp.experiment.plan import mu_curve, render, show
+from chord_exp.experiment.rehearsal import DIFFERENCES
 from chord_exp.experiment.spec import DataFacts
+from chord_exp.trinity_config.build import to_trinity
 from chord_exp.trinity_config.user_overrides import flatten
 
 
@@ -43,6 +45,30 @@ def test_hand_set_values_are_marked_as_such():
     assert "Set by hand" in text
     assert "0.1" in row(text, "algorithm.optimizer.weight_decay")
     assert "Set by hand" not in text_of([])
+
+
+def test_a_rehearsal_without_gpus_names_every_setting_that_differs_from_a_gpu_run():
+    said = {each.key: each for each in DIFFERENCES}
+    rehearsal, on_gpus = (
+        dict(flatten(to_trinity(compose_spec([f"cluster={name}", "cluster.engine_num=1"]), FACTS, FOLDERS)))
+        for name in ("real_cpu", "gpu_2")
+    )
+    differing = {key for key in {**rehearsal, **on_gpus} if rehearsal.get(key) != on_gpus.get(key)}
+    by_our_key = {
+        "cluster.ray_address": "cluster.ray_address",
+        "cluster.dtype": "explorer.rollout_model.dtype",
+        "cluster.gpu_memory_utilization": "explorer.rollout_model.gpu_memory_utilization",
+        "explorer.rollout_model.enforce_eager": "explorer.rollout_model.enforce_eager",
+        "attention": "trainer.trainer_config.model.override_config.attn_implementation",
+    }
+    number_formats = {f"trainer.trainer_config.{x}.fsdp_config.mixed_precision.param_dtype" for x in ("actor", "ref")}
+    assert differing == {*by_our_key.values(), *number_formats}
+    for ours, key in by_our_key.items():
+        assert str(rehearsal[key]).lower() == said[ours].rehearsal
+        assert key not in on_gpus or str(on_gpus[key]).lower() == said[ours].on_gpus
+    text = text_of(["cluster=real_cpu"])
+    assert all(each.why in row(text, each.key) for each in DIFFERENCES)
+    assert "rehearsal" not in text_of(["cluster=gpu_2"])
 
 
 def test_assumed_sizes_are_called_assumed():
