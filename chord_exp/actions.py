@@ -175,12 +175,19 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
     facts = read_facts(spec, required=False)
     if spec.loss == "stock":
         _refuse_rows_that_need_the_package(spec, facts)
+    from chord_exp.launch.private_ray import SHARING_COMMAND
+
     # Trinity's own loss needs no chord_exp on the cluster; neither must the monitor then
     folders = run_folders(spec, run_dir, with_metrics=spec.loss == "exact")
     config = to_trinity(spec, facts, folders, verl_legacy=verl_is_legacy())
+    if config["cluster"]["ray_address"] == "local":
+        # a private Ray is for our own launcher to start
+        config["cluster"]["ray_address"] = "auto"
     write_new(target, to_yaml(config))
     _warn(described(spec, facts).warnings)
-    print(f"{target}: start it with `trinity run --config {target}` on a running Ray cluster")
+    # engine and trainer that share a GPU each ask Ray for a whole one, and would wait for the second for good
+    how = f", started with `{SHARING_COMMAND}`" if config["mode"] == "colocate" else ""
+    print(f"{target}: start it with `trinity run --config {target}` on a running Ray cluster{how}")
     return SUCCEEDED
 
 

@@ -192,7 +192,9 @@ start_ray() {
 if [[ $local_engine == false ]]; then
     # 先检查全部尺寸：配置有误时不启动任何东西
     "$python" -m chord_exp action=plan "${words[@]}" || exit $?
-    if "$python" -m ray.scripts.scripts status >/dev/null 2>&1; then
+    if ((gpus == 1)); then
+        say "一张 GPU 由引擎和 trainer 共用：训练进程自己启动一个 Ray"
+    elif "$python" -m ray.scripts.scripts status >/dev/null 2>&1; then
         say "使用正在运行的 Ray"
     else
         start_ray

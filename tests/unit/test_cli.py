@@ -171,6 +171,12 @@ def test_export_writes_a_yaml_that_trinity_reads(place, capsys):
     assert (place / "my.yaml").read_text(encoding="utf-8") == text
 
 
+def test_export_for_one_gpu_says_how_to_start_the_ray_it_needs(place, capsys):
+    assert main([*SMALL, "action=export", "export_to=my.yaml", "cluster=gpu_1"]) == 0
+    assert yaml.safe_load(Path("my.yaml").read_text())["cluster"]["ray_address"] == "auto"
+    assert "CUDA_VISIBLE_DEVICES=0,0 ray start --head --num-gpus=2" in capsys.readouterr().out
+
+
 def test_export_of_the_stock_loss_needs_no_package_of_ours(place):
     assert main(["action=export", "export_to=my.yaml", "loss=stock", "cluster=gpu_8", "model=qwen3_4b"]) == 0
     assert "chord_exp." not in (place / "my.yaml").read_text(encoding="utf-8")

@@ -113,6 +113,12 @@ def test_with_gpus_the_sizes_are_derived_for_their_number(tmp_path, monkeypatch,
     assert all(word in shown for word in words), shown
 
 
+def test_one_gpu_is_left_to_the_ray_that_the_run_starts_itself(tmp_path):
+    done = run(tmp_path, "--gpus", "1", "--config-type", "simple", CHORD_PYTHON=fake_python(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "cluster=gpu_1" in done.stdout and "cluster.ray_address" not in done.stdout
+
+
 def test_visible_devices_are_counted(tmp_path):
     assert "cluster=gpu_2" in planned(tmp_path, "--config-type", "simple", CUDA_VISIBLE_DEVICES="0,3")
 

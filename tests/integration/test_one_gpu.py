@@ -1,0 +1,48 @@
+"""Engine and trainer on one GPU: each asks Ray for a whole one, and both are given the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from chord_exp.errors import RunFailed
+from chord_exp.launch import private_ray
+from chord_exp.launch.run_process import _need_gpus
+
+TWO_PLACES = """
+import os, sys
+from pathlib import Path
+import ray
+from chord_exp.launch import private_ray
+with private_ray.sharing_gpus(True):
+    private_ray.start(Path(sys.argv[1]), num_gpus=2, num_cpus=4)
+assert os.environ.get("CUDA_VISIBLE_DEVICES") == sys.argv[2]
+
+@ray.remote(num_gpus=1, num_cpus=1)
+class Place:
+    def gpu(self):
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+places = [Place.remote(), Place.remote()]
+print(*ray.get([place.gpu.remote() for place in places], timeout=120))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_each_take_a_gpu_share_the_one_that_is_there() -> None:
+    folder = private_ray.make_temp_dir()
+    environment = {**os.environ, **private_ray.environment(), "CUDA_VISIBLE_DEVICES": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_PLACES, folder, "3"], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.stdout.split() == ["3", "3"], done.stderr
+
+
+def test_a_cluster_with_one_gpu_is_refused_with_the_command_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": 1.0})
+    with pytest.raises(RunFailed, match=r"CUDA_VISIBLE_DEVICES=0,0 ray start --head --num-gpus=2"):
+        _need_gpus(2, shared=True)
+    _need_gpus(1, shared=False)
