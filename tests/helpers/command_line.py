@@ -27,4 +27,4 @@ def refused(capsys, arguments: list[str]) -> str:
 
 def run_module(place: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=900)

@@ -23,10 +23,10 @@ def drive(folder: Path) -> int:
     with forkserver.workers_forked():
         private_ray.start(folder, num_cpus=4, num_gpus=0)
     remote = ray.remote(lambda: (os.getppid(), os.environ.get("RAY_JOB_ID"), sys.argv[0]))
-    seen = ray.get([remote.remote() for _ in range(4)], timeout=60)
+    seen = ray.get([remote.remote() for _ in range(4)], timeout=900)
     died = ""
     try:
-        ray.get(ray.remote(max_retries=0)(lambda: os._exit(3)).remote(), timeout=60)
+        ray.get(ray.remote(max_retries=0)(lambda: os._exit(3)).remote(), timeout=900)
     except ray.exceptions.WorkerCrashedError as error:
         died = type(error).__name__
     address = ray.get_runtime_context().gcs_address

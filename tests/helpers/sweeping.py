@@ -18,7 +18,7 @@ from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.scheduling.trial import Trial
 
 SCRIPT = str(Path(__file__).with_name("fake_sweep.py"))
-TIMEOUT = 240
+TIMEOUT = 900
 
 
 def worker_of(run_dir: Path) -> psutil.Process:

@@ -135,7 +135,7 @@ def test_a_run_whose_watcher_is_killed_saves_ends_and_can_be_resumed(tmp_path: P
         run.process.kill()
         run.process.wait()
         left = run.processes()
-        _, alive = psutil.wait_procs(left, timeout=120)
+        _, alive = psutil.wait_procs(left, timeout=900)
         assert alive == []
     assert max(run.series("actor/mu")) < STEPS
     check_resumes(run)

@@ -21,7 +21,7 @@ from chord_exp.launch.processes import MARK, of_run
 def report() -> dict:
     script = Path(__file__).parents[1] / "helpers" / "forked_ray.py"
     environment = {**os.environ, **private_ray.environment(), MARK: "forkserver-test"}
-    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, env=environment)
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=900, env=environment)
     assert result.returncode == 7, result.stdout + result.stderr
     return json.loads(result.stdout.strip().splitlines()[-1])
 
@@ -39,7 +39,7 @@ def test_the_private_ray_listens_on_loopback_only(report: dict) -> None:
 
 
 def test_nothing_is_left_when_the_driver_has_ended(report: dict) -> None:
-    psutil.wait_procs(of_run("forkserver-test"), timeout=20)
+    psutil.wait_procs(of_run("forkserver-test"), timeout=900)
     assert of_run("forkserver-test") == []
 
 

@@ -44,6 +44,7 @@ def check_signals(run: Run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)
 def test_the_default_run_learns_from_both_signals_twenty_points_in_the_median_of_three_seeds(
     tmp_path: Path,
 ) -> None:

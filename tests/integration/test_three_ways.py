@@ -22,7 +22,7 @@ import chord_exp.tiny
 PACKAGE = Path(__file__).parents[2] / "package"
 MODEL = Path(chord_exp.tiny.__file__).parent / "model"
 SCRIPTS = Path(sys.executable).parent
-TIMEOUT = 300
+TIMEOUT = 900
 FEW = ["total_steps=3", "data.eval_rows=8", "batch_size=2", "repeat_times=4"]
 # what the CPU packages lack and verl's GPU trainer imports before it looks for GPUs
 STUBS = {
@@ -62,7 +62,7 @@ def bash(command: str, place: Path, **more: str) -> subprocess.CompletedProcess[
         output, _ = process.communicate(timeout=TIMEOUT)
     except BaseException:
         os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=900)
         raise
     return subprocess.CompletedProcess(command, process.returncode, output)
 

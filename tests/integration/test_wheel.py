@@ -44,7 +44,7 @@ def installed(tmp_path_factory) -> Path:
 def run(installed: Path, place: Path, *command: str) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment["PATH"] = f"{installed}:{os.environ['PATH']}"
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

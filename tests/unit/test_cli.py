@@ -242,7 +242,7 @@ def test_completion_lists_the_options(place):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
     assert {"cluster=gpu_8", "cluster=local"} <= set(done.stdout.split())
 
@@ -276,7 +276,7 @@ def test_a_reader_that_has_enough_of_the_output_gets_no_complaint(place, words):
             stdout=write,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
+            timeout=900,
         )
     finally:
         os.close(write)

@@ -318,7 +318,7 @@ def test_a_hub_id_without_a_network_is_a_readable_error(tmp_path):
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.stdout.startswith("DataError") and "nobody-here/no-such-data" in done.stdout, done.stderr
     assert not (tmp_path / "outputs").exists() or not list((tmp_path / "outputs").rglob("*data*"))

@@ -158,7 +158,7 @@ print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 10
 def mib_to_count(code: str) -> tuple[int, int]:
     """What code for a process of its own counts, and the MiB that it takes."""
     code = COUNT.format(here=str(Path(prepare_samples.__file__).parent), code=code)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     count, mib = done.stdout.split()
     return int(count), int(mib)

@@ -62,7 +62,7 @@ def a_trial(tmp_path: Path, number: int, gpus: int = 0) -> Trial:
 
 
 def until(condition) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 900
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
