@@ -1,7 +1,8 @@
 """A fake of the experiment of a trial, run by the real worker: `fake_trial.py RUN_DIR --attempt N ...`.
 
 It trains nothing. It makes steps with metrics and checkpoints of its own and leaves a `run.json`, and hurts itself
-where its overrides say so. Each start is one line of `starts.txt`: the attempt and the step that it goes on from.
+where its overrides say so. `gate=FILE` keeps it before its last step until the file is there or it is stopped,
+`deaf=FILE` inside a step until the file is there, stopped or not. Each start is one line of `starts.txt`: the attempt and the step that it goes on from.
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ def run(run_dir: Path) -> tuple[int, str]:
 
     while done < steps:
         time.sleep(seconds)
+        while "deaf" in words and not Path(words["deaf"]).exists():
+            time.sleep(0.02)
+        while "gate" in words and done == steps - 1 and not stopped and not Path(words["gate"]).exists():
+            time.sleep(0.02)
         done += 1
         value = float(words.get("value", 0)) + done / 100
         row = {"step": done, "source": "trainer", "actor/mu": 0.5, "rollout/accuracy/mean": value}

@@ -2,6 +2,7 @@
 
 Everything else is real: Hydra, the sweeper, the study, the scheduler and the worker's process. A fake trial makes
 `total_steps` steps of `FAKE_STEP_SECONDS` whose accuracy rises to 1 - |mu_peak - 0.3|, and goes on from its last step.
+The steps of a trial that reaches less than 0.7 take `FAKE_HOPELESS_FACTOR` times as long: there is time to stop it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ def run(run_dir: Path) -> tuple[int, str]:
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     config = yaml.safe_load((run_dir / ".hydra" / "config.yaml").read_text())
     steps, reached = config["total_steps"], 1 - abs(config["mu_peak"] - 0.3)
+    seconds = float(os.environ["FAKE_STEP_SECONDS"])
+    if reached < 0.7:
+        seconds *= float(os.environ.get("FAKE_HOPELESS_FACTOR", "1"))
     rows = metrics.read(run_dir / METRICS)
     done = rows[-1]["step"] if rows else 0
     with open(run_dir / "starts.txt", "a") as stream:
@@ -33,7 +37,7 @@ def run(run_dir: Path) -> tuple[int, str]:
     base = record.RunRecord("s", "p", "mu", record.RUNNING, steps, done, 0, "", [], "none", record.utc_now())
     base.save(run_dir / RECORD)
     while done < steps and not stopped:
-        time.sleep(float(os.environ["FAKE_STEP_SECONDS"]))
+        time.sleep(seconds)
         done += 1
         row = {"step": done, "source": "explorer", metrics.ACCURACY: reached * done / steps}
         with open(run_dir / METRICS, "a") as stream:

@@ -22,17 +22,19 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
     made.end()
 
 
-def test_a_killed_launcher_leaves_nothing_running_and_a_resume_finishes_the_rest(sweep):
-    quick, slow = {"steps": 1, "seconds": 0.01}, {"steps": 20, "seconds": 0.1}
+def test_a_killed_launcher_leaves_nothing_running_and_a_resume_finishes_the_rest(sweep, tmp_path):
+    gate = tmp_path / "gate"
+    quick, slow = {"steps": 1, "seconds": 0.01}, {"steps": 8, "seconds": 0.1, "gate": str(gate)}
     sweep.start(quick, slow, slow, quick)
     sweep.until(lambda: len(sweep.trials) == 4 and sweep.states[0] == "succeeded" and len(sweep.steps(1)) > 3)
     sweep.kill()
     sweep.until(lambda: not any(sweep.is_alive(number) for number in range(4)))
     made = len(sweep.steps(1))
-    assert made < 20, "it went on without its launcher"
+    assert made < 8, "it went on without its launcher"
+    gate.touch()
     code, output = sweep.resume().wait()
     assert code == 0 and sweep.states == ["succeeded"] * 4, output
-    assert sweep.steps(1) == list(range(1, 21)), "every step once: saved before it ended, gone on from there"
+    assert sweep.steps(1) == list(range(1, 9)), "every step once: saved before it ended, gone on from there"
     assert sweep.starts(0) == [(1, 0)], "a finished trial is not run again"
 
 
@@ -71,8 +73,9 @@ def test_what_is_the_experiment_s_own_fault_is_not_tried_again(sweep):
     assert "0_n=0: refused is not known" in output and "1_n=1: actor/loss is not finite" in output
 
 
-def test_ctrl_c_stops_all_records_all_and_a_resume_goes_on(sweep):
-    slow = {"steps": 30, "seconds": 0.1}
+def test_ctrl_c_stops_all_records_all_and_a_resume_goes_on(sweep, tmp_path):
+    gate = tmp_path / "gate"
+    slow = {"steps": 6, "seconds": 0.1, "gate": str(gate)}
     sweep.start(slow, slow, slow)
     sweep.until(lambda: len(sweep.steps(0)) > 2 and len(sweep.steps(1)) > 2)
     sweep.interrupt()
@@ -80,9 +83,10 @@ def test_ctrl_c_stops_all_records_all_and_a_resume_goes_on(sweep):
     assert code == 130 and "sweep resume" in output
     assert sweep.states == ["stopped", "stopped", "queued"]
     assert not any(sweep.is_alive(number) for number in range(3))
+    gate.touch()
     code, output = sweep.resume().wait()
     assert code == 0 and sweep.states == ["succeeded"] * 3, output
-    assert sweep.steps(0) == list(range(1, 31))
+    assert sweep.steps(0) == list(range(1, 7))
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_step(sweep):
@@ -110,13 +114,17 @@ def test_a_sweep_is_watched_and_stopped_from_another_shell_and_driven_by_one_pro
     assert "nobody runs it; go on with" in capsys.readouterr().out
 
 
-def test_a_terminated_launcher_s_orphans_are_waited_for_not_doubled(sweep):
-    # the orphan is deaf to the kernel's SIGTERM for its long step: a resume meets it alive
-    sweep.start({"steps": 2, "seconds": 3})
+def test_a_terminated_launcher_s_orphans_are_waited_for_not_doubled(sweep, tmp_path):
+    # the orphan is deaf to the kernel's SIGTERM inside its step: a resume meets it alive
+    step_ends = tmp_path / "step_ends"
+    sweep.start({"steps": 2, "seconds": 0.01, "deaf": str(step_ends)})
     sweep.until(lambda: bool(sweep.starts(0)))
     sweep.kill()
-    assert sweep.is_alive(0)
-    code, output = sweep.resume().wait()
+    sweep.resume()
+    sweep.until(lambda: sweep.folder.driver() == sweep.process.pid)
+    assert sweep.is_alive(0) and sweep.starts(0) == [(1, 0)]
+    step_ends.touch()
+    code, output = sweep.wait()
     assert code == 0, output
     assert sweep.steps(0) == [1, 2]
 

@@ -60,27 +60,31 @@ def test_two_sweeps_share_a_cluster_without_deadlock_and_both_get_their_turn(swe
         assert code == 0 and set(sweep.states) == {"succeeded"}, output
 
 
-def test_jobs_outlive_a_killed_launcher_and_a_resume_finds_them_again(sweeps):
-    sweep = sweeps[0]
-    sweep.start({"steps": 1, "seconds": 0.1}, {"steps": 30, "seconds": 0.2}, {"steps": 2, "seconds": 0.1})
+def test_jobs_outlive_a_killed_launcher_and_a_resume_finds_them_again(sweeps, tmp_path):
+    sweep, gate = sweeps[0], tmp_path / "gate"
+    long = {"steps": 12, "seconds": 0.1, "gate": str(gate)}
+    sweep.start({"steps": 1, "seconds": 0.1}, long, {"steps": 2, "seconds": 0.1})
     sweep.until(lambda: len(sweep.steps(1)) > 2 and sweep.states[0] == "succeeded")
     sweep.kill()
-    before = len(sweep.steps(1))
-    sweep.until(lambda: len(sweep.steps(1)) > before + 3)
-    code, output = sweep.resume().wait()
+    sweep.until(lambda: len(sweep.steps(1)) == 11)
+    sweep.resume()
+    sweep.until(lambda: sweep.folder.driver() == sweep.process.pid)
+    gate.touch()
+    code, output = sweep.wait()
     assert code == 0 and sweep.states == ["succeeded"] * 3, output
     assert sweep.starts(1) == [(1, 0)] and sweep.starts(0) == [(1, 0)], "the running job was waited for, not repeated"
 
 
-def test_a_killed_job_and_a_killed_worker_are_tried_again_and_a_failure_is_not(sweeps):
-    sweep = sweeps[0]
+def test_a_killed_job_and_a_killed_worker_are_tried_again_and_a_failure_is_not(sweeps, tmp_path):
+    sweep, gate = sweeps[0], tmp_path / "gate"
     sweep.start(
-        {"steps": 20, "seconds": 0.1, "save": 2},
+        {"steps": 7, "seconds": 0.1, "save": 2, "gate": str(gate)},
         {"steps": 2, "seconds": 0.1, "lose_actor_at": 1},
         {"steps": 2, "seconds": 0.1, "fail_at": 1},
     )
     sweep.until(lambda: len(sweep.steps(0)) > 4)
     worker_of(sweep.trial(0).run_dir).kill()
+    gate.touch()
     code, output = sweep.wait()
     assert code == 1 and sweep.states == ["succeeded", "succeeded", "failed"], output
     assert [len(sweep.starts(number)) for number in range(3)] == [2, 2, 1]
@@ -131,12 +135,14 @@ def test_a_lost_node_s_trials_are_tried_again_from_their_checkpoints(tmp_path, m
     try:
         nodes = [cluster.add_node(num_cpus=1, **here) for _ in range(2)]
         cluster.wait_for_nodes()
-        trial = {"steps": 150, "seconds": 0.1, "cpus": 1.0}
+        gate = tmp_path / "gate"
+        trial = {"steps": 20, "seconds": 0.1, "cpus": 1.0, "gate": str(gate)}
         sweep.start(trial, trial)
         sweep.until(lambda: len(sweep.steps(0)) > 3 and len(sweep.steps(1)) > 3)
         above = {process.pid for process in worker_of(sweep.trial(0).run_dir).parents()}
         (lost,) = [node for node in nodes if node.all_processes["raylet"][0].process.pid in above]
         cluster.remove_node(lost, allow_graceful=False)
+        gate.touch()
         code, output = sweep.wait()
         assert code == 0 and sweep.states == ["succeeded"] * 2, output
         (_, begun), (_, went_on) = sweep.starts(0)
@@ -153,7 +159,8 @@ def test_a_head_of_the_sweep_s_own_ends_with_it_and_survives_a_killed_launcher(t
     settings = {"backend": "ray", "address": "start", "num_gpus": 0, "num_cpus": 2}
     sweep = Sweep(tmp_path / "sweep", settings)
     try:
-        sweep.start({"steps": 30, "seconds": 0.1})
+        gate = tmp_path / "gate"
+        sweep.start({"steps": 4, "seconds": 0.1, "gate": str(gate)})
         sweep.until(lambda: sweep.folder.exists() and len(sweep.steps(0)) > 1)
         sweep.kill()
         head = private_ray.find_head(sweep.folder.path)
@@ -165,6 +172,7 @@ def test_a_head_of_the_sweep_s_own_ends_with_it_and_survives_a_killed_launcher(t
             if where.status == psutil.CONN_LISTEN and not private_ray.is_loopback(where.laddr.ip)
         ]
         assert not open_to_others, "nothing listens to a network"
+        gate.touch()
         code, output = sweep.resume().wait()
         assert code == 0 and sweep.starts(0) == [(1, 0)], output
         assert head.process() is None and not Path(head.temp_dir).exists()

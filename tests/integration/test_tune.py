@@ -24,7 +24,7 @@ from chord_exp.sweep.backends import worker
 from chord_exp.sweep.folder import SweepFolder
 
 
-def start(place: Path, *words: str, seconds: float = 0.02) -> subprocess.Popen[str]:
+def start(place: Path, *words: str, seconds: float = 0.02, hopeless: float = 1) -> subprocess.Popen[str]:
     """Start a command line with fake trials, in a folder."""
     return subprocess.Popen(
         [sys.executable, fake_tune.__file__, *words],
@@ -33,13 +33,13 @@ def start(place: Path, *words: str, seconds: float = 0.02) -> subprocess.Popen[s
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, "FAKE_STEP_SECONDS": str(seconds)},
+        env={**os.environ, "FAKE_STEP_SECONDS": str(seconds), "FAKE_HOPELESS_FACTOR": str(hopeless)},
     )
 
 
-def finish(place: Path, *words: str, seconds: float = 0.02) -> tuple[int, str]:
+def finish(place: Path, *words: str, **pace: float) -> tuple[int, str]:
     """The same to the end; returns the exit code and what was printed."""
-    process = start(place, *words, seconds=seconds)
+    process = start(place, *words, **pace)
     output, _ = process.communicate(timeout=TIMEOUT)
     return process.returncode, output
 
@@ -89,7 +89,7 @@ def test_the_experiments_tune_one_after_the_other_and_each_starts_from_the_best_
 
 def test_a_tuned_sweep_stops_unpromising_trials_and_finds_the_best_of_the_metrics(tmp_path: Path) -> None:
     words = ["mu_peak=interval(0.0,1.0)", "total_steps=12", "hydra.sweeper.min_steps=1", "hydra.sweeper.n_trials=8"]
-    code, output = finish(tmp_path, "-m", "hydra/sweeper=optuna", *words, "hydra.sweep.dir=s", seconds=0.2)
+    code, output = finish(tmp_path, "-m", "hydra/sweeper=optuna", *words, "hydra.sweep.dir=s", seconds=0.1, hopeless=20)
     assert code == 0, output
     states = states_of(tmp_path / "s")
     assert len(states) == 8 and "PRUNED" in states and set(states) == {"PRUNED", "COMPLETE"}
