@@ -2,7 +2,8 @@
 
 It trains nothing. It makes steps with metrics and checkpoints of its own and leaves a `run.json`, and hurts itself
 where its overrides say so. `gate=FILE` keeps it before its last step until the file is there or it is stopped,
-`deaf=FILE` inside a step until the file is there, stopped or not. Each start is one line of `starts.txt`: the attempt and the step that it goes on from.
+`deaf=FILE` inside a step until the file is there, stopped or not. Each start is one line of `starts.txt`: the attempt
+and the step that it goes on from.
 """
 
 from __future__ import annotations
