@@ -1,4 +1,4 @@
-"""Rewards that Trinity loads by dotted path: tool calls, and similarity to a reference text.
+"""Rewards that Trinity loads by dotted path: final answers, tool calls, and similarity to a reference text.
 
 A reward here is Trinity's `RewardFn`: called with `response` and `truth`, it returns named parts whose sum is the
 reward, here one part in [0, 1].
@@ -11,7 +11,24 @@ from typing import Any
 
 from trinity.common.rewards.reward_fn import RewardFn
 
+from chord_exp.plugins.final_answer import final_value
 from chord_exp.plugins.tool_calls import calls_in, tool_call_truth
+
+
+class FinalAnswerReward(RewardFn):
+    """1 when the final answer of a response has the value of the truth, in any form that experts write: a percentage or
+    a thousands separator in the box, `#### 42`, "the answer is 42", a choice in parentheses.
+
+    Trinity's own `math_boxed_reward` compares the text of the box, and math_verify reads no percentages.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        pass
+
+    def __call__(self, response: str = "", truth: str | None = None, **kwargs: Any) -> dict[str, float]:
+        """Compare with the truth: a number, a fraction or a letter, in a box or without."""
+        wanted = final_value(truth or "")
+        return {"accuracy": float(bool(wanted) and final_value(response or "") == wanted)}
 
 
 class ToolCallReward(RewardFn):
@@ -24,7 +41,7 @@ class ToolCallReward(RewardFn):
         pass
 
     def __call__(self, response: str = "", truth: str | None = None, **kwargs: Any) -> dict[str, float]:
-        """Compare with the truth, which `answers_tools.tool_call_truth` has written."""
+        """Compare with the truth, which `tool_call_truth` has written."""
         made = tool_call_truth(calls_in(response or ""))
         return {"accuracy": float(bool(made) and made == truth)}
 

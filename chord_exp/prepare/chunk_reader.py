@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from chord_exp.prepare.read.chunks import Chunk, RawRow, read_chunk
 from chord_exp.prepare.rejects import Reject, clip, clip_bytes, failed_answer_line, reject_line
 from chord_exp.prepare.rows.build import Row, RowBuilder
 from chord_exp.prepare.rows.contamination import EvalPrompts
+from chord_exp.prepare.rows.formats import Format
 from chord_exp.prepare.split.near_duplicates import signatures
 from chord_exp.utils.split_settings import SplitSettings
 
@@ -34,6 +36,7 @@ class ChunkResult:
         reject_lines: JSON lines for the list of rejects.
         failed_lines: JSON lines, as many as `failed`: rows whose own answer the reward does not score.
         read: rows, of any kind.
+        unused: columns that usable rows fill and no format reads, with the rows that have them.
     """
 
     chunk: Chunk
@@ -48,6 +51,7 @@ class ChunkResult:
     read: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
 
 
 class ChunkReader:
@@ -57,10 +61,18 @@ class ChunkReader:
         settings: of the preparation.
         folder: where the spools lie.
         evals: prompts that must not be trained on; None for none.
+        declared: formats that the input folder declares, by file.
     """
 
-    def __init__(self, settings: SplitSettings, folder: Path, evals: EvalPrompts | None) -> None:
+    def __init__(
+        self,
+        settings: SplitSettings,
+        folder: Path,
+        evals: EvalPrompts | None,
+        declared: Mapping[str, Format] | None = None,
+    ) -> None:
         self._settings = settings
+        self._declared = declared
         self._folder = folder
         self._evals = evals
         self._spool: BinaryIO | None = None
@@ -71,7 +83,7 @@ class ChunkReader:
         self._spool = (self._folder / name).open("wb", buffering=1 << 20)
         if self._settings.near_dedup is not None:
             self._signatures = (self._folder / f"{name}.signatures").open("wb", buffering=1 << 20)
-        self._builder = RowBuilder(self._settings, self._evals)
+        self._builder = RowBuilder(self._settings, self._evals, self._declared)
         return self
 
     def __exit__(
@@ -103,12 +115,14 @@ class ChunkReader:
             try:
                 if raw.fault is not None:
                     raise raw.fault
-                row = build(raw)
+                row = build(raw, chunk.file.name, chunk.first_index)
             except Reject as reject:
                 result.rejects[reject.reason] += 1
                 rejects.append(reject_line(chunk.file.name, raw.line, reject, _shown(raw)))
                 continue
             result.formats[row.format] += 1
+            if row.unused:
+                result.unused.update(row.unused)
             if row.failed:
                 result.failed += 1
                 failed.append(failed_answer_line(chunk.file.name, raw.line, row.failed, _shown(raw)))

@@ -16,10 +16,12 @@ from chord_exp.prepare.answers.find import FREE_TEXT, KINDS, TOOL_CALL
 from chord_exp.prepare.answers.scoring import SCORINGS
 from chord_exp.prepare.columns import AS_WRITTEN, Columns
 from chord_exp.prepare.folder import TOOL
+from chord_exp.prepare.read.files import DATASET_INFO
 from chord_exp.prepare.read.survey import Survey, sha256_file
 from chord_exp.prepare.report.tally import Tally
 from chord_exp.prepare.report.token_lengths import percentiles
 from chord_exp.prepare.report.warnings import Facts, collect_warnings
+from chord_exp.prepare.rows.contamination import EvalPrompts
 from chord_exp.prepare.rows.script import LANGUAGES
 from chord_exp.prepare.split.assign import REASONS, Placement
 from chord_exp.prepare.split.sources import source_of
@@ -31,6 +33,8 @@ RATIO_NOTE = (
     "expert_ratio is the share of the data set's verifiable training rows that become expert rows; "
     "expert_data_ratio is the share of each training batch that is expert rows."
 )
+# of a folder with other columns in every row, the most frequent ones
+_MOST_UNUSED = 100
 LENGTHS = ("prompt_chars", "prompt_bytes", "response_chars", "response_bytes")
 
 
@@ -125,6 +129,10 @@ def identity(settings: SplitSettings, inputs: Survey, evals: Survey | None) -> d
         "arguments": settings.split_arguments(),
         "inputs": inputs.facts,
         "eval_inputs": [] if evals is None else evals.facts,
+        "declarations": {
+            path.relative_to(inputs.folder).as_posix(): sha256_file(path)
+            for path in sorted(inputs.folder.rglob(DATASET_INFO))
+        },
     }
     text = json.dumps(decides, sort_keys=True)
     return {**decides, "digest": hashlib.sha256(text.encode()).hexdigest()}
@@ -137,7 +145,9 @@ def differences(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     for part in ("inputs", "eval_inputs"):
         if [file["sha256"] for file in before[part]] != [file["sha256"] for file in wanted[part]]:
             names.append(part)
-    return ", ".join([*names, *(part for part in ("version", "layout") if before[part] != wanted[part])])
+    return ", ".join(
+        [*names, *(part for part in ("version", "layout", "declarations") if before.get(part) != wanted[part])]
+    )
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,8 @@ class Built:
     settings: SplitSettings
     inputs: Survey
     evals: Survey | None
+    # what the evaluation data asks; None without any
+    eval_prompts: EvalPrompts | None
     columns: Columns
     tally: Tally
     placement: Placement
@@ -163,7 +175,7 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
     import numpy as np
 
     settings, tally, placement, columns = built.settings, built.tally, built.placement, built.columns
-    sides = placement.sides
+    sides, prompts = placement.sides, built.eval_prompts
     loaded = columns.load("kind", "language", "flags", "scoring", *LENGTHS)
     kept = np.concatenate(list(sides.values()))
     taught = sides[SFT]
@@ -182,6 +194,7 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
         skipped=built.inputs.skipped,
         sft_only=Counter(sft_only),
         tally=tally,
+        unread_eval_rows=0 if prompts is None else prompts.unread,
         free_text=settings.free_text,
     )
     return {
@@ -192,6 +205,8 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
         "multi_turn": placement.multi_turn,
         "scored_by": _scored_by(loaded["scoring"], sides),
         "formats": dict(sorted(tally.formats.items())),
+        "unused_columns": dict(tally.unused.most_common(_MOST_UNUSED)),
+        "eval_data": {} if prompts is None else {"rows": prompts.rows, "unread": prompts.unread},
         "sources": _by_source(built, kept),
         "kinds": _counted(loaded["kind"][kept], KINDS),
         "languages": _counted(loaded["language"][kept], LANGUAGES),

@@ -34,6 +34,8 @@ from chord_exp.prepare.report.tally import FileTally, Tally
 from chord_exp.prepare.report.warnings import refuse_unusable
 from chord_exp.prepare.report.writer import LinesWriter, Spooled, write_sides
 from chord_exp.prepare.rows.contamination import read_eval_prompts
+from chord_exp.prepare.rows.dataset_info import declared_formats
+from chord_exp.prepare.rows.key_index import with_first_index
 from chord_exp.prepare.split.assign import Placement, Placer
 from chord_exp.prepare.split.near_duplicates import Part
 from chord_exp.prepare.split.sources import number_sources
@@ -150,10 +152,9 @@ def _build(
     with tempfile.TemporaryDirectory(dir=draft, prefix=".work-") as work, tempfile.TemporaryFile(dir=work) as store:
         read = _Read(Columns(store), Tally({file.name: FileTally() for file in inputs.files}))
         with LinesWriter(draft / REJECTS_FILE) as rejects, LinesWriter(draft / FAILED_ANSWERS_FILE) as failed:
-            prompts = None if evals is None else read_eval_prompts(evals, Path(work))
-            _read_all(
-                inputs, ChunkReader(settings, Path(work), prompts), Path(work), read, rejects, failed, workers, tell
-            )
+            prompts = None if evals is None else read_eval_prompts(evals, Path(work), settings.map)
+            reader = ChunkReader(settings, Path(work), prompts, declared_formats(inputs.folder))
+            _read_all(inputs, reader, Path(work), read, rejects, failed, workers, tell)
             rows = read.tally.total("read")
             tell(PLACING, 0, 1, rows)
             placer = Placer(read.columns, bytes(read.mentions), read.signatures, settings)
@@ -170,7 +171,7 @@ def _build(
             outputs[FAILED_ANSWERS_FILE] = failed.facts()
         else:
             (draft / FAILED_ANSWERS_FILE).unlink()
-        built = Built(settings, inputs, evals, read.columns, read.tally, placement, outputs, personal)
+        built = Built(settings, inputs, evals, prompts, read.columns, read.tally, placement, outputs, personal)
         content = content_of(wanted, built)
         write_card(draft, content, row_bytes(built))
         save(draft, content)
@@ -189,7 +190,7 @@ def _read_all(
 ) -> None:
     number_of = {file.name: number for number, file in enumerate(inputs.files)}
     spool_of: dict[str, int] = {}
-    chunks = (chunk for file in inputs.files for chunk in chunks_of(file, CHUNK_BYTES, work))
+    chunks = (chunk for file in inputs.files for chunk in with_first_index(chunks_of(file, CHUNK_BYTES, work)))
     done, rows = 0, 0
     for result in read_chunks(chunks, reader, workers):
         if result.spool not in spool_of:

@@ -13,6 +13,8 @@ REASONS = {
     "not_an_object": "a row must be an object",
     "unknown_format": "no known format has these fields",
     "preference": "a preference pair says which of two answers is better, not which to imitate",
+    "bad_answer": "the row itself says that its answer is not to be imitated",
+    "low_score": "its score lies below the least one that the field map names",
     "no_turns": "there is no question and answer in it",
     "no_truth": "a row for RL without a truth to compare with",
     "missing_field": "a field that should be there is not",

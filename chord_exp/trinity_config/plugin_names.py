@@ -25,6 +25,7 @@ JUDGE_WORKFLOW = "chord_exp.plugins.workflows.JudgeWorkflow"
 
 BOXED_REWARD = "math_boxed_reward"
 ACCURACY_REWARD = "accuracy_reward"
+FINAL_ANSWER_REWARD = "chord_exp.plugins.rewards.FinalAnswerReward"
 TOOL_CALL_REWARD = "chord_exp.plugins.rewards.ToolCallReward"
 CHRF_REWARD = "chord_exp.plugins.rewards.ChrfReward"
 BLEU_REWARD = "chord_exp.plugins.rewards.BleuReward"

@@ -36,7 +36,7 @@ the auxiliary buffers, and without them expert and rollout tokens differ.
 from __future__ import annotations
 
 # raised when the same input gives other output, so that old folders are not taken for new ones
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 # below it lie the folders that the user has not named, each named after its content
 PREPARED_ROOT = "outputs/prepared"
 

@@ -20,13 +20,15 @@ from chord_exp.prepare.answers.find import (
     find_answer,
 )
 from chord_exp.prepare.answers.reward_check import score_experts
-from chord_exp.prepare.answers.scoring import SCORING, response_text
+from chord_exp.prepare.answers.scoring import response_text, scoring_of
 from chord_exp.prepare.rejects import Reject
 
 
 def reward(response: str, answer: Answer) -> float:
     """What training gives: the reward function of the answer's kind, by Trinity's registry."""
-    return next(score_experts([(answer.truth, response, SCORING[answer.kind])]))
+    scoring = scoring_of(answer)
+    assert scoring is not None
+    return next(score_experts([(answer.truth, response, scoring)]))
 
 
 def ideal(answer: Answer) -> str:
@@ -35,7 +37,7 @@ def ideal(answer: Answer) -> str:
 
 
 @pytest.mark.parametrize(
-    ("response", "kind", "truth", "as_written"),
+    ("response", "kind", "truth", "trinity_reads_it"),
     [
         ("so \\boxed{42}", NUMBER, "42", True),
         ("so \\boxed{ 42. }", NUMBER, "42", True),
@@ -69,14 +71,27 @@ def ideal(answer: Answer) -> str:
         ("答案\uff1a\uff14\uff12", NUMBER, "42", False),
         ("答案是\uff1a-7", NUMBER, "-7", False),
         ("72", NUMBER, "72", False),
+        ("so \\boxed{7\\%}", NUMBER, "7", False),
+        ("so \\boxed{2\\,500}", NUMBER, "2500", False),
+        ("so \\boxed{.5}", NUMBER, "0.5", False),
+        ("so \\boxed{\\frac12}", FRACTION, "\\boxed{\\frac{1}{2}}", False),
+        ("so \\boxed{1/2} = \\boxed{\\frac{1}{2}}", FRACTION, "\\boxed{\\frac{1}{2}}", False),
+        ("so \\boxed{\\mathrm{(B)}}", CHOICE, "B", False),
+        # MetaMathQA, and headings
+        ("It is 42.\n#### 42\nThe answer is: 42", NUMBER, "42", False),
+        ("#### Heading\nSo it is.\n#### 42", NUMBER, "42", False),
+        ("The answer is 42.\n#### Notes", NUMBER, "42", False)
+        if False
+        else ("#### Notes\nThe answer is 42.", NUMBER, "42", False),
     ],
 )
-def test_a_plain_final_answer_is_found_and_says_whether_the_response_itself_scores(response, kind, truth, as_written):
+def test_a_plain_final_answer_is_found_and_scores_in_the_form_that_the_expert_writes(
+    response, kind, truth, trinity_reads_it
+):
     answer = find_answer(None, response)
-    assert (answer.kind, answer.truth, answer.as_written) == (kind, truth, as_written)
-    assert reward(ideal(answer), answer) == 1.0
+    assert (answer.kind, answer.truth, answer.own_form) == (kind, truth, not trinity_reads_it)
+    assert reward(response, answer) == reward(ideal(answer), answer) == 1.0
     assert reward("so \\boxed{123457}", answer) == 0.0
-    assert reward(response, answer) == float(as_written)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +126,7 @@ def test_an_answer_field_makes_free_text_verifiable(field):
     assert answer.verifiable and answer.value == "42" and isinstance(answer.truth, str) and not answer.as_written
 
 
-@pytest.mark.parametrize("field", [True, None, [42], {"a": 1}, "Paris", "1" * 100])
+@pytest.mark.parametrize("field", [True, None, [42, 43], {"a": 1}, "Paris", "1" * 100])
 def test_an_answer_field_that_is_no_number_is_ignored(field):
     assert find_answer(field, "\\boxed{3}").truth == "3"
     assert not find_answer(field, "some text").verifiable
@@ -233,6 +248,53 @@ def test_a_record_without_a_response_has_the_truth_of_its_field(field, kind, tru
     assert (answer.kind, answer.truth) == (kind, truth)
     if answer.verifiable:
         assert reward(ideal(answer), answer) == 1.0
+
+
+FORMS = st.sampled_from(
+    [
+        "so \\boxed{{{}}}",
+        "so $\\boxed{{{}}}$.",
+        "so \\boxed{{\\${}}}",
+        "so \\boxed{{{}\\%}}",
+        "so \\boxed{{{}%}}",
+        "so \\boxed{{ {} }}",
+        "so $\\boxed {{{}}}$",
+        "#### {}",
+        "#### ${}",
+        "#### Result\nIt follows.\n#### {}",
+        "#### {}\nThe answer is: {}",
+        "The answer is ${}$.",
+        "The answer is: {}",
+        "所以答案是{}。",
+        "{}",
+    ]
+)
+NUMERALS = st.one_of(
+    st.integers(-(10**9), 10**9).flatmap(
+        lambda n: st.sampled_from(
+            [f"{n}", f"{n:,}", f"{n:,}".replace(",", "{,}"), f"{n:,}".replace(",", "\\,"), f"{n}.0", f"{n:,}.00"]
+        )
+    ),
+    st.decimals(-1000, 1000, places=2).map(str),
+    st.integers(1, 99).map(lambda n: f".{n:02}"),
+    st.tuples(st.integers(1, 9), st.integers(2, 9)).map(lambda parts: f"\\frac{parts[0]}{parts[1]}"),
+    st.tuples(st.integers(-99, 99), st.integers(2, 99)).map(lambda parts: f"\\frac{{{parts[0]}}}{{{parts[1]}}}"),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(NUMERALS, FORMS)
+@example("2,500", "so \\boxed{{{}}}")
+@example("7", "so $\\boxed{{{}\\%}}$")
+def test_every_numeric_form_of_an_expert_scores_for_its_own_truth_and_another_value_does_not(numeral, form):
+    response = form.format(numeral, numeral)
+    answer = find_answer(None, response)
+    if answer.verifiable:
+        assert reward(response, answer) == 1.0
+        assert reward(response.replace(numeral, "123457"), answer) == 0.0
+    else:
+        # a fraction is stated in a box
+        assert "frac" in numeral and "boxed" not in form
 
 
 DEEP: list = []

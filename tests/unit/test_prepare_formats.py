@@ -17,7 +17,7 @@ from chord_exp.prepare.read.chunks import RawRow, chunks_of, parse_row, read_chu
 from chord_exp.prepare.read.files import find_files
 from chord_exp.prepare.rejects import Reject
 from chord_exp.prepare.rows.build import Row, RowBuilder
-from chord_exp.prepare.rows.formats import detect
+from chord_exp.prepare.rows.reading import find_reading
 from chord_exp.utils.split_settings import SplitSettings
 
 OPTIONS = split_settings()
@@ -49,13 +49,13 @@ def messages(record: object, options: SplitSettings = OPTIONS) -> list[dict[str,
     ],
 )
 def test_each_format_gives_the_same_conversation(name, record):
-    assert detect(record).name == name
+    assert find_reading(record)[0].name == name
     assert messages(record) == TURNS
     assert messages({**record, "id": 7, "source": "x"}) == TURNS
 
 
 def test_messages_win_over_other_fields_of_the_same_record():
-    assert detect({"prompt": "copy", "response": "copy", "messages": TURNS}).name == "messages"
+    assert find_reading({"prompt": "copy", "response": "copy", "messages": TURNS})[0].name == "messages"
 
 
 def test_system_prompts_and_earlier_turns_survive():
@@ -77,9 +77,9 @@ def test_the_system_prompt_of_the_run_goes_into_rows_that_have_none():
     assert messages({"messages": [{"role": "system", "content": " "}, *TURNS]}, options)[0]["content"] == "Box it."
 
 
-def test_a_plain_number_as_answer_is_its_own_text():
-    assert messages({"question": "1+1?", "answer": 2})[1]["content"] == "2"
-    assert messages({"question": "1/4?", "answer": 0.25})[1]["content"] == "0.25"
+def test_a_plain_number_as_response_is_its_own_text():
+    assert messages({"question": "1+1?", "response": 2})[1]["content"] == "2"
+    assert messages({"question": "1/4?", "response": 0.25})[1]["content"] == "0.25"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_plain_number_as_answer_is_its_own_text():
         ("not_text", {"prompt": 5, "response": "b"}),
         ("not_text", {"prompt": "a", "response": "b", "system": 3}),
         ("not_text", {"messages": "hello"}),
-        ("not_text", {"messages": ["hello"]}),
+        ("bad_turns", {"messages": ["hello"]}),
         ("nul_character", {"prompt": "a\0", "response": "b"}),
         ("empty_prompt", {"prompt": " \n\u3000", "response": "b"}),
         ("empty_answer", {"prompt": "a", "response": ""}),

@@ -19,7 +19,7 @@ from chord_exp.prepare.read.chunks import RawRow, chunks_of, parse_row, read_chu
 from chord_exp.prepare.read.encodings import make_plain
 from chord_exp.prepare.read.files import ARROW, CSV, JSON, LINES, PARQUET, SAVED, TSV, InputFile
 from chord_exp.prepare.rejects import REASONS, Reject, clip_bytes, reject_line
-from chord_exp.prepare.rows.formats import detect, mapped_format
+from chord_exp.prepare.rows.field_map import readings_of
 from chord_exp.prepare.rows.turns import check_conversation
 
 quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -112,9 +112,10 @@ def use(row: RawRow) -> Any:
         if row.fault is not None:
             raise row.fault
         record = parse_row(row.data) if row.record is None else row.record
-        for found in (None, mapped_format({"messages": "messages"}), mapped_format({"prompt": "a.b", "response": "x"})):
+        for mapping in ({}, {"messages": "messages"}, {"prompt": "a.b", "response": "x"}):
             try:
-                check_conversation((found or detect(record)).read(record))
+                reading, named = readings_of(mapping)(record)
+                check_conversation(reading.read(named))
             except Reject as reject:
                 assert reject_line("file", row.line, reject, clip_bytes(row.data))
     except Reject as reject:

@@ -6,7 +6,7 @@ import pytest
 
 from chord_exp.errors import DataError
 from chord_exp.prepare.rejects import Reject
-from chord_exp.prepare.rows.formats import mapped_format
+from chord_exp.prepare.rows.field_map import mapped_format, readings_of
 from chord_exp.prepare.rows.turns import check_conversation
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -27,7 +27,8 @@ ROW = {"q": {"text": "1+1?", "sys": "Be brief."}, "a.b": 2, "final": "2", "turns
 )
 def test_fields_can_be_named_by_hand(mapping, expected, answered):
     said = [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "2"}]
-    conversation = mapped_format(mapping).read({**ROW, "chat_list": QA[:1], "said": said})
+    reading, record = readings_of(mapping)({**ROW, "chat_list": QA[:1], "said": said})
+    conversation = reading.read(record)
     assert (check_conversation(conversation).messages, conversation.answered) == (expected, answered)
     assert conversation.answer == ("2" if "answer" in mapping else None)
 
@@ -35,7 +36,7 @@ def test_fields_can_be_named_by_hand(mapping, expected, answered):
 @pytest.mark.parametrize("field", ["nowhere", "q.nowhere", "final.deeper"])
 def test_a_row_without_a_named_field_is_rejected(field):
     with pytest.raises(Reject, match=field):
-        mapped_format({"prompt": field, "response": "final"}).read(ROW)
+        readings_of({"prompt": field, "response": "final"})(ROW)[0].read(ROW)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from chord_exp.prepare.read.chunks import parse_row
 from chord_exp.prepare.rejects import Reject
 from chord_exp.prepare.rows.conversation import Conversation
-from chord_exp.prepare.rows.formats import detect
+from chord_exp.prepare.rows.reading import find_reading
 from chord_exp.prepare.rows.turns import Checked, check_conversation
 
 Record = dict[str, Any]
@@ -36,7 +36,7 @@ def called(name: str, **arguments: Any) -> Record:
 def read(record: Record) -> tuple[str, Conversation, Checked]:
     """Name of the format, what it reads, and that checked."""
     parsed = parse_row(json.dumps(record, ensure_ascii=False).encode())
-    found = detect(parsed)
+    found, parsed = find_reading(parsed)
     conversation = found.read(parsed)
     return found.name, conversation, check_conversation(conversation)
 
@@ -194,31 +194,14 @@ OPENR1 = {
             {"instruction": "Plural?", "input": "mouse", "response": "mice"},
             [user("Plural?\nmouse"), assistant("mice")],
         ),
-        ("multiple_choice", ARC, [user(ARC_ASKED), assistant("B")]),
-        (
-            "multiple_choice",
-            {**ARC, "choices": {"text": ARC["choices"]["text"], "label": ["1", "2", "3"]}, "answerKey": "2"},
-            [user(ARC_ASKED), assistant("B")],
-        ),
-        ("multiple_choice", MMLU, [user("Find the degree.\nA. 0\nB. 4\nC. 2\nD. 6"), assistant("B")]),
-        (
-            "multiple_choice",
-            MEDQA,
-            [user("Which drug?\nA. Ampicillin\nB. Nitrofurantoin\nC. Doxycycline"), assistant("B")],
-        ),
-        (
-            "multiple_choice",
-            {**MEDQA, "options": {**MEDQA["options"], "D": None}},
-            [user("Which drug?\nA. Ampicillin\nB. Nitrofurantoin\nC. Doxycycline"), assistant("B")],
-        ),
         (
             "multiple_choice",
             {"question": "2+2?", "choices": ["3", "4"], "answer": "B", "explanation": "2+2=4, so B."},
             [user("2+2?\nA. 3\nB. 4"), assistant("2+2=4, so B.")],
         ),
         ("problem_output", {"problem": "1+1?", "output": "2"}, QA),
-        ("query_target", {"query": "1+1?", "target": 2}, QA),
-        ("input_targets", {"input": "1+1?", "targets": ["2"]}, QA),
+        ("query_target", {"query": "1+1?", "target": "It is 2"}, [QA[0], assistant("It is 2")]),
+        ("input_targets", {"input": "1+1?", "targets": ["It is 2"]}, [QA[0], assistant("It is 2")]),
         (
             "question_solution",
             {"question": "1+1?", "solution": "It is 2", "answer": "2"},
@@ -264,18 +247,41 @@ VERL = {
 
 
 @pytest.mark.parametrize(
-    ("name", "record", "truth"),
+    ("name", "record", "asked", "truth"),
     [
-        ("verl", VERL, "2"),
-        ("verl", {**VERL, "prompt": json.dumps([user("1+1?")])}, "2"),
-        ("prompt_truth", {"prompt": [user("1+1?")], "solution": "$2$"}, "$2$"),
-        ("prompt_truth", {"prompt": [user("1+1?")], "answer": None, "ground_truth": 2}, 2),
+        ("verl", VERL, "1+1?", "2"),
+        ("verl", {**VERL, "prompt": json.dumps([user("1+1?")])}, "1+1?", "2"),
+        ("prompt_truth", {"prompt": [user("1+1?")], "solution": "$2$"}, "1+1?", "$2$"),
+        ("prompt_truth", {"prompt": [user("1+1?")], "answer": None, "ground_truth": 2}, "1+1?", 2),
+        # a final answer alone is nothing to imitate
+        ("question_answer", {"question": "1+1?", "answer": "2"}, "1+1?", "2"),
+        ("question_answer", {"question": "1+1?", "answer": 0.25}, "1+1?", "0.25"),
+        ("problem_answer", {"problem": "1/2?", "answer": "\\frac{1}{2}"}, "1/2?", "\\frac{1}{2}"),
+        ("prompt_answer", {"prompt": "A or B?", "answer": "A"}, "A or B?", "A"),
+        ("query_target", {"query": "1+1?", "target": 2}, "1+1?", "2"),
+        ("input_targets", {"input": "1+1?", "targets": ["2"]}, "1+1?", "2"),
+        ("math", {"problem": "1+1?", "solution": "", "answer": "2"}, "1+1?", "2"),
+        ("multiple_choice", ARC, ARC_ASKED, "B"),
+        (
+            "multiple_choice",
+            {**ARC, "choices": {"text": ARC["choices"]["text"], "label": ["1", "2", "3"]}, "answerKey": "2"},
+            ARC_ASKED,
+            "B",
+        ),
+        ("multiple_choice", MMLU, "Find the degree.\nA. 0\nB. 4\nC. 2\nD. 6", "B"),
+        ("multiple_choice", MEDQA, "Which drug?\nA. Ampicillin\nB. Nitrofurantoin\nC. Doxycycline", "B"),
+        (
+            "multiple_choice",
+            {**MEDQA, "options": {**MEDQA["options"], "D": None}},
+            "Which drug?\nA. Ampicillin\nB. Nitrofurantoin\nC. Doxycycline",
+            "B",
+        ),
     ],
 )
-def test_a_record_without_a_response_gives_a_prompt_and_a_truth(name, record, truth):
+def test_a_record_without_a_response_gives_a_prompt_and_a_truth(name, record, asked, truth):
     found, conversation, checked = read(record)
     assert (found, conversation.answered, conversation.answer) == (name, False, truth)
-    assert checked.messages == [user("1+1?")]
+    assert checked.messages == [user(asked)]
 
 
 @pytest.mark.parametrize(
@@ -285,7 +291,7 @@ def test_a_record_without_a_response_gives_a_prompt_and_a_truth(name, record, tr
         (ARC, "B", ("oxygen", "carbon dioxide", "helium")),
         ({"messages": QA, "answer": 2}, 2, ()),
         ({"question": "1+1?", "response": "\\boxed{2}", "answer": "2"}, "2", ()),
-        ({"question": "1+1?", "answer": "2"}, None, ()),
+        ({"question": "1+1?", "answer": "It is 2"}, None, ()),
     ],
 )
 def test_the_final_answer_beside_the_response_is_kept(record, answer, choices):
@@ -316,7 +322,6 @@ def test_answers_that_are_not_to_be_trained_are_not(field, weights, kept, last_o
 
 
 DEEP: Any = json.loads('{"a":' * 400 + "1" + "}" * 400)
-LIKED = {"prompt": "Hi", "completion": "Go away", "label": False}
 PAIR = {"prompt": "1+1?", "response": "2"}
 
 
@@ -325,8 +330,7 @@ PAIR = {"prompt": "1+1?", "response": "2"}
     [
         ("preference", {"prompt": "Hi", "chosen": "Hello", "rejected": "No"}),
         ("preference", {"chosen": [user("Hi"), assistant("Hello")], "rejected": [user("Hi"), assistant("No")]}),
-        ("preference", LIKED),
-        ("preference", {**LIKED, "label": True}),
+        ("preference", {"chosen_messages": [user("Hi")], "rejected_messages": [user("Hi")]}),
         ("no_turns", {"text": "Once upon a time"}),
         ("unknown_format", {"title": "x", "body": "y"}),
         ("unknown_format", {"data": [PAIR]}),
@@ -336,14 +340,14 @@ PAIR = {"prompt": "1+1?", "response": "2"}
         ("field_lost", {"messages": QA, "images": ["a.png"]}),
         ("field_lost", {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>?"}]}),
         ("field_lost", {**VERL, "images": [{"bytes": "x"}]}),
-        ("field_lost", {"messages": [QA[0], assistant("2", reasoning_content="1 and 1")]}),
         ("field_lost", {**MMLU, "image": "a.png"}),
         ("field_lost", {**MMLU, "article": "Long ago"}),
         ("field_lost", {**PAIR, "output": "3"}),
         ("field_lost", {**PAIR, "question": "2+2?"}),
         ("field_lost", {"question": "1?", "answer": "2", "context": "Long ago"}),
         ("field_lost", {**ALPACA, "input": "a", "context": "b"}),
-        ("bad_choice", {**MMLU, "answer": 4}),
+        ("bad_choice", {**MMLU, "answer": 7}),
+        ("bad_choice", {**MMLU, "choices": [1, 2, 3, 4], "answer": 2}),
         ("bad_choice", {**MMLU, "answer": True}),
         ("bad_choice", {**MMLU, "choices": ["a"]}),
         ("bad_choice", {**MMLU, "choices": ["a"] * 27}),
@@ -385,4 +389,4 @@ def test_arguments_named_parameters_are_not_lost():
 def test_a_number_of_a_table_that_is_no_plain_number_is_no_text(number):
     record = {"prompt": "a", "response": number}
     with pytest.raises(Reject, match="text"):
-        check_conversation(detect(record).read(record))
+        check_conversation(find_reading(record)[0].read(record))

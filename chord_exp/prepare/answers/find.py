@@ -5,19 +5,28 @@ and choices as strings after a light clean-up (`trinity.common.rewards.eval_util
 expressions are compared by math_verify, which wants LaTeX: their truth stands in `\\boxed{…}`. Everything that no rule
 can compare is free text.
 
-This runs once for every row of a preparation: the common cases are told apart by substring tests before any pattern
-is tried.
+How a final answer is written is `plugins/final_answer.py`'s to know, which the reward of training reads too.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from chord_exp.plugins.tool_calls import tool_call_truth
-from chord_exp.prepare.answers.numbers import MAX_NUMBER_CHARACTERS, fraction_value, number_text, tidy
+import orjson
+
+from chord_exp.plugins.final_answer import (
+    MAX_NUMBER_CHARACTERS,
+    boxes,
+    choice_letter,
+    fraction_value,
+    number_text,
+    stated_answers,
+    strip_marks,
+    without_reasoning,
+)
+from chord_exp.plugins.tool_calls import calls_in, tool_call_truth
 from chord_exp.prepare.rejects import Reject
 
 NUMBER, FRACTION, CHOICE, EXPRESSION, TOOL_CALL = "number", "fraction", "choice", "expression", "tool_call"
@@ -26,17 +35,11 @@ KINDS = (NUMBER, FRACTION, CHOICE, EXPRESSION, TOOL_CALL, SEVERAL, FREE_TEXT)
 VERIFIABLE = frozenset((NUMBER, FRACTION, CHOICE, EXPRESSION, TOOL_CALL))
 """The kinds that a rule can score."""
 
-_MAX_BOX_CHARACTERS = 2000
 _MAX_EXPRESSION_CHARACTERS = 200
-_TAIL_CHARACTERS = 200
 _HUGE = 10**MAX_NUMBER_CHARACTERS
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-_CHOICE = re.compile(r"\(?([A-H])\)?|\\text\{\(?([A-H])\)?\}")
 _ANY_CHOICE = re.compile(r"\(?([A-Za-z])[).]?|\\text\{\(?([A-Za-z])\)?\}")
-_GSM8K = re.compile(r"####\s*([^\n#]{1,48})\s*$")
-_STATED = re.compile(r"(?:\banswer\s+is\s*:?|答案(?:(?:是|为)\s*:?|:))\s*([^\n]{1,48})$", re.IGNORECASE)
-_BOX = re.compile(r"\\boxed\s*\{")
 # what math_verify might compute for hours, in a thread that nothing can stop: towers, huge exponents and factorials
 _ENDLESS = re.compile(r"\^[^+\-=,&]*\^|\^\s*\{?-?[0-9]{4}|\*\*|[0-9]{3}\}?\)?\s*!|[0-9]{40}")
 # maths, and in a form that math_verify reads: "7/0" and ".5(" it gives 0 even to themselves
@@ -48,19 +51,18 @@ _MATHS = re.compile(
 
 @dataclass(frozen=True)
 class Answer:
-    """The final answer of one row.
+    """The final answer of one row."""
 
-    Args:
-        kind: one of KINDS.
-        truth: what the reward compares with; "" when not verifiable. Of free text without a response, the reference.
-        value: equal for equal answers however written ("1.50", "3/2"); "" when not verifiable.
-        as_written: the response itself scores 1 under the reward of its kind. Errs to False.
-    """
-
+    # one of KINDS
     kind: str
+    # what the reward compares with; "" when not verifiable. Of free text without a response, the reference
     truth: str = ""
+    # equal for equal answers however written ("1.50", "3/2"); "" when not verifiable
     value: str = ""
+    # the response itself scores 1 under the reward of its row. Errs to False
     as_written: bool = False
+    # only our own reward reads the form in which the response has it, such as a percentage in a box, or `#### 7`
+    own_form: bool = False
 
     @property
     def verifiable(self) -> bool:
@@ -76,25 +78,32 @@ def find_answer(
     *,
     choices: tuple[str, ...] = (),
     tool_calls: list[Any] | None = None,
+    offered_tools: bool = False,
 ) -> Answer:
-    """The final answer of a response, taken from its tool calls, else from `\\boxed{…}`, `#### 42`, "the answer is
-    42", a response that is only a number, else from the record's own answer field.
+    """Return the final answer of a response: its tool calls, else what stands in a box, after "the answer is" or after
+    `####`, or is the whole response; else the row's own answer field.
 
     Args:
-        field: the record's answer field: text, int, float or None.
-        response: the expert's whole reply; None for a record that has only a prompt and a truth.
-        choices: the texts of a multiple-choice record, in order; the truth is then a letter.
+        field: the row's answer field: text, number, a list of one of them, or None.
+        response: the expert's whole reply; None for a row that has only a prompt and a truth.
+        choices: the texts of a multiple-choice row, in order; the truth is then a letter.
         tool_calls: those of the last assistant turn.
+        offered_tools: the row may offer tools, so that a response of the form `[f(a=1)]` calls them.
 
     Raises:
         Reject: field and response give different values.
     """
+    field = _only(field)
     if isinstance(field, int) and not -_HUGE < field < _HUGE:
         # no reward compares it, and Python may refuse to write it out
         field = None
     if tool_calls:
         truth = tool_call_truth(tool_calls)
         return Answer(TOOL_CALL, truth, truth) if truth else _FREE
+    if response is not None and _may_call(response, offered_tools):
+        truth = tool_call_truth(calls_in(response))
+        if truth:
+            return Answer(TOOL_CALL, truth, truth, as_written=True)
     if response is None:
         given = _from_field(field, choices)
         if given is not None:
@@ -116,9 +125,29 @@ def find_answer(
     return found
 
 
-def without_reasoning(response: str) -> str:
-    """What follows the reasoning of a response."""
-    return response.rpartition("</think>")[2] if "</think>" in response else response
+def is_bare_answer(reply: Any) -> bool:
+    """Whether a reply is nothing but a final answer that a rule can score: 42, B, x^2. A box is a form that a reply may
+    be written in."""
+    if isinstance(reply, str):
+        return len(reply) <= _MAX_EXPRESSION_CHARACTERS and "boxed" not in reply and _from_field(reply, ()) is not None
+    return isinstance(reply, (int, float)) and not isinstance(reply, bool)
+
+
+def _may_call(response: str, offered_tools: bool) -> bool:
+    if "<tool_call>" in response:
+        return True
+    return offered_tools and response.rstrip().endswith("]") and without_reasoning(response).lstrip().startswith("[")
+
+
+def _only(field: Any) -> Any:
+    """The one entry of a list, which Skywork-OR1 writes as JSON text: ["7"]."""
+    if isinstance(field, str) and field.startswith('["') and field.endswith('"]'):
+        try:
+            value = orjson.loads(field)
+        except orjson.JSONDecodeError:
+            return field
+        return value[0] if len(value) == 1 and isinstance(value[0], str) else field
+    return field[0] if isinstance(field, list) and len(field) == 1 else field
 
 
 def _from_field(field: Any, choices: tuple[str, ...]) -> Answer | None:
@@ -130,13 +159,13 @@ def _from_field(field: Any, choices: tuple[str, ...]) -> Answer | None:
     if len(text) > _MAX_EXPRESSION_CHARACTERS:
         return None
     if "\\boxed" in text:
-        found = _from_boxes(text)
+        found = replace(_from_boxes(text), as_written=False, own_form=False)
         return found if found.verifiable else None
     if text.startswith("$") and text.endswith("$") and len(text) > 2:
         text = text.strip("$")
-        found = _classify(tidy(text), text)
+        found = _classify(strip_marks(text), text)
         return found if found.verifiable else None
-    text = tidy(text)
+    text = strip_marks(text)
     found = _classify(text, text)
     # words are no expression: only what LaTeX marks as one
     if not found.verifiable or (found.kind == EXPRESSION and "\\" not in text and "^" not in text):
@@ -172,76 +201,60 @@ def _from_response(response: str, choices: tuple[str, ...]) -> Answer:
             return named if named is not None else found
         if found.kind != FREE_TEXT:
             return found
-    tail = response[-_TAIL_CHARACTERS:]
-    if not tail.isascii():
-        tail = unicodedata.normalize("NFKC", tail)
-    if "####" in tail:
-        match = _GSM8K.search(tail)
-    elif "nswer" in tail or "答案" in tail or "NSWER" in tail:
-        match = _STATED.search(tail)
-    else:
-        match = None
-    if match is not None:
-        return _stated(match[1], choices)
-    if len(response) <= 2 * MAX_NUMBER_CHARACTERS:
-        return _stated(without_reasoning(response), choices)
+    for text in stated_answers(response):
+        found = _stated(text, choices)
+        if found.verifiable:
+            return found
     return _FREE
 
 
 def _stated(text: str, choices: tuple[str, ...]) -> Answer:
-    text = tidy(text)
+    text = strip_marks(text)
     if choices:
-        return _choice_of(text, choices) or _FREE
+        found = _choice_of(text, choices)
+        written = found is not None and choice_letter(text) == found.truth
+        return _in_own_form(found, written) if found is not None else _FREE
     plain = number_text(text)
-    return Answer(NUMBER, *plain) if plain is not None else _FREE
+    return _in_own_form(Answer(NUMBER, *plain), True) if plain is not None else _FREE
+
+
+def _in_own_form(answer: Answer, as_written: bool) -> Answer:
+    """An answer whose form only our own reward reads."""
+    return replace(answer, as_written=as_written, own_form=as_written)
 
 
 def _from_boxes(response: str) -> Answer:
     """FREE_TEXT when the reply, its reasoning left out, has no box."""
     reply = without_reasoning(response)
-    boxes = [_box_content(reply, match.end()) for match in _BOX.finditer(reply)]
-    if not boxes:
+    found = boxes(reply)
+    if not found:
         return _FREE
-    raw = boxes[-1]
+    raw = found[-1]
     if raw is None:
         return _FREE
-    answer = _classify(tidy(raw), raw)
-    if any(box is None or _classify(tidy(box), box).value != answer.value for box in boxes[:-1]):
+    answer = _classify(strip_marks(raw), raw)
+    if any(box is None or _classify(strip_marks(box), box).value != answer.value for box in found[:-1]):
         return Answer(SEVERAL)
     if not answer.verifiable:
         return answer
-    return Answer(answer.kind, answer.truth, answer.value, _reward_reads(response, raw, answer))
-
-
-def _box_content(text: str, start: int) -> str | None:
-    """What stands between the brace before `start` and its partner; None when there is none near by."""
-    end = text.find("}", start)
-    if end < 0:
-        return None
-    if text.find("{", start, end) < 0 and end - start < _MAX_BOX_CHARACTERS:
-        return text[start:end]
-    depth = 1
-    for position in range(start, min(len(text), start + _MAX_BOX_CHARACTERS)):
-        if text[position] == "{":
-            depth += 1
-        elif text[position] == "}":
-            depth -= 1
-            if depth == 0:
-                return text[start:position]
-    return None
+    read = _reward_reads(response, raw, answer)
+    if not read and answer.kind in (NUMBER, FRACTION, CHOICE):
+        return _in_own_form(answer, True)
+    return replace(answer, as_written=read)
 
 
 def _classify(text: str, raw: str) -> Answer:
-    """A tidy text by kind; `raw` is what an expression's truth is made of."""
+    """A text without marks by kind; `raw` is what an expression's truth is made of."""
     plain = number_text(text)
     if plain is not None:
         return Answer(NUMBER, *plain)
     value = fraction_value(text)
     if value is not None:
-        return Answer(FRACTION, f"\\boxed{{{text}}}", str(value))
-    match = _CHOICE.fullmatch(text)
-    if match is not None:
-        letter = match[1] or match[2]
+        # math_verify does not read \frac12
+        written = text if "frac" not in text or "}{" in text else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+        return Answer(FRACTION, f"\\boxed{{{written}}}", str(value))
+    letter = choice_letter(text)
+    if letter:
         return Answer(CHOICE, letter, letter)
     return _expression(raw.strip())
 
@@ -256,10 +269,10 @@ def _expression(raw: str) -> Answer:
 
 
 def _reward_reads(response: str, raw: str, answer: Answer) -> bool:
-    """Whether the reward, which cleans less than `tidy`, finds the truth in this response. Errs to False."""
+    """Whether the reward, which cleans less than `strip_marks`, finds the truth in this response. Errs to False."""
     if answer.kind in (FRACTION, EXPRESSION):
         # math_verify takes the box for what it says; which box, or whether it parses, is its own to tell
-        return response.count("\\boxed") == 1 and answer.truth == f"\\boxed{{{raw}}}"
+        return response.count("\\boxed") == response.count("\\boxed{") == 1 and answer.truth == f"\\boxed{{{raw}}}"
     if "\\boxed " in response or not response.startswith("\\boxed{" + raw + "}", response.rfind("\\boxed")):
         return False
     if raw == answer.truth:

@@ -1,4 +1,4 @@
-"""`--answer-check`: the rewards of training on the expert's own responses.
+"""`--answer-check`: the rewards of training on the experts' own responses.
 
 Importing Trinity takes seconds, so it is done here only when asked for.
 """
@@ -10,12 +10,29 @@ from typing import Any
 
 from chord_exp.errors import DataError
 from chord_exp.prepare.answers.find import TOOL_CALL, Answer, find_answer
-from chord_exp.prepare.answers.scoring import SCORING, Scoring, response_text
+from chord_exp.prepare.answers.scoring import Scoring, response_text, scoring_of
 from chord_exp.prepare.rejects import clip
 
 
+def reward_mismatch(answer: Answer, last: Mapping[str, Any]) -> str:
+    """Return why the reward of training does not score an expert's own answer, one line; "" when it does.
+
+    Args:
+        answer: a verifiable one.
+        last: the assistant turn that gives it.
+    """
+    response, scoring = response_text(last), scoring_of(answer)
+    assert scoring is not None
+    (score,) = score_experts([(answer.truth, response, scoring)])
+    if score >= 1:
+        return ""
+    if answer.kind != TOOL_CALL and not find_answer(None, response).verifiable:
+        return f"the response states no final answer, the record says {clip(answer.truth, 60)}"
+    return f"{scoring.reward} gives {score:g} for the truth {clip(answer.truth, 60)}"
+
+
 def score_experts(rows: Iterable[tuple[str, str, Scoring]]) -> Iterator[float]:
-    """The reward of training for each (truth, response, scoring), in order.
+    """Return the reward of training for each (truth, response, scoring), in order.
 
     Raises:
         DataError: a scoring without a reward function, such as a judge model's.
@@ -40,21 +57,3 @@ def score_experts(rows: Iterable[tuple[str, str, Scoring]]) -> Iterator[float]:
         except Exception:
             # math_verify gives up by an exception; a workflow would lose the whole group by it
             yield 0.0
-
-
-def reward_mismatch(answer: Answer, last: Mapping[str, Any]) -> str:
-    """Why the reward of training does not score an expert's own answer, one line; "" when it does.
-
-    A response that states its answer without a box (`#### 42`, "the answer is 42") is scored with that answer boxed:
-    the form is a matter of style, the value is what is checked.
-    """
-    response = response_text(last)
-    scoring = SCORING[answer.kind]
-    stated = response
-    if answer.kind != TOOL_CALL and "\\boxed" not in response:
-        own = find_answer(None, response)
-        if not own.verifiable:
-            return f"the response states no final answer, the record says {clip(answer.truth, 60)}"
-        stated = own.truth if "\\boxed" in own.truth else f"\\boxed{{{own.truth}}}"
-    (score,) = score_experts([(answer.truth, stated, scoring)])
-    return "" if score >= 1 else f"{scoring.reward} gives {score:g} for the truth {clip(answer.truth, 60)}"

@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from chord_exp.plugins.final_answer import without_reasoning
 from chord_exp.prepare.answers.find import (
     CHOICE,
     EXPRESSION,
@@ -27,7 +28,6 @@ from chord_exp.prepare.answers.find import (
     TOOL_CALL,
     VERIFIABLE,
     Answer,
-    without_reasoning,
 )
 from chord_exp.trinity_config.plugin_names import (
     ACCURACY_REWARD,
@@ -37,6 +37,7 @@ from chord_exp.trinity_config.plugin_names import (
     CHRF_REWARD,
     CONVERSATION_WORKFLOW,
     EVAL_WORKFLOW_OF,
+    FINAL_ANSWER_REWARD,
     JUDGE_WORKFLOW,
     PACKAGE,
     SIMPLE_WORKFLOW,
@@ -78,7 +79,10 @@ SCORING: Mapping[str, Scoring] = {
     EXPRESSION: Scoring(SIMPLE_WORKFLOW, ACCURACY_REWARD),
     TOOL_CALL: Scoring(CONVERSATION_WORKFLOW, TOOL_CALL_REWARD),
 }
-"""By kind of verifiable answer."""
+"""By kind of verifiable answer, as far as the experts write it in a form that Trinity's rewards read."""
+
+OWN_FORM_SCORING = Scoring(BOXED_WORKFLOW, FINAL_ANSWER_REWARD)
+"""Of a number, fraction or choice that its expert writes in another form (percentage, thousands separator, no box)."""
 
 FREE_TEXT_SCORING: Mapping[str, Scoring] = {
     JUDGE: Scoring(JUDGE_WORKFLOW, ""),
@@ -91,7 +95,7 @@ FREE_TEXT_SCORING: Mapping[str, Scoring] = {
 SCORINGS: tuple[Scoring, ...] = tuple(
     dict.fromkeys(
         Scoring(workflow, scoring.reward)
-        for scoring in (*SCORING.values(), *FREE_TEXT_SCORING.values())
+        for scoring in (*SCORING.values(), OWN_FORM_SCORING, *FREE_TEXT_SCORING.values())
         for workflow in (scoring.workflow, CONVERSATION_WORKFLOW)
     )
 )
@@ -101,7 +105,7 @@ SCORINGS: tuple[Scoring, ...] = tuple(
 def scoring_of(answer: Answer, free_text: str = NONE) -> Scoring | None:
     """How an answer is scored; None when nothing can score it and its row belongs on the SFT side."""
     if answer.kind in VERIFIABLE:
-        return SCORING[answer.kind]
+        return OWN_FORM_SCORING if answer.own_form else SCORING[answer.kind]
     return FREE_TEXT_SCORING.get(free_text) if answer.kind == FREE_TEXT else None
 
 

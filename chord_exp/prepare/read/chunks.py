@@ -60,6 +60,7 @@ class Chunk:
         faults: of some elements, why they are none, by their place in `spans`.
         header: of CSV and TSV, the names of the columns.
         fault: the one thing the chunk says, where there is nothing to read.
+        first_index: whether keys of multiple-choice rows count from 0 or from 1.
     """
 
     file: InputFile
@@ -72,6 +73,7 @@ class Chunk:
     faults: dict[int, Reject] = field(default_factory=dict)
     header: tuple[str, ...] = ()
     fault: Reject | None = None
+    first_index: int = 0
 
 
 def chunks_of(file: InputFile, target_bytes: int, scratch: Path) -> Iterator[Chunk]:
@@ -283,6 +285,7 @@ def parse_row(data: bytes) -> dict[str, Any]:
     Raises:
         Reject: not UTF-8, not JSON (lone surrogates and NaN included), a key given twice, not an object.
     """
+    added = 0
     try:
         record = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -291,12 +294,15 @@ def parse_row(data: bytes) -> dict[str, Any]:
         except UnicodeDecodeError as decoding:
             raise Reject("not_utf8", f"byte {data[decoding.start]:#04x} at {decoding.start}") from None
         raise Reject("invalid_json", str(error)) from None
+    if record.__class__ is list and record and all(one.__class__ is dict and "from" in one for one in record):
+        # Open-Reasoner-Zero: a row is its turns
+        record, added = {"conversations": record}, 1
     if record.__class__ is not dict:
         raise Reject("not_an_object", f"this one is a {_JSON_NAMES[type(record)]}")
     # the parser keeps the last of two equal keys; surplus key-like text is rare, and only it pays for a closer look
     loose = b" :" in data or b"\n:" in data or b"\t:" in data or b"\r:" in data
     written = len(_KEY.findall(data)) if loose else data.count(b'":')
-    if written != _count_keys(record):
+    if written != _count_keys(record) - added:
         _refuse_duplicate_keys(data)
     return record
 

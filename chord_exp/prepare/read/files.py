@@ -25,6 +25,8 @@ COMPRESSED = (".gz", ".zst")
 TEXT_KINDS = (LINES, JSON, CSV, TSV)
 _SAVED_STATE, _SAVED_SPLITS = "state.json", "dataset_dict.json"
 _TRAIN = "train"
+DATASET_INFO = "dataset_info.json"
+"""LLaMA-Factory's and ms-swift's declaration of the files beside it: no data."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def find_files(input_dir: Path) -> tuple[list[InputFile], list[str]]:
         # a linked folder is not walked: it may lead back here
         skipped += [shown_name(here / name, input_dir) for name in subfolders if (here / name).is_symlink()]
         for name in names:
-            if name.startswith(".") or name == _SAVED_SPLITS:
+            if name.startswith(".") or name in (_SAVED_SPLITS, DATASET_INFO):
                 continue
             file = _input_file(here / name, input_dir)
             if file is None:

@@ -60,6 +60,9 @@ def card_text(content: Mapping[str, Any]) -> str:
         _counts("format", content["formats"]),
         _counts("kind of answer", content["kinds"]),
         _counts("language, by script", content["languages"]),
+        "## Columns that nobody reads",
+        _counts("column", content["unused_columns"]) if content["unused_columns"] else "None: every column is read.",
+        "Numbers such as a score or a difficulty choose no rows, unless the field map names the least one.",
         "## What was left out, and what stays on the SFT side",
         _table(
             ("why", "rows"),

@@ -28,6 +28,7 @@ def summary_lines(manifest: Manifest) -> list[str]:
         lengths = content["lengths"].get(side)
         longest = f"; longest prompt {lengths['prompt_bytes']['max']:,} bytes" if lengths else ""
         lines.append(f"{side:<6} {rows[side]:>9,} {note}{longest}")
+    lines.append(f"columns not read: {counted(Counter(content['unused_columns'])) or 'none'}")
     lines.append(f"expert_ratio asked {ratios['expert_ratio_asked']:g}, reached {ratios['expert_ratio_reached']:.4f}")
     lines.append(ratios["note"])
     return lines

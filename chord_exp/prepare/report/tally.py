@@ -31,12 +31,14 @@ class Tally:
         files: by name.
         formats: usable rows, by format.
         rejects: rows that cannot be used, by reason.
+        unused: columns that no format reads, with the usable rows that fill them.
         same_prompt: rows left out because a rollout or held-out prompt needs to stand there only once.
     """
 
     files: dict[str, FileTally] = field(default_factory=dict)
     formats: Counter[str] = field(default_factory=Counter)
     rejects: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
     same_prompt: int = 0
 
     def take(self, result: ChunkResult) -> None:
@@ -46,6 +48,7 @@ class Tally:
         file.rejected += result.rejects.total()
         self.rejects += result.rejects
         self.formats += result.formats
+        self.unused += result.unused
 
     def settle(self, placement: Placement, columns: Columns) -> None:
         """Count what only the whole showed: duplicates, and rows without a place."""

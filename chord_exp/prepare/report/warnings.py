@@ -27,6 +27,7 @@ class Facts:
         unboxed_experts: of the `experts` (rows of the SFT side whose answer stands in a box where it is rolled out),
             those whose own text the reward would score 0.
         sft_only: rows kept out of RL, by reason.
+        unread_eval_rows: rows of the evaluation data of which no prompt could be read.
         free_text: how free text is scored.
     """
 
@@ -39,6 +40,7 @@ class Facts:
     skipped: list[str]
     sft_only: Counter[str]
     tally: Tally
+    unread_eval_rows: int
     free_text: str
 
 
@@ -100,6 +102,11 @@ def collect_warnings(facts: Facts) -> list[str]:
         lines.append(
             f"{facts.eval_rows:,} of {facts.eval_asked:,} held-out prompts: "
             f"at most {MAX_EVAL_SHARE:.0%} of the verifiable ones"
+        )
+    if facts.unread_eval_rows:
+        lines.append(
+            f"{facts.unread_eval_rows:,} rows of the evaluation data have no prompt that can be read: "
+            "training rows were not compared with them"
         )
     if facts.free_text in (CHRF, BLEU):
         lines.append(SIMILARITY_WARNING.format(name=facts.free_text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import orjson
@@ -14,8 +15,10 @@ from chord_exp.prepare.columns import AS_WRITTEN, LAST_ONLY, RL_ONLY, SEVERAL_TU
 from chord_exp.prepare.read.chunks import RawRow, parse_row
 from chord_exp.prepare.rejects import Reject
 from chord_exp.prepare.rows.contamination import EvalPrompts
-from chord_exp.prepare.rows.conversation import ASSISTANT, SYSTEM, USER, Message
-from chord_exp.prepare.rows.formats import detect, mapped_format
+from chord_exp.prepare.rows.conversation import ASSISTANT, SYSTEM, USER, Message, Record
+from chord_exp.prepare.rows.field_map import least_score, readings_of
+from chord_exp.prepare.rows.formats import Format
+from chord_exp.prepare.rows.reading import HandReadings, Reading, find_reading
 from chord_exp.prepare.rows.script import LANGUAGES, language
 from chord_exp.prepare.rows.text_keys import content_digest, group_digest, normalise, short_hash
 from chord_exp.prepare.rows.turns import check_conversation
@@ -37,71 +40,83 @@ _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[ T][0-9:.]*(?:Z|[-+][0-9
 
 
 class Row(NamedTuple):
-    """A usable row.
+    """A usable row."""
 
-    Args:
-        format: name of the format it was read from.
-        sft_line: its line on the SFT side; empty when it has no response.
-        rl_line: its line on the RL side; empty when it may not go there.
-        digest: identity for exact duplicates, as two halves.
-        rank: hash of both lines; decides between duplicates, and the order inside a group.
-        group: digest of the prompt group, as two halves.
-        value: hash of the answer's value; 0 when there is none.
-        lengths: characters and bytes of the text before the last response (system prompt included), then of the
-            response; chat template not counted.
-        kind, reason, language: numbers into KINDS, ("", *SFT_ONLY) and LANGUAGES.
-        flags: see columns.py.
-        scoring: a number into SCORINGS; 0 too where the row may not go to the RL side.
-        mentions: digests of the prompt groups of later user turns, packed one after the other.
-        normal_prompt, normal_response: what near duplicates are compared by.
-        failed: why the reward does not score its own answer; "" when it does or nobody asked.
-    """
-
+    # name of the format it was read from
     format: str
+    # its line on the SFT side; empty when it has no response
     sft_line: bytes
+    # its line on the RL side; empty when it may not go there
     rl_line: bytes
+    # identity for exact duplicates, as two halves
     digest: tuple[int, int]
+    # hash of both lines; decides between duplicates, and the order inside a group
     rank: int
+    # digest of the prompt group, as two halves
     group: tuple[int, int]
+    # hash of the answer's value; 0 when there is none
     value: int
+    # characters and bytes of the text before the last response (system prompt included), then of the response; chat
+    # template not counted
     lengths: tuple[int, int, int, int]
+    # numbers into KINDS, ("", *SFT_ONLY) and LANGUAGES
     kind: int
     reason: int
     language: int
+    # see columns.py
     flags: int
+    # a number into SCORINGS; 0 too where the row may not go to the RL side
     scoring: int
+    # digests of the prompt groups of later user turns, packed one after the other
     mentions: bytes
+    # what near duplicates are compared by
     normal_prompt: str
     normal_response: str
+    # why the reward does not score its own answer; "" when it does or nobody asked
     failed: str
+    # columns that hold something and were not read
+    unused: list[str]
 
 
 class RowBuilder:
-    """Builds rows; what does not change from row to row is decided once.
+    """Build rows; what does not change from row to row is decided once.
 
     Args:
         options: of the preparation.
         evals: prompts that must not be trained on; None for none.
+        declared: formats that `dataset_info.json` declares, by file; a field map of the user's wins over them.
     """
 
-    def __init__(self, options: SplitSettings, evals: EvalPrompts | None) -> None:
+    def __init__(
+        self, options: SplitSettings, evals: EvalPrompts | None, declared: Mapping[str, Format] | None = None
+    ) -> None:
         self._options = options
-        self._format = mapped_format(options.map) if options.map else None
+        self._find = readings_of(options.map)
+        self._declared = {
+            name: HandReadings(known).find for name, known in (declared or {}).items() if self._find is find_reading
+        }
+        self._least_score = least_score(options.map)
         self._evals = evals
         self._system: Message | None = (
             {"role": SYSTEM, "content": options.system_prompt} if options.system_prompt else None
         )
 
-    def build(self, raw: RawRow) -> Row:
-        """One raw row, ready to be placed.
+    def build(self, raw: RawRow, file: str = "", first_index: int = 0) -> Row:
+        """Return one raw row, ready to be placed.
+
+        Args:
+            file: name of the file it stands in.
+            first_index: whether that file counts options from 0 or from 1.
 
         Raises:
             Reject: the row cannot be used.
         """
         options = self._options
         record = parse_row(raw.data) if raw.record is None else raw.record
-        found = self._format or detect(record)
-        conversation = found.read(record)
+        if self._least_score is not None:
+            self._least_score.refuse_below(record)
+        reading, record = (self._declared.get(file) or self._find)(record)
+        conversation = reading.read(record, first_index)
         messages, tools, last_only = check_conversation(conversation)
         answered = conversation.answered
         last = messages[-1]
@@ -111,6 +126,8 @@ class RowBuilder:
             response,
             choices=conversation.choices,
             tool_calls=last.get("tool_calls") if answered else None,
+            # in the system text of ToolACE and Hermes
+            offered_tools=bool(tools) or messages[0]["role"] == SYSTEM,
         )
         if self._system is not None and messages[0]["role"] != SYSTEM:
             messages = [self._system, *messages]
@@ -135,7 +152,7 @@ class RowBuilder:
         seed = options.seed
         flags = answer.as_written * AS_WRITTEN + last_only * LAST_ONLY + several * SEVERAL_TURNS
         return Row(
-            found.name,
+            reading.name,
             sft_line,
             rl_line,
             content_digest(messages, normal, tools),
@@ -152,25 +169,32 @@ class RowBuilder:
             prompts[0],
             normal[-1] if answered else "",
             failed,
+            self._unused(reading, record),
         )
 
+    def _unused(self, reading: Reading, record: Record) -> list[str]:
+        unused = reading.unused(record)
+        if self._least_score is None or not unused:
+            return unused
+        return [name for name in unused if name != self._least_score.column]
+
     def _rl_line(self, messages: list[Message], answer: Answer, tools: str) -> tuple[bytes, int]:
-        """The line of the RL side, and which of SCORINGS it names."""
+        """Return the line of the RL side, and which of SCORINGS it names."""
         options = self._options
         row = rollout_row(messages, answer, tools, system_prompt=options.system_prompt, free_text=options.free_text)
         scoring = _SCORING_NUMBER[row[WORKFLOW_KEY], row[REWARD_KEY]]
         return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE), scoring
 
     def _reason(self, answer: Answer, prompts: list[str], several: bool, prompt: str) -> str:
-        """Why a row may not leave the SFT side; "" when it may."""
-        if not answer.verifiable and scoring_of(answer, self._options.free_text) is None:
-            return NOT_VERIFIABLE
+        """Return why a row may not leave the SFT side; "" when it may."""
         if len(prompts) > 1 or several:
             return MULTI_TURN
+        if not answer.verifiable and scoring_of(answer, self._options.free_text) is None:
+            return NOT_VERIFIABLE
         return DATE if prompt[:1].isdigit() and _TIMESTAMP.fullmatch(prompt) else ""
 
     def _fails(self, answer: Answer, last: Message) -> str:
-        """What the reward of training says of the expert's own answer; "" when it is content."""
+        """Return what the reward of training says of the expert's own answer; "" when it is content."""
         from chord_exp.prepare.answers.reward_check import reward_mismatch
 
         return "" if answer.kind == FREE_TEXT else reward_mismatch(answer, last)

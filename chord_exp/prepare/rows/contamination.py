@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
@@ -14,7 +14,9 @@ from chord_exp.prepare.read.chunks import RawRow, chunks_of, parse_row, read_chu
 from chord_exp.prepare.read.survey import Survey
 from chord_exp.prepare.rejects import Reject, clip
 from chord_exp.prepare.rows.conversation import USER
-from chord_exp.prepare.rows.formats import QUERY_FIELDS, detect
+from chord_exp.prepare.rows.field_map import FindReading, readings_of
+from chord_exp.prepare.rows.formats import QUERY_COLUMNS
+from chord_exp.prepare.rows.reading import lookup, lowered
 from chord_exp.prepare.rows.text_keys import group_digest, normalise
 
 NGRAM = 13
@@ -31,9 +33,12 @@ class EvalPrompts:
 
     Args:
         prompts: its prompts, normalised.
+        rows: how many rows it has.
+        unread: rows of which no prompt could be read: nothing is checked against them.
     """
 
-    def __init__(self, prompts: Iterable[str]) -> None:
+    def __init__(self, prompts: Iterable[str], rows: int, unread: int) -> None:
+        self.rows, self.unread = rows, unread
         self._exact: set[tuple[int, int]] = set()
         self._ngrams: set[int] = set()
         for prompt in prompts:
@@ -66,43 +71,54 @@ def _ngrams(prompt: str) -> Iterable[int]:
         yield xxhash.xxh3_64_intdigest("\0".join(words[start : start + NGRAM]).encode())
 
 
-def read_eval_prompts(evals: Survey, scratch: Path) -> EvalPrompts:
-    """The prompts of an evaluation set: every user turn of every row that has one, whatever its answer.
+def read_eval_prompts(evals: Survey, scratch: Path, mapping: Mapping[str, str]) -> EvalPrompts:
+    """Read the prompts of an evaluation set: every user turn of every row that has one, whatever its answer.
 
     Args:
+        evals: the evaluation set.
         scratch: folder for plain copies of compressed files.
+        mapping: columns named by hand, of the training data; rows of the evaluation set may have them too.
 
     Raises:
         DataError: not one row of it can be read.
     """
     prompts: list[str] = []
+    find, asked = readings_of(mapping), mapping.get("prompt", "")
+    rows, unread = 0, 0
     for file in evals.files:
         for chunk in chunks_of(file, _CHUNK_BYTES, scratch):
             for raw in read_chunk(chunk):
-                with suppress(Reject):
-                    prompts += prompts_of(raw)
+                found = prompts_of(raw, find, asked)
+                rows, unread = rows + 1, unread + (not found)
+                prompts += found
     if not prompts:
         raise DataError(
             "the evaluation data holds no prompt that can be read",
             where=str(evals.folder),
             fix="give rows with a prompt, question, problem or messages; or leave --eval-dir out",
         )
-    return EvalPrompts(prompts)
+    return EvalPrompts(prompts, rows, unread)
 
 
-def prompts_of(raw: RawRow) -> list[str]:
-    """The normalised user turns of a raw row.
+def prompts_of(raw: RawRow, find: FindReading, asked: str) -> list[str]:
+    """Return the normalised user turns of a raw row; [] of one that cannot be read.
 
-    Raises:
-        Reject: it cannot be read.
+    Args:
+        find: finds the row's format.
+        asked: the column that holds the prompt, where a user named one.
     """
-    if raw.fault is not None:
-        raise raw.fault
-    record = parse_row(raw.data) if raw.record is None else raw.record
+    texts: list[Any] = []
     try:
-        messages = detect(record).read(record).messages
-        texts = [message["content"] for message in messages if message["role"] == USER]
-    except (Reject, KeyError, TypeError):
+        if raw.fault is not None:
+            return []
+        record = parse_row(raw.data) if raw.record is None else raw.record
         # an evaluation set needs no answer
-        texts = [record[field] for field in QUERY_FIELDS if field in record]
+        names = {asked, *QUERY_COLUMNS}
+        texts = [lookup(record, name) for name in names]
+        texts += [value for name, value in zip(lowered(tuple(record)), record.values(), strict=True) if name in names]
+        reading, record = find(record)
+        read = [message["content"] for message in reading.read(record).messages if message["role"] == USER]
+        texts = [text for text in read if isinstance(text, str)] or texts
+    except (Reject, KeyError, TypeError):
+        pass
     return [normalise(text) for text in texts if isinstance(text, str) and text.strip()]

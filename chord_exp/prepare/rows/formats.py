@@ -1,215 +1,222 @@
-"""Which format a record has. Detected per record, so that one folder may mix formats; the first that matches reads it.
+"""The known shapes of rows: which column holds which part of a conversation.
 
-To add a format, write a reader (formats_chat.py, formats_pair.py) and give it a line in FORMATS.
+A format is one entry of FORMATS. It is found row by row, so that one folder may mix formats; the first whose columns a
+row has reads it. Column names are compared without regard to case.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass, field
 
-from chord_exp.errors import DataError
-from chord_exp.prepare.rejects import Reject, clip
-from chord_exp.prepare.rows.conversation import ASSISTANT, SYSTEM, USER, Conversation, Format, Record
-from chord_exp.prepare.rows.formats_chat import (
-    TRUTH_FIELDS,
-    read_conversations,
-    read_messages,
-    read_pairs_of_turns,
-    read_prompt_and_truth,
-    read_prompt_completion,
-    read_verl,
-    spoken,
-    turns,
+from chord_exp.prepare.rows.conversation import Record
+
+Columns = tuple[str, ...]
+
+QUERY_COLUMNS: Columns = ("prompt", "question", "input", "query", "instruction", "problem")
+# `answer` last: beside one of the others it is the final answer
+REPLY_COLUMNS: Columns = ("response", "output", "completion", "solution", "target", "targets", "answer")
+TRUTHS: Columns = ("ground_truth", "final_answer", "expected_answer")
+EXPLANATIONS: Columns = (
+    *("solution", "explanation", "rationale", "exp", "response", "output", "completion", "generated_solution"),
 )
-from chord_exp.prepare.rows.formats_pair import (
-    QUERY_FIELDS,
-    REPLY_FIELDS,
-    pair_reader,
-    read_alpaca,
-    read_choice,
-    read_math,
-    read_openr1,
-    reply_text,
+KEYS: Columns = (
+    *("answer", "answerkey", "answer_key", "answer_idx", "correct_answer", "cop", "correct", "label", "target"),
+)
+LETTERED: tuple[Columns, ...] = (
+    ("a", "b", "c", "d", "e", "f", "g", "h"),
+    ("option_a", "option_b", "option_c", "option_d", "option_e", "option_f"),
+    ("optiona", "optionb", "optionc", "optiond", "optione", "optionf"),
+    ("opa", "opb", "opc", "opd", "ope"),
 )
 
-MAPPED_FIELDS = ("prompt", "response", "system", "answer", "messages", "tools")
-"""What fields can be named by hand."""
 
-# a folder holds few sets of fields; a hostile one must not fill the memory
-_MOST_FIELD_SETS = 10_000
-_UNKNOWN = "unknown_format"
+@dataclass(frozen=True)
+class Format:
+    """One public shape of rows. A part with several columns is read from the first of them that is filled."""
+
+    # as counted in the manifest
+    name: str
+    # a whole conversation
+    turns: Columns = ()
+    # what is asked: a text or a list of messages; and a text that stands below it
+    prompt: Columns = ()
+    below: Columns = ()
+    # what the expert says: a text or a list of messages; and calls of tools in place of it, or beside it
+    reply: Columns = ()
+    calls: Columns = ()
+    # the final answer; without a reply or calls, the truth of a row for RL. A dot leads into an object
+    answer: Columns = ()
+    # options of a multiple-choice question: one column that holds all, or a column each; and which is right
+    choices: Columns = ()
+    key: Columns = ()
+    # whether the values fit too; None where the columns say enough
+    when: Callable[[Record], bool] | None = None
+    # of rows that cannot be used: the reason and what they have
+    refused: tuple[str, str] | None = None
+    # columns beside these parts, of most formats
+    system: Columns = ("system", "system_prompt")
+    tools: Columns = ("tools", "functions")
+    history: Columns = ("history",)
+    reasoning: Columns = ("reasoning_content", "reasoning", "thinking", "complex_cot")
+    # true or false: whether the reply is to be imitated (KTO, corpora of graded answers)
+    verdict: Columns = ("label", "desirable", "is_correct", "correct", "chosen")
+    # names of keys and roles inside the turns, as LLaMA-Factory's `tags`
+    tags: Mapping[str, str] = field(default_factory=dict)
+    # the columns were named by hand: a row without one of them is rejected, and names may hold dots
+    by_hand: bool = False
+
+    @property
+    def needed(self) -> tuple[Columns, ...]:
+        """The parts a row must have a column of."""
+        if self.refused or self.turns:
+            return tuple(part for part in (self.turns, self.prompt, self.reply) if part)
+        asked = tuple(part for part in (self.prompt, self.choices[:1], self.key) if part)
+        said = self.reply or self.calls or self.answer
+        return asked if self.key else (*asked, said)
 
 
-def _all(*names: str) -> Callable[[Mapping[str, Any]], bool]:
-    return lambda fields: all(name in fields for name in names)
+def _is_list(*names: str) -> Callable[[Record], bool]:
+    """Whether one of these holds a list of messages (of a table's cell, its JSON text), and not of strings."""
 
+    def check(record: Record) -> bool:
+        for name in names:
+            value = record.get(name)
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                return True
+            if isinstance(value, str) and value.startswith("[{"):
+                return True
+        return False
 
-def _refuse(reason: str, detail: str) -> Callable[[Record], Conversation]:
-    def read(record: Record) -> Conversation:
-        raise Reject(reason, detail)
-
-    return read
+    return check
 
 
 def _filled(*names: str) -> Callable[[Record], bool]:
-    return lambda record: any(record[name] for name in names if name in record)
+    return lambda record: any(record.get(name) not in (None, "", [], {}) for name in names)
 
+
+def _asks_without_reply(record: Record) -> bool:
+    return (
+        _is_list("prompt")(record)
+        and _filled("ground_truth", "answer", "solution")(record)
+        and not _filled("response", "output", "completion")(record)
+    )
+
+
+def _gsm8k(record: Record) -> bool:
+    return isinstance(record["answer"], str) and "####" in record["answer"] and "response" not in record
+
+
+def _strings(record: Record) -> bool:
+    data = record["data"]
+    return isinstance(data, list) and bool(data) and all(isinstance(text, str) for text in data)
+
+
+_PREFERENCE = ("preference", "two answers, of which one is better")
+_ASKED: Columns = ("question", "problem", "prompt", "query", "input", "instruction")
 
 FORMATS: tuple[Format, ...] = (
+    # preference pairs: DPO, LLaMA-Factory's v1
+    Format(
+        "preference", turns=("chosen",), reply=("rejected",), when=_filled("chosen", "rejected"), refused=_PREFERENCE
+    ),
     Format(
         "preference",
-        _all("chosen", "rejected"),
-        _refuse("preference", "chosen and rejected"),
-        _filled("chosen", "rejected"),
+        turns=("chosen_messages",),
+        reply=("rejected_messages",),
+        when=_filled("chosen_messages", "rejected_messages"),
+        refused=_PREFERENCE,
     ),
-    Format("messages", _all("messages"), read_messages, _filled("messages")),
-    Format("sharegpt", _all("conversations"), read_conversations, _filled("conversations")),
-    Format("swift_sharegpt", _all("conversation"), read_pairs_of_turns, _filled("conversation")),
-    Format(
-        "prompt_completion",
-        _all("prompt", "completion"),
-        read_prompt_completion,
-        # two texts are a pair like any other
-        lambda record: (
-            isinstance(record["prompt"], list)
-            or isinstance(record["completion"], list)
-            or isinstance(record.get("label"), bool)
-        ),
-    ),
+    # OpenAI, TRL, Axolotl, ms-swift, LLaMA-Factory's v1; Open-Reasoner-Zero's lists of turns
+    Format("messages", turns=("messages",), answer=("answer",), when=_filled("messages")),
+    # ShareGPT, LLaMA-Factory, ToolACE, Hermes function calling, APIGen-MT
+    Format("sharegpt", turns=("conversations",), answer=("answer",), when=_filled("conversations")),
+    Format("swift_sharegpt", turns=("conversation",), answer=("answer",), when=_filled("conversation")),
+    Format("ultrachat", turns=("data",), when=_strings),
+    # verl, DAPO, Skywork-OR1
     Format(
         "verl",
-        _all("prompt", "reward_model"),
-        read_verl,
-        lambda record: isinstance(record["reward_model"], dict) and isinstance(record["prompt"], (list, str)),
+        prompt=("prompt",),
+        answer=("reward_model.ground_truth",),
+        when=lambda record: isinstance(record["reward_model"], dict) and isinstance(record["prompt"], (list, str)),
     ),
+    # TRL's data for GRPO
     Format(
         "prompt_truth",
-        lambda fields: "prompt" in fields and any(name in fields for name in TRUTH_FIELDS),
-        read_prompt_and_truth,
-        lambda record: (
-            isinstance(record["prompt"], list)
-            and not any(record.get(name) for name in ("response", "output"))
-            and any(record.get(name) is not None for name in TRUTH_FIELDS)
-        ),
+        prompt=("prompt",),
+        answer=("ground_truth", "answer", "solution"),
+        when=_asks_without_reply,
     ),
-    Format("openr1", _all("problem", "generations"), read_openr1),
+    Format("xlam", prompt=("query",), calls=("answers",)),
+    Format(
+        "openr1",
+        prompt=("problem",),
+        reply=("generations", "solution"),
+        answer=("answer",),
+        when=lambda record: "generations" in record,
+    ),
+    Format(
+        "deepmath",
+        prompt=("question",),
+        reply=("r1_solution_1",),
+        answer=("final_answer",),
+    ),
+    Format(
+        "openmathinstruct",
+        prompt=("problem", "question"),
+        reply=("generated_solution",),
+        answer=("expected_answer",),
+    ),
+    # ARC, MMLU, MedQA, AQuA; C-Eval, CMMLU, MedMCQA
     Format(
         "multiple_choice",
-        lambda fields: (
-            ("choices" in fields or "options" in fields)
-            and any(name in fields for name in ("question", "problem", "prompt", "query"))
-        ),
-        read_choice,
-        _filled("choices", "options"),
-    ),
-    Format("math", _all("problem", "solution"), read_math),
-    Format(
-        "gsm8k",
-        _all("question", "answer"),
-        pair_reader("question", "answer"),
-        lambda record: isinstance(record["answer"], str) and "####" in record["answer"] and "response" not in record,
+        prompt=_ASKED,
+        choices=("choices",),
+        key=KEYS,
+        reply=EXPLANATIONS,
+        when=_filled("choices"),
     ),
     Format(
-        "alpaca",
-        lambda fields: (
-            "instruction" in fields
-            and ("output" in fields or ("response" in fields and ("context" in fields or "input" in fields)))
-        ),
-        read_alpaca,
+        "multiple_choice",
+        prompt=_ASKED,
+        choices=("options",),
+        key=KEYS,
+        reply=EXPLANATIONS,
+        when=_filled("options"),
     ),
-    # a question in one field and its answer in another; the seed's pairs come first
     *(
-        Format(f"{query}_{reply}", _all(query, reply), pair_reader(query, reply))
-        for query in QUERY_FIELDS
-        for reply in REPLY_FIELDS
+        Format(
+            "multiple_choice", prompt=_ASKED, choices=letters, key=KEYS, reply=EXPLANATIONS, when=_filled(letters[1])
+        )
+        for letters in LETTERED
+    ),
+    Format("math", prompt=("problem",), reply=("solution",), answer=("answer",)),
+    Format("gsm8k", prompt=("question",), reply=("answer",), when=_gsm8k),
+    Format("alpaca", prompt=("instruction",), below=("input", "context"), reply=("output",), answer=("answer",)),
+    *(
+        Format(
+            "alpaca",
+            prompt=("instruction",),
+            below=(below,),
+            reply=("response",),
+            answer=("answer",),
+            when=lambda record, below=below: below in record,  # type: ignore[misc]
+        )
+        for below in ("input", "context")
+    ),
+    # a question in one column and its reply in another, texts or lists of messages (TRL, Nemotron); the seed's first
+    *(
+        Format(
+            f"{query}_{reply}",
+            prompt=(query,),
+            reply=(reply,),
+            answer=TRUTHS if reply == "answer" else ("answer", *TRUTHS),
+        )
+        for query in QUERY_COLUMNS
+        for reply in REPLY_COLUMNS
         if query != reply
     ),
-    Format("text", _all("text"), _refuse("no_turns", "running text, no question and answer")),
+    # a prompt and its truth, nothing to imitate
+    Format("prompt_truth", prompt=QUERY_COLUMNS, answer=TRUTHS),
+    Format("text", turns=("text",), refused=("no_turns", "running text, no question and answer")),
 )
-
-_candidates: dict[tuple[str, ...], tuple[Format, ...]] = {}
-
-
-def detect(record: Record) -> Format:
-    """The first format that matches.
-
-    Raises:
-        Reject: none does; the detail lists the record's fields.
-    """
-    fields = tuple(record)
-    candidates = _candidates.get(fields)
-    if candidates is None:
-        candidates = tuple(known for known in FORMATS if known.has(record))
-        if len(_candidates) < _MOST_FIELD_SETS:
-            _candidates[fields] = candidates
-    for known in candidates:
-        if known.fits is None or known.fits(record):
-            return known
-    shown = ", ".join(clip(str(field), 30) for field in fields[:8]) or "no fields"
-    if candidates:
-        shown += f"; it looks like {candidates[0].name}, and its values are empty or of another type"
-    raise Reject(_UNKNOWN, shown)
-
-
-def mapped_format(mapping: Mapping[str, str]) -> Format:
-    """The format of records whose fields a user has named.
-
-    Args:
-        mapping: for some of MAPPED_FIELDS the field that holds it; a dot leads into a nested object.
-
-    Raises:
-        DataError: an unknown name, or neither messages nor prompt with response or answer.
-    """
-    unknown = [name for name in mapping if name not in MAPPED_FIELDS]
-    if unknown:
-        raise DataError(
-            f"the field map names {unknown[0]!r}", fix=f"map some of {', '.join(MAPPED_FIELDS)} to fields of your rows"
-        )
-    if "messages" not in mapping and not ("prompt" in mapping and ("response" in mapping or "answer" in mapping)):
-        raise DataError(
-            "the field map does not say where question and answer lie",
-            fix="map prompt and response, or messages (prompt and answer alone: rows for RL only)",
-        )
-
-    if "messages" in mapping and ("prompt" in mapping or "response" in mapping):
-        raise DataError(
-            "the field map names messages and prompt or response: both say what is asked",
-            fix="map messages alone (with system, answer, tools), or prompt and response",
-        )
-
-    def read(record: Record) -> Conversation:
-        def value(name: str) -> Any:
-            return _lookup(record, mapping[name]) if name in mapping else None
-
-        if "messages" in mapping:
-            messages = list(spoken(turns(value("messages"), mapping["messages"])))
-        else:
-            prompt = _needed(value("prompt"), mapping["prompt"])
-            messages = list(prompt) if isinstance(prompt, list) else [{"role": USER, "content": prompt}]
-        if value("system") is not None:
-            messages.insert(0, {"role": SYSTEM, "content": value("system")})
-        if "response" in mapping:
-            reply = reply_text(_needed(value("response"), mapping["response"]))
-            messages.append({"role": ASSISTANT, "content": reply})
-        answered = "messages" in mapping or "response" in mapping
-        return Conversation(messages, value("answer"), value("tools"), answered=answered)
-
-    return Format("mapped", lambda fields: True, read)
-
-
-def _lookup(record: Any, path: str) -> Any:
-    """The value at a path; None where there is none. A field whose own name holds the dots comes first."""
-    if isinstance(record, dict) and path in record:
-        return record[path]
-    for part in path.split("."):
-        if not isinstance(record, dict):
-            return None
-        record = record.get(part)
-    return record
-
-
-def _needed(value: Any, path: str) -> Any:
-    if value is None:
-        raise Reject("missing_field", f"{path!r}, which the field map names")
-    return value

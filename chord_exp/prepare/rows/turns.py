@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from chord_exp.plugins.tool_calls import drop_nulls
 from chord_exp.prepare.rejects import Reject, clip
 from chord_exp.prepare.rows.conversation import ASSISTANT, SYSTEM, TOOL, USER, Conversation, Message
+from chord_exp.prepare.rows.parts import calls_of, with_reasoning
 
 MAX_TEXT_CHARACTERS = 1 << 20
 """Of one conversation; a quarter of a million tokens, beyond what any run here can train on."""
@@ -29,27 +31,26 @@ _PAIR = (USER, ASSISTANT)
 
 # the escape itself, not the same letters after an escaped backslash
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-# answers in fields that no chat template here renders
-_BESIDE = ("reasoning_content", "reasoning", "thinking", "images", "audio")
+_MEDIA = ("images", "audio")
+# where the text points at what lies beside it
+_MEDIA_MARKS = ("<image>", "<video>", "<audio>")
+_REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
 class Checked(NamedTuple):
-    """A conversation that can be used.
+    """A conversation that can be used."""
 
-    Args:
-        messages: [system,] then turns that begin with the user; content is text; assistant turns may carry `tool_calls`
-            in OpenAI's form, tool turns `name` and `tool_call_id`.
-        tools: JSON text of a list of tool schemas in OpenAI's form, "" for none.
-        last_only: an earlier assistant turn must not be trained.
-    """
-
+    # [system,] then turns that begin with the user; content is text; assistant turns may carry `tool_calls` in OpenAI's
+    # form, tool turns `name` and `tool_call_id`
     messages: list[Message]
+    # JSON text of a list of tool schemas in OpenAI's form, "" for none
     tools: str
+    # an earlier assistant turn must not be trained
     last_only: bool
 
 
 def check_conversation(conversation: Conversation) -> Checked:
-    """The conversation in one form; an empty system turn is dropped, and what follows the last turn to be trained.
+    """Return the conversation in one form, without an empty system turn and what follows the last turn to be trained.
 
     Raises:
         Reject: with the first fault found.
@@ -72,6 +73,8 @@ def check_conversation(conversation: Conversation) -> Checked:
         characters += len(content)
         if "\0" in content:
             raise Reject("nul_character", f"in the {message['role']} turn")
+        if message["role"] == USER and "<" in content:
+            _refuse_media_marks(content)
         if len(message) > 2:
             rest = {key: value for key, value in message.items() if key != "content"}
             characters += len(_written(rest, "bad_tool_call"))
@@ -94,8 +97,16 @@ def _is_plain_pair(conversation: Conversation) -> bool:
         content = message.get("content")
         if content.__class__ is not str or not content or content.isspace() or "\0" in content:
             return False
+        if "<" in content and role == USER:
+            _refuse_media_marks(content)
         characters += len(content)
     return characters <= MAX_TEXT_CHARACTERS
+
+
+def _refuse_media_marks(text: str) -> None:
+    for mark in _MEDIA_MARKS:
+        if mark in text:
+            raise Reject("field_lost", f"{mark} in the text")
 
 
 def _with_calls_joined(found: list[Any]) -> list[Any]:
@@ -131,13 +142,23 @@ def _full(message: Any) -> Message:
     known = _ROLES.get(role) if isinstance(role, str) else None
     if known is None:
         raise Reject("unknown_role", clip(repr(role), 40))
-    for field in _BESIDE:
+    for field in _MEDIA:
         if message.get(field):
             raise Reject("field_lost", f"{field!r} in a turn of {known}")
     calls = message.get("tool_calls")
     if not calls and message.get("function_call"):
         calls = [message["function_call"]]
-    checked: Message = {"role": known, "content": _content(content, known, bool(calls))}
+    reasoning = next((message[field] for field in _REASONING if message.get(field)), None)
+    if isinstance(content, list):
+        content, thought, called = _joined(content, known)
+        reasoning, calls = reasoning or thought, calls or called
+    elif content is None and calls:
+        content = ""
+    elif not isinstance(content, str):
+        raise Reject("not_text", f"the {known} turn is {type(content).__name__}")
+    if reasoning and known == ASSISTANT:
+        content = with_reasoning(reasoning, content)
+    checked: Message = {"role": known, "content": content}
     if calls:
         if known != ASSISTANT or not isinstance(calls, list):
             raise Reject("bad_tool_call", f"in a turn of {known}")
@@ -148,23 +169,21 @@ def _full(message: Any) -> Message:
     return checked
 
 
-def _content(content: Any, role: str, calls: bool) -> str:
-    if content is None and calls:
-        return ""
-    if isinstance(content, list):
-        # parts, as in OpenAI's API
-        texts = []
-        for part in content:
-            if not isinstance(part, dict):
-                raise Reject("not_text", f"a part of the {role} turn is {type(part).__name__}")
-            kind = part.get("type", "text")
-            if kind != "text" or not isinstance(part.get("text"), str):
-                raise Reject("field_lost", f"a part of kind {clip(repr(kind), 20)} in the {role} turn")
-            texts.append(part["text"])
-        return "".join(texts)
-    if not isinstance(content, str):
-        raise Reject("not_text", f"the {role} turn is {type(content).__name__}")
-    return content
+def _joined(parts: list[Any], role: str) -> tuple[str, str, list[Any]]:
+    """Text, reasoning and calls of a turn in parts: OpenAI's {type, text}, LLaMA-Factory's {type, value}."""
+    texts: dict[str, list[str]] = {"text": [], "reasoning": []}
+    calls: list[Any] = []
+    for part in parts:
+        if not isinstance(part, dict):
+            raise Reject("not_text", f"a part of the {role} turn is {type(part).__name__}")
+        kind, value = part.get("type", "text"), part.get("text", part.get("value"))
+        if kind == "tool_call":
+            calls += calls_of(value)
+        elif kind in ("text", "reasoning") and isinstance(value, str):
+            texts[kind].append(value)
+        else:
+            raise Reject("field_lost", f"a part of kind {clip(repr(kind), 20)} in the {role} turn")
+    return "".join(texts["text"]), "".join(texts["reasoning"]), calls
 
 
 def _call(call: Any) -> Message:
@@ -179,6 +198,8 @@ def _call(call: Any) -> Message:
         arguments = _json(arguments, "bad_tool_call") if arguments.strip() else {}
     if not isinstance(arguments, dict):
         raise Reject("bad_tool_call", f"the arguments of {clip(function['name'], 40)} are no object")
+    # a table writes null for what only other rows have
+    arguments = drop_nulls(arguments)
     checked: Message = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
     if isinstance(call.get("id"), str):
         checked["id"] = call["id"]
@@ -207,6 +228,7 @@ def _tools(tools: Any) -> str:
         function = schema.get("function", schema)
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise Reject("bad_tools", "a tool without a name")
+        schema = drop_nulls(schema)
         full.append(schema if "function" in schema else {"type": "function", "function": schema})
     return _written(full, "bad_tools") if full else ""
 
@@ -242,11 +264,12 @@ def _trained(found: list[Any], messages: list[Message]) -> tuple[list[Message], 
 
 
 def _wanted(message: Message) -> bool:
-    """Whether a turn is to be trained: `weight` (OpenAI), `loss` (ms-swift), `train` (Axolotl) say no by 0 or false."""
+    """Whether a turn is to be trained: `weight` (OpenAI), `loss` (ms-swift), `train` (Axolotl) and `loss_weight`
+    (LLaMA-Factory) say no by 0 or false."""
     return not any(message.get(field) in (0, False) for field in _WEIGHTS)
 
 
-_WEIGHTS = ("weight", "loss", "train")
+_WEIGHTS = ("weight", "loss", "train", "loss_weight")
 
 
 def _check_turns(turns: list[Message], answered: bool) -> None:
