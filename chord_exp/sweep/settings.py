@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from chord_exp.config import hydra_node
+from chord_exp.experiment.field_checks import at_least, finite, one_of, refuse_unless
 from chord_exp.sweep.scheduling.queue import ORDERS
 from chord_exp.sweep.scheduling.scheduler import Limits
 
@@ -49,17 +50,15 @@ class Settings:
     num_cpus: int | None = None
 
     def __post_init__(self) -> None:
-        hydra_node.one_of(self, NODE, {"backend": BACKENDS, "order": ORDERS})
-        least = {"max_concurrent": 1, "max_gpus": 0, "retries": 0, "patience": 0, "num_gpus": 0, "num_cpus": 1}
-        hydra_node.whole_numbers(self, NODE, least, optional=least.keys() - {"retries"})
+        one_of(f"{NODE}.backend", self.backend, BACKENDS)
+        one_of(f"{NODE}.order", self.order, ORDERS)
+        at_least(self, f"{NODE}.", 0, "max_gpus", "retries", "patience", "num_gpus")
+        at_least(self, f"{NODE}.", 1, "max_concurrent", "num_cpus")
+        finite(self, f"{NODE}.")
         for key in ("cpus_per_trial", "memory_per_trial"):
             value = getattr(self, key)
-            if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0):
-                what = f"{value!r} is no number above 0"
-                raise hydra_node.refusal(NODE, key, what, "give one, or null for an estimate")
-        for key in ("address", "bind"):
-            if not isinstance(getattr(self, key), str):
-                raise hydra_node.refusal(NODE, key, f"{getattr(self, key)!r} is no address", "give a text")
+            what = f"{NODE}.{key}={value} is no number above 0"
+            refuse_unless(value is None or value > 0, what, f"{NODE}.{key}", "give one, or null for an estimate")
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Settings:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from chord_exp.config import hydra_node
 from chord_exp.errors import ConfigError
+from chord_exp.experiment.field_checks import at_least, one_of
 from chord_exp.run_files import metrics
 
 NODE = "hydra.sweeper"
@@ -61,7 +62,7 @@ class TuneSettings:
     # points to try; null: the whole grid
     n_trials: int | None
     # metrics and their directions
-    objectives: Sequence[str]
+    objectives: list[str]
     # what counts of a trial: its best value after step 0, or its last
     objective_value: str
     # seed of the sampler
@@ -77,12 +78,15 @@ class TuneSettings:
     # folder of a tuned sweep that gives the values to start from; none: the configuration's own; null: see `warm_start`
     start_from: str | None
     # the space: Hydra's sweep words by key
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        hydra_node.one_of(self, NODE, {"sampler": SAMPLERS, "pruner": PRUNERS, "objective_value": (BEST, LAST)})
-        least = {"n_trials": 1, "seed": 0, "n_startup_trials": 0, "min_steps": 1, "reduction_factor": 2}
-        hydra_node.whole_numbers(self, NODE, least, optional={"n_trials"})
+        one_of(f"{NODE}.sampler", self.sampler, SAMPLERS)
+        one_of(f"{NODE}.pruner", self.pruner, PRUNERS)
+        one_of(f"{NODE}.objective_value", self.objective_value, (BEST, LAST))
+        at_least(self, f"{NODE}.", 0, "seed", "n_startup_trials")
+        at_least(self, f"{NODE}.", 1, "n_trials", "min_steps")
+        at_least(self, f"{NODE}.", 2, "reduction_factor")
         if self.n_trials is None and self.sampler != "grid":
             raise _refusal("n_trials", f"sampler={self.sampler} never ends by itself", "give a number")
         count = len(self.targets)
@@ -109,4 +113,4 @@ class TuneSettings:
 
 
 def _refusal(key: str, what: str, fix: str) -> ConfigError:
-    return hydra_node.refusal(NODE, key, what, fix)
+    return ConfigError(f"{NODE}.{key}: {what}", f"{NODE}.{key}", fix)
