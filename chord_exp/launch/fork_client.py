@@ -57,7 +57,8 @@ def _ask(path: str, arguments: list[str]) -> tuple[socket.socket, int] | None:
     try:
         server.connect(path)
         sent = server.sendmsg([message], [streams])
-        server.sendall(message[sent:])
+        if sent < len(message):
+            server.sendall(message[sent:])
         answer = read_line(server)
         if answer.isdigit():
             return server, int(answer)

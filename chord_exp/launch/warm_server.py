@@ -67,7 +67,7 @@ def warm_server(log: Path | None = None) -> Iterator[int]:
         os.environ.pop(WARM_ENV)
         if before is not None:
             os.environ[WARM_ENV] = before
-        server.terminate()
+        server.kill()  # its runs go on
         server.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
