@@ -125,7 +125,7 @@ format: $(READY)  ## let ruff format the code
 	@$(PY) -m ruff format -q .
 
 .PHONY: bench
-bench: $(READY)  ## speed of the default run against its bare arithmetic
+bench: $(READY)  ## speed of the default run against its bare arithmetic, and of trials
 	@$(PY) benchmarks/default_run.py $(ARGS)
 
 .PHONY: bench-prepare

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -23,32 +24,58 @@ from rich.console import Console
 from rich.table import Table
 
 from chord_exp.run_files import metrics
+from chord_exp.sweep.folder import SweepFolder
 
 # left out of the mean: the first steps load code and memory
 WARMUP_STEPS = 3
 
 
 def loop_seconds(folder: Path, overrides: list[str]) -> dict[str, float]:
-    """Run the default experiment; seconds to the first step, per step, and in all."""
+    """Run the default experiment; seconds from Enter to its first output, to the first step, per step, and in all."""
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "chord_exp", f"hydra.run.dir={folder}", *overrides], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "chord_exp", f"hydra.run.dir={folder}", *overrides],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
+    first_output: list[float] = []
+
+    def read() -> None:
+        assert process.stdout is not None
+        while process.stdout.read1():
+            first_output.append(time.perf_counter() - started)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     tail, seen = metrics.Tail(folder / "metrics.jsonl"), {}
     while process.poll() is None:
         for row in tail.new_rows():
             if row["source"] == "trainer":
                 seen[row["step"]] = time.perf_counter() - started
         time.sleep(0.01)
+    reader.join()
     if process.returncode != 0 or not seen:
         raise SystemExit(f"the run failed with exit code {process.returncode}: see {folder}")
     first, last = min(seen), max(seen)
     warm = min(first + WARMUP_STEPS, last - 1)
     return {
+        "first output": first_output[0],
         "to first step": seen[first],
         "per step": (seen[last] - seen[warm]) / (last - warm),
         "in all": time.perf_counter() - started,
     }
+
+
+def trial_seconds(folder: Path) -> list[float]:
+    """Seconds from the start of each of three local trials, one after the other, to its first step."""
+    words = ["seed=1,2,3", "total_steps=2", "mu_schedule=constant", "hydra.launcher.max_concurrent=1"]
+    command = [sys.executable, "-m", "chord_exp", "-m", *words, f"hydra.sweep.dir={folder}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    taken = []
+    for trial in SweepFolder(folder).trials():
+        rows = metrics.read(trial.run_dir / "metrics.jsonl")
+        taken.append(min(row["wall_time"] for row in rows if row["source"] == "trainer") - trial.started)
+    return taken
 
 
 def showing_seconds(place: Path) -> tuple[float, float]:
@@ -152,6 +179,7 @@ def main() -> None:
         folder = Path(scratch, "run")
         loop = loop_seconds(folder, options.overrides)
         plain = plain_seconds(folder / "trinity.yaml", options.plain_steps, Path(scratch, "plain"))
+        trials = trial_seconds(Path(scratch, "sweep"))
         shown, empty = showing_seconds(Path(scratch))
     table = Table(title="default run, seconds")
     for column in ("", "Trinity's loop", "plain process", "ratio"):
@@ -159,6 +187,8 @@ def main() -> None:
     for key, value in loop.items():
         bare = plain.get(key)
         table.add_row(key, f"{value:.2f}", f"{bare:.2f}" if bare else "-", f"{value / bare:.2f}" if bare else "-")
+    table.add_row("first trial of a sweep to its first step", f"{trials[0]:.2f}", "-", "-")
+    table.add_row("trials after it", f"{statistics.mean(trials[1:]):.2f}", "-", "-")
     table.add_row("CPU of --cfg job (empty Hydra)", f"{shown:.2f}", f"{empty:.2f}", f"{shown / empty:.2f}")
     Console().print(table)
 
