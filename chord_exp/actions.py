@@ -14,9 +14,9 @@ from chord_exp.errors import SUCCEEDED, ConfigError, DataError
 from chord_exp.experiment.geometry import Geometry, derive
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 from chord_exp.trinity_config.build import Folders, to_trinity, to_yaml
+from chord_exp.trinity_config.installed import has_flash_attention, verl_is_legacy
 from chord_exp.trinity_config.plugin_names import PACKAGE
 from chord_exp.trinity_config.user_overrides import extra_term_warnings, flatten
-from chord_exp.trinity_config.verl_version import verl_is_legacy
 
 if TYPE_CHECKING:
     from chord_exp.launch.launch_spec import LaunchSpec
@@ -179,7 +179,7 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
 
     # Trinity's own loss needs no chord_exp on the cluster; neither must the monitor then
     folders = run_folders(spec, run_dir, with_metrics=spec.loss == "exact")
-    config = to_trinity(spec, facts, folders, verl_legacy=verl_is_legacy())
+    config = to_trinity(spec, facts, folders, verl_legacy=verl_is_legacy(), flash_attention=has_flash_attention())
     if config["cluster"]["ray_address"] == "local":
         # a private Ray is for our own launcher to start
         config["cluster"]["ray_address"] = "auto"
@@ -236,7 +236,9 @@ def launch_of(spec: ExperimentSpec, facts: DataFacts, run_dir: Path, overrides: 
     """The plain values that starting a run takes."""
     from chord_exp.launch.launch_spec import LaunchSpec, Stage
 
-    config = to_trinity(spec, facts, run_folders(spec, run_dir), verl_legacy=verl_is_legacy())
+    config = to_trinity(
+        spec, facts, run_folders(spec, run_dir), verl_legacy=verl_is_legacy(), flash_attention=has_flash_attention()
+    )
     stages = derive(spec, facts).stages
     return LaunchSpec(
         name=spec.name,

@@ -14,7 +14,7 @@ from chord_exp.check.document import Document, look_at_data, read
 from chord_exp.check.rules import findings, summary
 from chord_exp.check.subject import ERROR, WARNING, Finding
 from chord_exp.errors import BAD_INPUT, INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
-from chord_exp.trinity_config.verl_version import verl_is_legacy
+from chord_exp.trinity_config.installed import verl_is_legacy
 
 PROGRAM = "chord_exp.check"
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.spec import ClusterSpec
 
+# most of a GPU's memory that Trinity gives to an engine that shares it with the trainer
+COLOCATE_MEMORY = 0.25
+
 
 @dataclass(frozen=True)
 class GpuSplit:
@@ -39,6 +42,7 @@ def split_gpus(cluster: ClusterSpec, kind: str, usual_rows: int = 0) -> GpuSplit
         ConfigError: the GPUs cannot be divided so.
     """
     total = cluster.node_num * cluster.gpu_per_node
+    _check_attention(cluster)
     tensor, sequence = cluster.tensor_parallel_size, cluster.ulysses_sequence_parallel_size
     if cluster.engine == "local":
         _check_local(cluster, total)
@@ -63,6 +67,21 @@ def split_gpus(cluster: ClusterSpec, kind: str, usual_rows: int = 0) -> GpuSplit
     return GpuSplit("both", total, engines, tensor, rollout, trainer, _data_parallel(trainer, sequence))
 
 
+def _check_attention(cluster: ClusterSpec) -> None:
+    """verl shares a row between GPUs inside of flash attention only: sdpa would train on wrong log-probabilities."""
+    sequence, on_cpu = cluster.ulysses_sequence_parallel_size, cluster.engine == "real_cpu"
+    if on_cpu and cluster.attention == "flash_attention_2":
+        raise ConfigError("cluster.attention=flash_attention_2 needs a GPU", "cluster.attention", "use sdpa or auto")
+    if (cluster.attention == "sdpa" or on_cpu) and sequence > 1:
+        raise ConfigError(
+            f"cluster.attention=sdpa and cluster.ulysses_sequence_parallel_size={sequence}: verl shares a row between "
+            "GPUs in flash attention only, and would train on wrong numbers without a word",
+            "cluster.attention",
+            "install flash-attn on a GPU cluster and use flash_attention_2 or auto, or set "
+            "cluster.ulysses_sequence_parallel_size=1",
+        )
+
+
 def _check_local(cluster: ClusterSpec, total: int) -> None:
     given = {"tensor_parallel_size": 1, "ulysses_sequence_parallel_size": 1}
     for key, only in given.items():
@@ -72,6 +91,7 @@ def _check_local(cluster: ClusterSpec, total: int) -> None:
                 f"cluster.{key}",
                 "use 1, or a GPU cluster such as cluster=gpu_4",
             )
+    _check_sync_method(cluster, ("memory",), "the local engine hands weights over in memory")
     if total != 2 or cluster.engine_num not in (None, 1):
         raise ConfigError(
             f"cluster.node_num={cluster.node_num}, gpu_per_node={cluster.gpu_per_node}, "
@@ -90,6 +110,24 @@ def _check_colocate(cluster: ClusterSpec) -> None:
                 f"cluster.{key}",
                 f"set cluster.{key}=1, or use more GPUs (cluster=gpu_2)",
             )
+
+    _check_sync_method(cluster, ("memory", "checkpoint"), "NCCL needs a GPU for each side, and there is 1")
+    if cluster.gpu_memory_utilization > COLOCATE_MEMORY:
+        raise ConfigError(
+            f"cluster.gpu_memory_utilization={cluster.gpu_memory_utilization} on 1 GPU, which engine and trainer "
+            f"share: Trinity lowers it to {COLOCATE_MEMORY}",
+            "cluster.gpu_memory_utilization",
+            f"give {COLOCATE_MEMORY} or less, or use more GPUs (cluster=gpu_2)",
+        )
+
+
+def _check_sync_method(cluster: ClusterSpec, possible: tuple[str, ...], why: str) -> None:
+    if cluster.sync_method not in (None, *possible):
+        raise ConfigError(
+            f"cluster.sync_method={cluster.sync_method}: {why}",
+            "cluster.sync_method",
+            f"use {' or '.join(possible)}, or null",
+        )
 
 
 def _check_split(cluster: ClusterSpec, total: int, engines: int, trainer: int) -> None:

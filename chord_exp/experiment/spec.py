@@ -17,6 +17,8 @@ from chord_exp.utils.split_settings import JUDGE, SplitSettings
 VARIANTS = ("mu", "phi", "sft", "grpo", "sft_then_grpo")
 LOSSES = ("exact", "stock")
 ENGINES = ("local", "real_cpu", "verl")
+SYNC_METHODS = ("nccl", "memory", "checkpoint")
+ATTENTIONS = ("auto", "sdpa", "flash_attention_2")
 # longest labels that Weights & Biases takes, characters
 WANDB_GROUP_LENGTH, WANDB_TAG_LENGTH = 128, 64
 
@@ -157,6 +159,11 @@ class ClusterSpec:
     ulysses_sequence_parallel_size: int
     # workflow runners an engine: how many prompt groups are in flight
     runner_per_model: int
+    # how new weights reach the engines: nccl, memory or checkpoint; null: nccl, or memory where they share a GPU. Pure
+    # SFT has no engines and is not concerned
+    sync_method: str | None
+    # attention of the trainer: sdpa, flash_attention_2, or auto: flash-attn where it is installed
+    attention: str
     # share of a GPU's memory that an engine takes
     gpu_memory_utilization: float
     # number format of the rollout model
@@ -181,6 +188,9 @@ class ClusterSpec:
         safe_name("cluster.name", self.name)
         one_of("cluster.engine", self.engine, ENGINES)
         one_of("cluster.device", self.device, ("auto", "cpu", "cuda"))
+        one_of("cluster.attention", self.attention, ATTENTIONS)
+        if self.sync_method is not None:
+            one_of("cluster.sync_method", self.sync_method, SYNC_METHODS)
         positive = (
             "node_num",
             "gpu_per_node",

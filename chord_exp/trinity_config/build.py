@@ -62,21 +62,28 @@ class Folders:
 
 
 def to_trinity(
-    spec: ExperimentSpec, facts: DataFacts, folders: Folders, *, verl_legacy: bool = False
+    spec: ExperimentSpec,
+    facts: DataFacts,
+    folders: Folders,
+    *,
+    verl_legacy: bool = False,
+    flash_attention: bool = False,
 ) -> dict[str, Any]:
     """The Trinity configuration of an experiment, ready for YAML.
 
     Args:
         facts: sizes of the prepared data.
         folders: absolute paths.
-        verl_legacy: verl < 0.8 is installed, which scales losses itself; matters to loss=stock only.
+        verl_legacy: verl < 0.8 is installed, which scales losses itself and has sections of its own.
+        flash_attention: flash-attn is installed; matters to cluster.attention=auto only.
 
     Raises:
         ConfigError: numbers that cannot agree, or a `trinity:` value that contradicts them.
     """
     geometry = derive(spec, facts)
     config = _common(spec, geometry, folders)
-    sections = [_stage_sections(spec, facts, stage, folders, verl_legacy) for stage in geometry.stages]
+    attention = None if verl_legacy else _attention(spec, flash_attention)
+    sections = [_stage_sections(spec, facts, stage, folders, verl_legacy, attention) for stage in geometry.stages]
     if len(sections) == 1:
         config.update(sections[0])
     else:
@@ -130,8 +137,24 @@ def _common(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict[
     }
 
 
+def _attention(spec: ExperimentSpec, flash_attention: bool) -> str | None:
+    """The attention that verl is told to use; None for its own choice, flash-attn.
+
+    loss=stock is for clusters without this package: verl 0.8 needs flash-attn there in any case, to pad rows.
+    """
+    cluster = spec.cluster
+    if cluster.engine == "local":
+        return None
+    if cluster.attention != "auto":
+        return cluster.attention
+    if cluster.engine == "real_cpu":
+        return "sdpa"
+    needs_flash = cluster.ulysses_sequence_parallel_size > 1 or spec.loss == "stock"
+    return None if flash_attention or needs_flash else "sdpa"
+
+
 def _stage_sections(
-    spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folders, verl_legacy: bool
+    spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folders, verl_legacy: bool, attention: str | None
 ) -> dict[str, Any]:
     """The sections that differ from stage to stage; Trinity's StageConfig has exactly these."""
     return {
@@ -139,13 +162,16 @@ def _stage_sections(
         "algorithm": _algorithm(spec, stage, verl_legacy),
         "buffer": _buffer(spec, facts, stage, folders),
         "explorer": _explorer(spec, facts, stage),
-        "trainer": _trainer(spec, stage),
+        "trainer": _trainer(spec, stage, attention),
     }
 
 
 def _sync_method(spec: ExperimentSpec, stage: Stage) -> str:
     if stage.gpus.mode == "train":
+        # no engine to reach: Trinity's own choice for SFT
         return "checkpoint"
+    if spec.cluster.sync_method is not None:
+        return spec.cluster.sync_method
     return "memory" if spec.cluster.engine == "local" or stage.gpus.mode == "colocate" else "nccl"
 
 
@@ -374,6 +400,9 @@ def _explorer(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str,
         "dtype": cluster.dtype,
         "seed": spec.seed,
     }
+    if stage.gpus.mode == "colocate":
+        # Ray counts two GPUs on the one: the engine and the trainer are each to see the real one
+        rollout["cuda_visible_devices"] = "0"
     if cluster.engine == "local":
         rollout["extra_engine_args"] = {
             "device": cluster.device,
@@ -391,7 +420,7 @@ def _explorer(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str,
     }
 
 
-def _trainer(spec: ExperimentSpec, stage: Stage) -> dict[str, Any]:
+def _trainer(spec: ExperimentSpec, stage: Stage, attention: str | None) -> dict[str, Any]:
     cluster = spec.cluster
     trainer: dict[str, Any] = {
         "trainer_type": "verl",
@@ -406,16 +435,20 @@ def _trainer(spec: ExperimentSpec, stage: Stage) -> dict[str, Any]:
         "param_offload": cluster.param_offload,
         "optimizer_offload": cluster.optimizer_offload,
     }
-    if cluster.engine == "real_cpu":
-        trainer["trainer_config"] = _cpu_trainer(cluster)
+    if verl := _verl_sections(cluster, attention):
+        trainer["trainer_config"] = verl
     return trainer
 
 
-def _cpu_trainer(cluster: ClusterSpec) -> dict[str, Any]:
-    """What verl's own configuration must say on a CPU: no flash-attn, and bfloat16 only where it was asked for."""
-    exact = {"fsdp_config": {"mixed_precision": {"param_dtype": "fp32"}}} if cluster.dtype == "float32" else {}
-    config: dict[str, Any] = {"model": {"override_config": {"attn_implementation": "sdpa"}}}
-    return {**config, "actor": exact, "ref": dict(exact)} if exact else config
+def _verl_sections(cluster: ClusterSpec, attention: str | None) -> dict[str, Any]:
+    """What verl's own configuration must say: its attention, and on a CPU bfloat16 only where it was asked for."""
+    sections: dict[str, Any] = {}
+    if attention is not None:
+        sections["model"] = {"override_config": {"attn_implementation": attention}}
+    if cluster.engine == "real_cpu" and cluster.dtype == "float32":
+        for part in ("actor", "ref"):
+            sections[part] = {"fsdp_config": {"mixed_precision": {"param_dtype": "fp32"}}}
+    return sections
 
 
 def to_yaml(config: dict[str, Any]) -> str:

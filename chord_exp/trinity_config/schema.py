@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from chord_exp.errors import ConfigError
+from chord_exp.trinity_config.installed import verl_is_legacy
 from chord_exp.trinity_config.old_names import old_name
 from chord_exp.trinity_config.user_overrides import flatten, lookup
-from chord_exp.trinity_config.verl_version import verl_is_legacy
 from chord_exp.utils.text import did_you_mean
 
 TRAINER_CONFIG = "trainer.trainer_config"

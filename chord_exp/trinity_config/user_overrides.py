@@ -85,7 +85,7 @@ DERIVED_FROM = {
             "format.enable_thinking": "model.enable_thinking",
         }.items()
     },
-    "synchronizer.sync_method": "variant and cluster",
+    "synchronizer.sync_method": "cluster.sync_method",
     "cluster.ray_address": "cluster.ray_address",
     "cluster.node_num": "cluster.node_num",
     "cluster.gpu_per_node": "cluster.gpu_per_node",
@@ -95,6 +95,7 @@ DERIVED_FROM = {
     f"{ROLLOUT_MODEL}.tensor_parallel_size": "cluster.tensor_parallel_size",
     f"{ROLLOUT_MODEL}.gpu_memory_utilization": "cluster.gpu_memory_utilization",
     f"{ROLLOUT_MODEL}.dtype": "cluster.dtype",
+    f"{ROLLOUT_MODEL}.cuda_visible_devices": "the cluster's GPUs",
     f"{ROLLOUT_MODEL}.seed": "seed",
     f"{ROLLOUT_MODEL}.extra_engine_args.device": "cluster.device",
     f"{ROLLOUT_MODEL}.extra_engine_args.threads": "cluster.threads",
@@ -115,6 +116,7 @@ DERIVED_FROM = {
     "trainer.max_checkpoints_to_keep": "cluster.max_checkpoints_to_keep",
     "trainer.param_offload": "cluster.param_offload",
     "trainer.optimizer_offload": "cluster.optimizer_offload",
+    "trainer.trainer_config.model.override_config.attn_implementation": "cluster.attention",
 }
 # Sections with keys that some variants, engines or losses leave to Trinity: there any value does.
 _FREE_WHERE_ABSENT = (f"{EXPERIENCE}.", f"{ROLLOUT_MODEL}.extra_engine_args.")

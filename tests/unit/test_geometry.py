@@ -133,6 +133,15 @@ def test_each_cluster_option_splits_its_gpus(option, split):
         ({"node_num": 2, "engine_num": 4}, ["12", "8"]),
         ({"node_num": 1, "gpu_per_node": 1, "engine_num": 2}, ["engine_num=2", "1 GPU"]),
         ({"node_num": 1, "gpu_per_node": 1, "tensor_parallel_size": 2}, ["tensor_parallel_size=2", "1 GPU"]),
+        ({"node_num": 1, "gpu_per_node": 1, "gpu_memory_utilization": 0.5}, ["0.5", "0.25", "1 GPU"]),
+        (
+            {"node_num": 1, "gpu_per_node": 1, "gpu_memory_utilization": 0.2, "sync_method": "nccl"},
+            ["sync_method=nccl", "memory or checkpoint"],
+        ),
+        (
+            {"attention": "sdpa", "ulysses_sequence_parallel_size": 2},
+            ["attention=sdpa", "ulysses_sequence_parallel_size=2", "wrong numbers"],
+        ),
     ],
 )
 def test_gpus_that_cannot_be_split_are_refused(big, changes, words):
@@ -143,6 +152,8 @@ def test_gpus_that_cannot_be_split_are_refused(big, changes, words):
 def test_the_local_engine_refuses_parallel_sizes(spec):
     text = refusal_of(replace(spec, cluster=replace(spec.cluster, tensor_parallel_size=2)))
     assert "tensor_parallel_size=2" in text and "cluster=gpu_4" in text
+    text = refusal_of(replace(spec, cluster=replace(spec.cluster, sync_method="nccl")))
+    assert "sync_method=nccl" in text and "use memory" in text
 
 
 def test_sequence_parallelism_lowers_the_data_parallel_size(big):

@@ -61,6 +61,8 @@ def test_an_experiment_value_out_of_range_is_refused(spec, changes, words):
         ("data", {"workflow": ""}, ["data.workflow"]),
         ("cluster", {"engine": "vllm"}, ["vllm", "local, verl"]),
         ("cluster", {"gpu_memory_utilization": 1.5}, ["1.5"]),
+        ("cluster", {"sync_method": "mpi"}, ["mpi", "nccl, memory, checkpoint"]),
+        ("cluster", {"attention": "eager"}, ["eager", "auto, sdpa, flash_attention_2"]),
         ("cluster", {"save_interval": 0}, ["save_interval=0"]),
         ("cluster", {"runner_per_model": 0}, ["runner_per_model=0"]),
         ("monitor", {"wandb_mode": "cloud"}, ["cloud", "offline"]),

@@ -13,7 +13,7 @@ from chord_exp.errors import ConfigError
 from chord_exp.experiment.geometry import derive
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 from chord_exp.trinity_config.build import EXPERT_BUFFER, Folders, to_trinity, to_yaml
-from chord_exp.trinity_config.user_overrides import DERIVED_FROM, FIXED, SAME_AS, flatten
+from chord_exp.trinity_config.user_overrides import DERIVED_FROM, FIXED, SAME_AS, flatten, lookup
 
 pytest.importorskip("trinity")
 
@@ -131,6 +131,60 @@ def test_text_with_an_interpolation_survives_the_yaml(tmp_path, trinity_accepts)
     assert load_config(str(path)).buffer.explorer_input.taskset.format.system_prompt == "pay ${price} 元"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "method"),
+    [
+        (["cluster=gpu_2"], "nccl"),
+        (["cluster=gpu_2", "cluster.sync_method=memory"], "memory"),
+        (["cluster=gpu_2", "cluster.sync_method=checkpoint"], "checkpoint"),
+        (["cluster=gpu_1"], "memory"),
+        (["cluster=gpu_1", "cluster.sync_method=checkpoint"], "checkpoint"),
+        (["cluster=local", "cluster.sync_method=memory"], "memory"),
+        (["cluster=gpu_2", "cluster.sync_method=memory", "variant=sft"], "checkpoint"),
+    ],
+)
+def test_weights_are_synchronised_as_the_user_wants_and_trinity_keeps_it(trinity_accepts, overrides, method, tmp_path):
+    (config,) = trinity_accepts(compose_spec(overrides, tmp_path))
+    assert config.synchronizer.sync_method.value == method
+
+
+@pytest.mark.parametrize(
+    ("overrides", "installed", "attention"),
+    [
+        (["cluster=gpu_2"], False, "sdpa"),
+        (["cluster=gpu_2"], True, None),
+        (["cluster=gpu_2", "cluster.attention=sdpa"], True, "sdpa"),
+        (["cluster=gpu_2", "cluster.attention=flash_attention_2"], False, "flash_attention_2"),
+        # where only flash attention is right, and where nothing of this package is at hand
+        (["cluster=gpu_8", "cluster.ulysses_sequence_parallel_size=2"], False, None),
+        (["cluster=gpu_2", "loss=stock"], False, None),
+        (["cluster=local"], False, None),
+    ],
+)
+def test_attention_is_what_the_user_wants_or_what_is_installed(overrides, installed, attention, tmp_path):
+    spec = compose_spec([*SIZES, *overrides], tmp_path)
+    config = to_trinity(spec, FACTS, FOLDERS, flash_attention=installed)
+    assert lookup(config, "trainer.trainer_config.model.override_config.attn_implementation") == attention
+    assert "trainer_config" not in to_trinity(spec, FACTS, FOLDERS, verl_legacy=True)["trainer"]
+
+
+def test_verl_gets_the_attention_that_was_chosen(trinity_accepts, tmp_path):
+    from trinity.trainer.verl.config import _deep_merge, _normalize_trainer_config
+
+    (config,) = trinity_accepts(compose_spec(["cluster=gpu_2", "cluster.attention=sdpa"], tmp_path))
+    verl: dict = {"model": {"path": "m", "override_config": {}}}
+    _deep_merge(verl, _normalize_trainer_config(config.trainer.trainer_config), set())
+    assert verl == {"model": {"path": "m", "override_config": {"attn_implementation": "sdpa"}}}
+
+
+def test_an_engine_that_shares_the_gpu_is_pinned_to_it(trinity_accepts, tmp_path):
+    (config,) = trinity_accepts(compose_spec(["cluster=gpu_1"], tmp_path))
+    assert config.mode == "colocate" and config.explorer.rollout_model.cuda_visible_devices == "0"
+    assert config.explorer.rollout_model.gpu_memory_utilization == 0.25
+    (config,) = trinity_accepts(compose_spec(["cluster=gpu_2"], tmp_path))
+    assert config.explorer.rollout_model.cuda_visible_devices is None
+
+
 def test_a_hand_set_value_is_merged_last_and_into_every_stage(tmp_path):
     overrides = ["variant=sft_then_grpo", "trinity.algorithm.optimizer.weight_decay=0.5"]
     config = to_trinity(compose_spec(overrides, tmp_path), FACTS, FOLDERS)
@@ -148,7 +202,7 @@ def test_a_hand_set_value_is_merged_last_and_into_every_stage(tmp_path):
         ("trinity.cluster.gpu_per_node=8", ["8", "2", "cluster.gpu_per_node"]),
         ("trinity.trainer.total_steps=5", ["5", "80", "total_steps"]),
         ("trinity.synchronizer.sync_style=trainer_driven", ["trainer_driven", "=fixed", "on-policy", "leave it out"]),
-        ("trinity.synchronizer.sync_method=checkpoint", ["checkpoint", "memory", "cluster"]),
+        ("trinity.synchronizer.sync_method=checkpoint", ["checkpoint", "memory", "cluster.sync_method"]),
         ("trinity.algorithm.kl_loss_fn=k2", ["'k2'", "no reference model", "set it to none"]),
         ("trinity.algorithm.kl_loss_fn=null", ["None", "no reference model"]),
         ("trinity.buffer=7", ["7", "buffer.batch_size"]),

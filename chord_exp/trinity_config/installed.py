@@ -1,0 +1,19 @@
+"""What is installed here that a configuration depends on."""
+
+from __future__ import annotations
+
+from importlib import metadata, util
+
+
+def verl_is_legacy() -> bool:
+    """Return whether the installed verl is older than 0.8; false without verl, as for the version that is locked."""
+    try:
+        major, minor = metadata.version("verl").split(".")[:2]
+    except metadata.PackageNotFoundError:
+        return False
+    return (int(major), int(minor)) < (0, 8)
+
+
+def has_flash_attention() -> bool:
+    """Return whether flash-attn is installed; it is not imported, which takes a GPU."""
+    return util.find_spec("flash_attn") is not None
