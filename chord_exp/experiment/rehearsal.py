@@ -20,7 +20,7 @@ class Difference:
 DIFFERENCES = (
     Difference("cluster.ray_address", "local", "auto", "a private Ray that believes in as many GPUs as are asked for"),
     Difference("cluster.dtype", "float32", "bfloat16", "few CPUs are fast at bfloat16; the trainer likewise"),
-    Difference("attention", "sdpa", "flash_attention_2", "flash-attn is for GPUs"),
+    Difference("attention", "sdpa", "flash_attention_2 where it is installed", "flash-attn is for GPUs"),
     Difference("explorer.rollout_model.enforce_eager", "true", "false", "there are no CUDA graphs"),
     Difference("cluster.gpu_memory_utilization", "0.1", "0.9", "of main memory, which is shared with the trainer"),
     Difference("cluster.engine_num", "1", "null", "one engine, however many GPUs are believed in"),

@@ -50,7 +50,13 @@ def test_hand_set_values_are_marked_as_such():
 def test_a_rehearsal_without_gpus_names_every_setting_that_differs_from_a_gpu_run():
     said = {each.key: each for each in DIFFERENCES}
     rehearsal, on_gpus = (
-        dict(flatten(to_trinity(compose_spec([f"cluster={name}", "cluster.engine_num=1"]), FACTS, FOLDERS)))
+        dict(
+            flatten(
+                to_trinity(
+                    compose_spec([f"cluster={name}", "cluster.engine_num=1"]), FACTS, FOLDERS, flash_attention=True
+                )
+            )
+        )
         for name in ("real_cpu", "gpu_2")
     )
     differing = {key for key in {**rehearsal, **on_gpus} if rehearsal.get(key) != on_gpus.get(key)}
