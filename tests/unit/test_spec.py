@@ -59,7 +59,7 @@ def test_an_experiment_value_out_of_range_is_refused(spec, changes, words):
         ("data", {"expert_ratio": 1.0}, ["expert_ratio=1.0"]),
         ("data", {"eval_interval": 0}, ["eval_interval=0"]),
         ("data", {"workflow": ""}, ["data.workflow"]),
-        ("cluster", {"engine": "vllm"}, ["vllm", "local, verl"]),
+        ("cluster", {"engine": "vllm"}, ["vllm", "local, real_cpu, verl"]),
         ("cluster", {"gpu_memory_utilization": 1.5}, ["1.5"]),
         ("cluster", {"sync_method": "mpi"}, ["mpi", "nccl, memory, checkpoint"]),
         ("cluster", {"attention": "eager"}, ["eager", "auto, sdpa, flash_attention_2"]),
