@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from test_sweep_settings import values
 
-from chord_exp.errors import ConfigError
+from chord_exp.errors import ConfigError, RunFailed
 from chord_exp.launch import private_ray
 from chord_exp.launch.private_ray import Head
 from chord_exp.sweep.backends import ray_jobs
@@ -120,9 +120,32 @@ def test_only_a_head_that_was_started_now_ends_when_it_does_not_answer(there_bef
     monkeypatch.setattr(private_ray, "start_head", lambda *given, **more: head)
     monkeypatch.setattr(ray_jobs, "make_client", lambda address: (_ for _ in ()).throw(ConnectionError("slow today")))
     settings = Settings.read({**values("ray"), "address": "start"})
-    with pytest.raises(ConfigError, match="slow today"):
+    with pytest.raises(RunFailed if there_before else ConfigError, match="slow today"):
         RayJobs.connect(settings, SweepFolder(tmp_path), "mine")
     assert stopped == ([] if there_before else [head])
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_head_that_falls_silent_is_left_to_its_trials(lives, client, tmp_path, monkeypatch):
+    stopped = []
+    monkeypatch.setattr(Head, "stop", lambda self: stopped.append(self))
+    monkeypatch.setattr(Head, "process", lambda self: self if lives else None)
+    monkeypatch.setattr(ray_jobs, "PATIENCE", -1.0 if lives else 60.0)
+    head = Head("http://127.0.0.1:1", "127.0.0.1:2", 1, 0.0, str(tmp_path))
+    jobs = RayJobs(client, head.address, "mine", head)
+    client.answers = [ConnectionError("refused")]
+    with pytest.raises(ClusterLost):
+        jobs.external()
+    jobs.close()
+    assert stopped == ([] if lives else [head])
+
+
+def test_a_head_ends_with_its_sweep(client, tmp_path, monkeypatch):
+    stopped = []
+    monkeypatch.setattr(Head, "stop", lambda self: stopped.append(self))
+    head = Head("http://127.0.0.1:1", "127.0.0.1:2", 1, 0.0, str(tmp_path))
+    RayJobs(client, head.address, "mine", head).close()
+    assert stopped == [head]
 
 
 def test_an_address_of_another_machine_cannot_be_listened_on(tmp_path):

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
-from chord_exp.errors import ConfigError
+from chord_exp.errors import ConfigError, RunFailed
 from chord_exp.launch import private_ray
 from chord_exp.launch.private_ray import Head
 from chord_exp.run_files.names import LOGS
@@ -72,6 +72,8 @@ class RayJobs:
         self._stop_requests = stop_file.StopRequests(self.now, self._kill)
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="ray-jobs")
         self._looked = 0.0
+        # trials may go on that we know nothing of
+        self._lost = False
         self._whole = 0.0
         self._say = say
         self.nodes()
@@ -87,6 +89,7 @@ class RayJobs:
 
         Raises:
             ConfigError: none answers there.
+            RunFailed: the one that an earlier process started for the sweep does not answer.
         """
         address: str | None = settings.address
         if settings.address == START:
@@ -104,10 +107,16 @@ class RayJobs:
             client = make_client(address)
             return cls(client, client.get_address(), sweep_id, head)
         except Exception as error:  # Ray raises many kinds, RuntimeError and ConnectionError among them
-            # one that was there before has trials that go on, and may answer the next time
+            first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             if started is not None:
                 started.stop()
-            first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            elif head is not None:
+                # its trials may go on, and it may answer the next time
+                raise RunFailed(
+                    f"the sweep's own Ray head, process {head.pid}, does not answer ({first})",
+                    str(folder.path),
+                    f"try again later, or end it with `kill {head.pid}`: then resume starts another",
+                ) from error
             raise ConfigError(
                 f"no Ray cluster answers at {address or 'this machine'} ({first})",
                 "hydra.launcher.address",
@@ -203,9 +212,9 @@ class RayJobs:
         return time.time()
 
     def close(self) -> None:
-        """End the head, if it was started for this sweep."""
+        """End the head, if it was started for this sweep and its trials are known to have ended."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._head is not None:
+        if self._head is not None and not self._lost:
             self._head.stop()
 
     def _name(self, trial: Trial) -> str:
@@ -255,6 +264,7 @@ class RayJobs:
                 refused = isinstance(error, RayError) or REFUSED.search(str(error)) is not None
                 gone = self._head is not None and self._head.process() is None
                 if refused or gone or time.monotonic() > deadline:
+                    self._lost = not gone
                     said = " ".join(str(error).split())[:200]
                     raise ClusterLost(
                         f"the Ray cluster at {self._address} {'refuses' if refused else 'does not answer'}: {said}",
