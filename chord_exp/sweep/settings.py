@@ -62,7 +62,7 @@ class Settings:
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Settings:
-        """From the node `hydra.launcher`, or from `sweep.json`."""
+        """Read the node `hydra.launcher`, or what `sweep.json` keeps of it."""
         return hydra_node.read(cls, NODE, values)
 
     @property
@@ -71,5 +71,5 @@ class Settings:
         return Limits(self.max_gpus, self.max_concurrent, self.retries, self.order, self.patience)
 
     def as_dict(self) -> dict[str, Any]:
-        """For `sweep.json`."""
+        """Return what `sweep.json` keeps."""
         return asdict(self)

@@ -106,4 +106,4 @@ def classify_by_code(trial: Trial, left: Exit) -> AttemptEnd:
     if left.fault or left.code is None:
         return AttemptEnd(FAILED, left.fault, infra_failure=True)
     state = {0: SUCCEEDED, 130: STOPPED}.get(left.code, FAILED)
-    return AttemptEnd(state, f"exit code {left.code}" if state == FAILED else "", permanent=left.code == 2)
+    return AttemptEnd(state, f"exit code {left.code}" if state == FAILED else "")

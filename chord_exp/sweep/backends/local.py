@@ -29,7 +29,7 @@ HERE = "this machine"
 
 
 def worker_command(trial: Trial) -> list[str]:
-    """The command line of a trial's process."""
+    """Return the command line of a trial's process."""
     words = [
         sys.executable,
         "-m",
@@ -63,15 +63,15 @@ class LocalProcesses:
         self._stop_requests = stop_file.StopRequests(self.now, self._kill)
 
     def nodes(self) -> Sequence[Node]:
-        """This machine."""
+        """Return this machine."""
         return [self._node]
 
     def external(self) -> Sequence[Footprint]:
-        """Nobody is asked: there is no place where processes of several users register."""
+        """Return nothing: there is no place where processes of several users register."""
         return []
 
     def start(self, trial: Trial) -> str:
-        """Start the trial's process; the handle says which it is and what GPUs are its own."""
+        """Start the trial's process and return a handle that says which it is and what GPUs are its own."""
         stop_file.clear_stop_file(trial.run_dir)
         gpus = self._choose_gpus(trial)
         try:
@@ -93,7 +93,7 @@ class LocalProcesses:
         return _Handle(process.pid, psutil.Process(process.pid).create_time(), gpus).text()
 
     def attach(self, trial: Trial) -> bool:
-        """Whether the process of a killed launcher's trial is still saving; it has as long for it as any."""
+        """Return whether the process of a killed launcher's trial is still saving; from now on it has a deadline."""
         if not worker.is_alive(trial.run_dir):
             return False
         handle = _Handle.parse(trial.handle)
@@ -103,7 +103,7 @@ class LocalProcesses:
         return True
 
     def ended(self, trials: Iterable[Trial]) -> list[tuple[Trial, Exit]]:
-        """Trials whose process is gone."""
+        """Return the trials whose process is gone."""
         over = []
         for trial in trials:
             child = self._children.get(trial.number)
@@ -138,11 +138,11 @@ class LocalProcesses:
         poll.poll(seconds * 1000)
 
     def now(self) -> float:
-        """The wall clock: attempts are compared across processes."""
+        """Return the time, seconds since the epoch: attempts are compared across processes."""
         return time.time()
 
     def close(self) -> None:
-        """Nothing beside the trials was started."""
+        """Do nothing: nothing beside the trials was started."""
 
     def _kill(self, trial: Trial) -> None:
         child, handle = self._children.get(trial.number), self._attached.get(trial.number)
@@ -189,7 +189,7 @@ class _Handle:
 
 
 def visible_gpus() -> list[str]:
-    """Names of the NVIDIA GPUs that processes of this machine may use."""
+    """Return the names of the NVIDIA GPUs that processes of this machine may use."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name for name in chosen.split(",") if name.strip()]
@@ -198,6 +198,6 @@ def visible_gpus() -> list[str]:
 
 
 def this_machine() -> Node:
-    """What this machine has to give now: its cores, its GPUs, and the memory that is not in use."""
+    """Return what this machine has to give now: its cores, its GPUs, and the memory that is not in use."""
     memory = psutil.virtual_memory().available / GIB
     return Node(HERE, len(visible_gpus()), len(os.sched_getaffinity(0)), round(memory, 1))

@@ -126,7 +126,7 @@ class RayJobs:
             ) from error
 
     def nodes(self) -> Sequence[Node]:
-        """The cluster's living machines."""
+        """Return the cluster's living machines."""
         resources = self._call(lambda: private_ray.machines(self._address))
         self._whole = sum(has.get(WHOLE_TRIALS, 0.0) for has in resources.values())
         return [
@@ -135,7 +135,7 @@ class RayJobs:
         ]
 
     def external(self) -> Sequence[Footprint]:
-        """What the trials of other sweeps hold or wait for."""
+        """Return what the trials of other sweeps hold or wait for."""
         jobs = self._call(self._client.list_jobs)
         found = []
         for job in jobs:
@@ -175,11 +175,11 @@ class RayJobs:
         return name
 
     def attach(self, trial: Trial) -> bool:
-        """Whether the cluster knows the attempt's job, ended or not."""
+        """Return whether the cluster knows the attempt's job, ended or not."""
         return self._info(trial) is not None
 
     def ended(self, trials: Iterable[Trial]) -> list[tuple[Trial, Exit]]:
-        """Trials whose job is over."""
+        """Return the trials whose job is over."""
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return []
@@ -208,7 +208,7 @@ class RayJobs:
         time.sleep(seconds)
 
     def now(self) -> float:
-        """The wall clock."""
+        """Return the time, seconds since the epoch."""
         return time.time()
 
     def close(self) -> None:
@@ -317,7 +317,7 @@ def start_head(folder: SweepFolder, settings: Settings) -> Head:
 
 
 def worker_command(trial: Trial) -> list[str]:
-    """The command line of a trial on a node, where this environment lies at the same path."""
+    """Return the command line of a trial on a node, where this environment lies at the same path."""
     module = worker.__name__
     return [sys.executable, "-m", module, str(trial.run_dir), "--attempt", str(trial.attempt)]
 

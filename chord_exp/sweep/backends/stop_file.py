@@ -28,12 +28,12 @@ FORCE_AFTER = 20.0
 
 
 def stop_path(run_dir: Path) -> Path:
-    """The file, in a trial's folder."""
+    """Return where the file lies in a trial's folder."""
     return run_dir / LOGS / "stop"
 
 
 def clear_stop_file(run_dir: Path) -> None:
-    """Before an attempt: a request to an earlier one is not meant for it.
+    """Remove a request that was meant for an earlier attempt, and make the folder of the file.
 
     Raises:
         RunFailed: the trial's folder cannot be written to.
@@ -46,7 +46,7 @@ def clear_stop_file(run_dir: Path) -> None:
 
 
 def watch_stop_file(run_dir: Path) -> None:
-    """In the worker: turn the file into the signals that a run understands, once each, from a thread."""
+    """Turn the file into the signals that a run understands, once each, from a thread of the worker."""
 
     def watch() -> None:
         passed_on = 0
@@ -65,7 +65,7 @@ def watch_stop_file(run_dir: Path) -> None:
 
 
 class StopRequests:
-    """In the scheduler: the trials that were asked to stop, and until when they may take their time."""
+    """The trials that the scheduler asked to stop, and until when they may take their time."""
 
     def __init__(self, now: Callable[[], float], force: Callable[[Trial], None]) -> None:
         """
@@ -87,7 +87,7 @@ class StopRequests:
         self._deadlines[trial.number] = (end, end + FORCE_AFTER)
 
     def escalate(self, trial: Trial) -> None:
-        """Be firmer with a trial that was asked and is still there."""
+        """Ask a trial that is still there after its deadline to end at once, and end it by force after the next."""
         if trial.number not in self._deadlines:
             return
         soft, hard = self._deadlines[trial.number]
@@ -100,7 +100,7 @@ class StopRequests:
             self._deadlines[trial.number] = (0.0, hard)
 
     def clear(self, trial: Trial) -> None:
-        """The trial is gone."""
+        """Forget a trial that is gone."""
         self._deadlines.pop(trial.number, None)
 
 

@@ -28,7 +28,7 @@ class ExitReport:
 
     @staticmethod
     def path(run_dir: Path) -> Path:
-        """Where it lies in a trial's folder."""
+        """Return where it lies in a trial's folder."""
         return run_dir / LOGS / "end.json"
 
     def save(self, run_dir: Path) -> None:
@@ -37,7 +37,7 @@ class ExitReport:
 
     @classmethod
     def load(cls, run_dir: Path, attempt: int) -> ExitReport | None:
-        """That of an attempt; None if it died without."""
+        """Read that of an attempt; None if it died without."""
         try:
             end = cls(**json.loads(cls.path(run_dir).read_text()))
         except (OSError, ValueError, TypeError):
@@ -54,8 +54,6 @@ class AttemptEnd:
     error: str = ""
     # not the experiment's doing: trying again may help
     infra_failure: bool = False
-    # the same configuration will be refused again
-    permanent: bool = False
 
 
 def classify_attempt(trial: Trial, left: Exit) -> AttemptEnd:
@@ -72,14 +70,14 @@ def classify_attempt(trial: Trial, left: Exit) -> AttemptEnd:
     if code == INTERRUPTED:
         return AttemptEnd(STOPPED, "stopped before it was done")
     if code == BAD_INPUT:
-        return AttemptEnd(FAILED, end.error, permanent=True)
+        return AttemptEnd(FAILED, end.error)
     if run is not None and run.status == record.FAILED and run.error is not None:
         return AttemptEnd(FAILED, run.error.what, infra_failure=is_machine_fault(run.error))
     return AttemptEnd(FAILED, end.error or f"exit code {code}; see logs/trial.log")
 
 
 def read_record(run_dir: Path) -> RunRecord | None:
-    """The record of the trial's run; None before there is one that can be read."""
+    """Read the record of the trial's run; None before there is one that can be read."""
     try:
         return RunRecord.load(run_dir / RECORD)
     except (OSError, ValueError, TypeError):

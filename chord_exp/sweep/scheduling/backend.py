@@ -1,4 +1,4 @@
-"""Where trials run: what the scheduler asks of such a place."""
+"""What the scheduler asks of a backend, which is where trials run."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ class Exit:
 
 
 class ClusterLost(ChordExpError):
-    """The place itself is gone; nothing is known of the trials, and a resume must look again."""
+    """The backend itself is gone; nothing is known of the trials, and a resume must look again."""
 
 
 class Backend(Protocol):
-    """A place where attempts of trials run, each in a process of its own.
+    """Where attempts of trials run, each in a process of its own.
 
     An attempt is known by the trial's folder and attempt number, so that another process can find it again.
     """
 
     def nodes(self) -> Sequence[Node]:
-        """The machines."""
+        """Return the machines."""
 
     def external(self) -> Sequence[Footprint]:
-        """What the trials of other sweeps hold of them, or wait for."""
+        """Return what the trials of other sweeps hold of them, or wait for."""
 
     def start(self, trial: Trial) -> str:
-        """Start the trial's current attempt; returns a handle. Must not start the same attempt twice.
+        """Start the trial's current attempt and return a handle. Must not start the same attempt twice.
 
         Raises:
-            RunFailed: it cannot be started now; counts as a machine's fault.
+            RunFailed: it cannot be started now; an infrastructure failure.
         """
 
     def attach(self, trial: Trial) -> bool:
         """Find an attempt that another process started; False if it is certain that it does not run (any more)."""
 
     def ended(self, trials: Iterable[Trial]) -> list[tuple[Trial, Exit]]:
-        """Those of the started or attached trials whose process is gone; each is told once."""
+        """Return those of the started or attached trials whose process is gone, each once."""
 
     def stop(self, trial: Trial, grace: float) -> None:
         """Ask an attempt to save and end, and end it by force after `grace` seconds. Returns at once.
@@ -62,7 +62,7 @@ class Backend(Protocol):
         """Sleep, at most so long; shorter if a trial ends."""
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Return the time, seconds since the epoch."""
 
     def close(self) -> None:
         """Let go of everything that was started beside the trials."""

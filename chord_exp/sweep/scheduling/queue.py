@@ -16,7 +16,7 @@ ROUNDS = 2
 
 
 def default_patience(nodes: Sequence[Node]) -> int:
-    """Trials that fill the machines `ROUNDS` times: of one GPU each, of one core where there are no GPUs."""
+    """Return how many trials fill the machines `ROUNDS` times: of one GPU each, of one core where there are no GPUs."""
     gpus, cpus = sum(node.gpus for node in nodes), sum(node.cpus for node in nodes)
     return ROUNDS * round(gpus or cpus)
 
@@ -51,7 +51,7 @@ class Queue:
         return self._count
 
     def trials(self) -> list[Trial]:
-        """All that wait."""
+        """Return all that wait."""
         return [trial for waiting in self._waiting.values() for number, trial in waiting if number not in self._gone]
 
     def add(self, trial: Trial) -> None:
@@ -67,7 +67,7 @@ class Queue:
         self._count -= 1
 
     def pop(self, pool: ResourcePool) -> tuple[Trial, Reservation | None] | None:
-        """The next trial to start, taken out, and the machines that it must not take; None if none may start now."""
+        """Take out the next trial to start, with the machines that it must not take; None if none may start now."""
         heads = sorted(self._heads(), key=lambda trial: trial.number)
         if not heads:
             return None
@@ -86,7 +86,7 @@ class Queue:
         return None
 
     def _reserve(self, pool: ResourcePool, first: Trial) -> Reservation | None:
-        """The machines that are kept for the trial whose turn it is, once enough others have gone before it."""
+        """Keep machines for the trial whose turn it is, once enough others have gone before it."""
         turn = self._turn
         if turn.passed >= self.patience and (turn.reservation is None or not pool.has(turn.reservation)):
             turn.reservation = pool.reserve(first.footprint)

@@ -98,7 +98,7 @@ class ResourcePool:
         return self._gpus
 
     def resize(self, nodes: Sequence[Node]) -> None:
-        """Machines came or went; what admitted trials hold stays theirs."""
+        """Take other machines in place of those so far; what admitted trials hold stays theirs."""
         self.nodes = tuple(nodes)
         self._free = {node.name: _Free(node.gpus, node.cpus, node.memory) for node in nodes}
         for footprint, names in self._held.values():
@@ -115,7 +115,7 @@ class ResourcePool:
         self.resize(self.nodes)
 
     def why_unschedulable(self, footprint: Footprint) -> str:
-        """Why a trial could not start even on empty machines; empty if it could."""
+        """Return why a trial could not start even on empty machines; empty if it could."""
         if self.max_gpus is not None and footprint.gpus > self.max_gpus:
             return f"it takes {footprint} and max_gpus is {self.max_gpus}"
         gpus, cpus, memory = footprint.per_node
@@ -125,7 +125,7 @@ class ResourcePool:
         return f"it takes {footprint}, and there is {describe(self.nodes)}"
 
     def fits(self, footprint: Footprint, reservation: Reservation | None = None) -> bool:
-        """Whether a trial could start now; with a reservation, without putting off the trial of that reservation."""
+        """Return whether a trial could start now, without putting off the one that a reservation is for."""
         return self._find_nodes(footprint, reservation) is not None
 
     def take(self, key: Hashable, footprint: Footprint, reservation: Reservation | None = None) -> bool:
@@ -137,7 +137,7 @@ class ResourcePool:
         return True
 
     def reserve(self, footprint: Footprint) -> Reservation | None:
-        """Machines to keep for a trial that does not fit now: those with most room; None where it never will.
+        """Choose machines to keep for a trial that does not fit now: those with most room; None where it never will.
 
         Once what runs on them now has ended it can start, if whatever starts until then is admitted beside it.
         """
@@ -148,7 +148,7 @@ class ResourcePool:
         return Reservation(footprint, self._roomiest(able)[: footprint.nodes])
 
     def has(self, reservation: Reservation) -> bool:
-        """Whether the machines of a reservation are all still there."""
+        """Return whether the machines of a reservation are all still there."""
         return all(name in self._free for name in reservation.node_names)
 
     def adopt(self, key: Hashable, footprint: Footprint) -> None:
@@ -156,7 +156,7 @@ class ResourcePool:
         self._hold(key, footprint, self._free_nodes(footprint) or self._roomiest_nodes(footprint))
 
     def release(self, key: Hashable) -> None:
-        """A trial ended."""
+        """Take back what an ended trial held."""
         footprint, names = self._held.pop(key)
         self._gpus -= footprint.gpus
         for name in names:
@@ -205,7 +205,7 @@ class ResourcePool:
 
 
 def describe(nodes: Sequence[Node]) -> str:
-    """The machines in a few words."""
+    """Describe machines in a few words."""
     if not nodes:
         return "no machine"
     kinds = dict.fromkeys((node.gpus, node.cpus, node.memory) for node in nodes)

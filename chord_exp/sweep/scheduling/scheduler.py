@@ -150,7 +150,7 @@ class Scheduler:
                 self._requeue(trial)
 
     def poll(self) -> list[Event]:
-        """Look once at what runs, start what may; returns what changed since the last call."""
+        """Look once at what runs, start what may, and return what changed since the last call."""
         now = self.backend.now()
         if self._active or not len(self._queue):
             self._stalled_since = now
@@ -239,13 +239,13 @@ class Scheduler:
                 self._move(trial, FAILED)
 
     def _finish_attempt(self, trial: Trial, end: AttemptEnd, *, charge_retry: bool = True) -> None:
-        """An attempt is over: try again, or end the trial. `charge_retry`: whether a fault uses up a retry."""
+        """Try again after an attempt, or end the trial. `charge_retry`: whether a failure uses up a retry."""
         if trial.number in self._active:
             del self._active[trial.number]
             self.pool.release(trial.number)
         asked_to_stop = trial.state == STOPPING
         state = trial.stops_as if asked_to_stop and end.state != SUCCEEDED else end.state
-        trial.ended, trial.error, trial.permanent = self.backend.now(), end.error, end.permanent
+        trial.ended, trial.error = self.backend.now(), end.error
         trial.handle = ""
         trial.history.append(
             {

@@ -65,10 +65,8 @@ class Trial:
     state: str = QUEUED
     # starts so far: 0 before the first
     attempt: int = 0
-    # how often a machine's fault ended it; what retries are counted by
+    # how often an infrastructure failure ended it; what retries are counted by
     infra_failures: int = 0
-    # whether starting it again would be pointless: its configuration was refused
-    permanent: bool = False
     # what the backend needs to find a running attempt again
     handle: str = ""
     # one line on why it did not succeed

@@ -1,4 +1,4 @@
-"""Shows a sweep while it goes on: a table refreshed in place on a terminal, a line for each change elsewhere."""
+"""Show a sweep while it goes on: a table refreshed in place on a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDTH = 160
 
 
 def plain_console() -> Console:
-    """A console that keeps rows whole when the output is no terminal."""
+    """Return a console that keeps rows whole when the output is no terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=WIDTH)
 

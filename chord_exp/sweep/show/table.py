@@ -21,13 +21,13 @@ LIVE_ROWS = 24
 
 
 def objective(trials: Iterable[TrialProgress]) -> str:
-    """The metric that trials are compared by."""
+    """Return the metric that trials are compared by."""
     there = {key for progress in trials for key in progress.best}
     return next((key for key in OBJECTIVES if key in there), OBJECTIVES[0])
 
 
 def best(trials: Iterable[TrialProgress]) -> tuple[TrialProgress, str, float, int] | None:
-    """The best trial that did not fail, with the metric, its value and its step; None before there is one."""
+    """Return the best trial that did not fail, with the metric, its value and its step; None before there is one."""
     found = list(trials)
     key = objective(found)
     fit = [progress for progress in found if key in progress.best and progress.trial.state != FAILED]
@@ -39,7 +39,7 @@ def best(trials: Iterable[TrialProgress]) -> tuple[TrialProgress, str, float, in
 
 
 def render(trials: Sequence[TrialProgress], title: str, most: int | None = None) -> RenderableType:
-    """The table itself.
+    """Make the table itself.
 
     Args:
         most: rows to show at most; those left out are counted below.
@@ -90,7 +90,7 @@ def _cells(progress: TrialProgress, key: str, common: set[str]) -> list[Text]:
 
 
 def counts(trials: Iterable[Trial]) -> str:
-    """How many trials are in which state: `2 running, 1 queued`."""
+    """Say how many trials are in which state: `2 running, 1 queued`."""
     number: dict[str, int] = {}
     for trial in trials:
         number[trial.state] = number.get(trial.state, 0) + 1

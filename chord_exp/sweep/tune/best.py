@@ -50,7 +50,7 @@ class Result:
     cwd: str = ""
 
     def overrides(self) -> dict[str, str]:
-        """What a later sweep starts from: the best values of this one, on top of what this one started from."""
+        """Return what a later sweep starts from: the best values of this one, on top of what this one started from."""
         carried = dict(self.start["overrides"]) if self.start else {}
         return {**carried, **self.best[0].params}
 
@@ -91,12 +91,12 @@ class Start:
     why: str
 
     def recorded(self) -> dict[str, Any] | None:
-        """What `best.json` and `sweep.json` keep of it."""
+        """Return what `best.json` and `sweep.json` keep of it."""
         return {"sweep": str(self.sweep), "overrides": self.overrides} if self.sweep else None
 
 
 def find_start(start_from: str | None, warm_start: str | None, sweep_dir: Path, about: Mapping[str, str]) -> Start:
-    """The values that a sweep starts from.
+    """Find the values that a sweep starts from.
 
     Args:
         start_from: folder of a sweep, which must have a result; `none`; or null to look for the newest finished sweep
@@ -133,5 +133,5 @@ def _start(folder: Path, result: Result) -> Start:
 
 
 def counts(states: Sequence[str]) -> dict[str, int]:
-    """How often each state occurs, in order of the first."""
+    """Count how often each state occurs, in order of the first."""
     return {state: list(states).count(state) for state in dict.fromkeys(states)}

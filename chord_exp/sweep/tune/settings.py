@@ -29,7 +29,7 @@ class Objective:
 
     @classmethod
     def parse(cls, text: str) -> Objective:
-        """From `maximize METRIC` or `minimize METRIC`; `accuracy`, `reward` and `loss` need no direction.
+        """Read `maximize METRIC` or `minimize METRIC`; `accuracy`, `reward` and `loss` need no direction.
 
         Raises:
             ConfigError: it says no direction.
@@ -108,7 +108,7 @@ class TuneSettings:
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> TuneSettings:
-        """From the node `hydra.sweeper`."""
+        """Read the node `hydra.sweeper`."""
         return hydra_node.read(cls, NODE, values)
 
 

@@ -63,7 +63,7 @@ class Dimension:
         return repr(trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log))
 
     def grid(self) -> list[Any]:
-        """All its values, as Optuna keeps them.
+        """Return all its values, as Optuna keeps them.
 
         Raises:
             ConfigError: they have no end.
@@ -82,7 +82,7 @@ class Dimension:
         return [int(value) for value in values] if self.whole else values
 
     def describe(self) -> str:
-        """It in a few words, the same for the same dimension."""
+        """Describe it in a few words, the same for the same dimension."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         shape = ", ".join(
@@ -93,7 +93,7 @@ class Dimension:
 
 
 def dimension(override: Override, base: Callable[[str], Any]) -> Dimension:
-    """The dimension of a swept override.
+    """Make the dimension of a swept override.
 
     Args:
         base: the configuration's own value of a key.
@@ -120,7 +120,7 @@ def dimension(override: Override, base: Callable[[str], Any]) -> Dimension:
 
 
 def grid(dimensions: Sequence[Dimension]) -> list[dict[str, Any]]:
-    """Every point of the space, the last key moving first."""
+    """Return every point of the space, the last key moving first."""
     values = [dimension.grid() for dimension in dimensions]
     keys = [dimension.key for dimension in dimensions]
     return [dict(zip(keys, point, strict=True)) for point in itertools.product(*values)]

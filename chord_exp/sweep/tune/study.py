@@ -85,15 +85,15 @@ class Journal:
                 )
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials of the study, by number."""
+        """Return all trials of the study, by number."""
         return self.study.get_trials(deepcopy=False)
 
     def state(self, number: int) -> FrozenTrial:
-        """One of them, as it is now."""
+        """Return one of them, as it is now."""
         return self.trials()[number]
 
     def trial(self, number: int) -> Trial:
-        """One that is not finished, whichever process asked for it: to report, prune and note something with."""
+        """Return one that is not finished, whichever process asked for it: to report, prune and note something with."""
         from optuna.trial import Trial
 
         return Trial(self.study, self.storage.get_trial_id_from_study_id_trial_number(self._id, number))

@@ -1,4 +1,4 @@
-"""Asks the study for points, gives them to the scheduler, and tells the study what became of them.
+"""Ask the study for points, give them to the scheduler, and tell the study what became of them.
 
 Everything that matters is on disk before it is acted on, in the journal or in a trial's folder, so that a killed sweep
 is taken up by `reconcile`.
@@ -79,7 +79,7 @@ class Tuner:
         self._asked = sum(LOST not in frozen.user_attrs for frozen in taken)
 
     def each(self, events: Sequence[Event]) -> bool:
-        """Tell, report, prune and ask; returns whether more points may come."""
+        """Tell, report, prune and ask; return whether more points may come."""
         for event in events:
             if event.after in ENDED:
                 self._tell(event.trial)
@@ -90,7 +90,7 @@ class Tuner:
         return self._asked < self._total
 
     def settle(self, trials: Sequence[Trial]) -> None:
-        """After the sweep: tell what ended while it was being stopped."""
+        """Tell what ended while the sweep was being stopped."""
         for trial in trials:
             self._tell(trial)
 
