@@ -65,7 +65,7 @@ def _stages(subject: Subject) -> Iterator[tuple[Any, Subject]]:
 
 def _basics(subject: Subject) -> Iterator[Finding]:
     kind = subject.get("algorithm.algorithm_type")
-    if kind != CHORD:
+    if not subject.is_chord:
         yield Finding(
             WARNING,
             "algorithm.algorithm_type",

@@ -8,6 +8,7 @@ from math import ceil, isfinite
 from typing import Any
 
 from chord_exp.trinity_config.loss_arguments import STOCK_CHORD_LOSS
+from chord_exp.trinity_config.plugin_names import CHORD_ALGORITHM
 
 ERROR, WARNING = "error", "warning"
 CHORD = "mix_chord"
@@ -83,7 +84,7 @@ class Subject:
     @property
     def is_chord(self) -> bool:
         """Whether it trains by CHORD."""
-        return self.get("algorithm.algorithm_type") == CHORD
+        return self.get("algorithm.algorithm_type") in (CHORD, CHORD_ALGORITHM)
 
     @property
     def policy_loss(self) -> str:

@@ -17,8 +17,10 @@ from chord_exp.experiment.geometry import Geometry, Stage, derive
 from chord_exp.experiment.spec import ClusterSpec, DataFacts, ExperimentSpec
 from chord_exp.trinity_config.plugin_names import (
     BOXED_WORKFLOW,
+    CHORD_ALGORITHM,
     CHORD_LOSS,
     EVAL_WORKFLOW_OF,
+    GRPO_ALGORITHM,
     GRPO_LOSS,
     JUDGE_WORKFLOW,
     MIX_SAMPLE_STRATEGY,
@@ -27,7 +29,7 @@ from chord_exp.trinity_config.plugin_names import (
     SFT_LOSS,
 )
 from chord_exp.trinity_config.rows import EVAL, REWARD_KEY, RL, SFT, SPLIT, TOOLS_KEY, WORKFLOW_KEY
-from chord_exp.trinity_config.user_overrides import merge_user_overrides
+from chord_exp.trinity_config.user_overrides import KL_LOSS, flatten, merge_user_overrides
 from chord_exp.trinity_config.wandb_config import wandb_args
 
 EXPERT_BUFFER = "expert"
@@ -190,7 +192,7 @@ def _monitor(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict
 
 def _algorithm(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> dict[str, Any]:
     algorithm: dict[str, Any] = {
-        "algorithm_type": {"chord": "mix_chord", "grpo": "grpo", "sft": "sft"}[stage.kind],
+        "algorithm_type": _algorithm_type(spec, stage.kind),
         "repeat_times": spec.repeat_times if stage.batch.usual_rows else 1,
         "optimizer": {
             "lr": spec.lr,
@@ -211,6 +213,14 @@ def _algorithm(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> dict[st
         **_policy_loss(spec, stage, verl_legacy),
     }
     return algorithm
+
+
+def _algorithm_type(spec: ExperimentSpec, kind: str) -> str:
+    """Trinity's own type, or ours that loads no reference model where no KL term would read it."""
+    has_kl_term = dict(flatten(spec.trinity)).get(KL_LOSS, "none") != "none"
+    if spec.loss == "exact" and not has_kl_term:
+        return {"chord": CHORD_ALGORITHM, "grpo": GRPO_ALGORITHM, "sft": "sft"}[kind]
+    return {"chord": "mix_chord", "grpo": "grpo", "sft": "sft"}[kind]
 
 
 def _sampling(spec: ExperimentSpec, stage: Stage) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from __future__ import annotations
 # What a dotted path of ours starts with: a machine that trains with such names needs this package.
 PACKAGE = "chord_exp."
 
+CHORD_ALGORITHM = "chord_exp.plugins.algorithm.CHORDAlgorithm"
+GRPO_ALGORITHM = "chord_exp.plugins.algorithm.PlainGRPOAlgorithm"
+
 CHORD_LOSS = "chord_exp.plugins.loss.ExactCHORDLoss"
 GRPO_LOSS = "chord_exp.plugins.loss.ExactGRPOLoss"
 SFT_LOSS = "chord_exp.plugins.loss.ExactSFTLoss"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,49 @@ def test_verl_gets_the_attention_that_was_chosen(trinity_accepts, tmp_path):
     verl: dict = {"model": {"path": "m", "override_config": {}}}
     _deep_merge(verl, _normalize_trainer_config(config.trainer.trainer_config), set())
     assert verl == {"model": {"path": "m", "override_config": {"attn_implementation": "sdpa"}}}
+
+
+@pytest.mark.parametrize("variant", ["mu", "phi", "grpo", "sft"])
+@pytest.mark.parametrize(
+    ("overrides", "reference"),
+    [([], False), (["trinity.algorithm.kl_loss_fn=k2"], True), (["loss=stock"], True)],
+    ids=["exact", "KL", "stock"],
+)
+def test_a_reference_model_is_loaded_only_where_a_kl_term_reads_it(
+    trinity_accepts, variant, overrides, reference, tmp_path
+):
+    from trinity.algorithm import ALGORITHM_TYPE
+
+    asked = ["cluster=gpu_2", f"variant={variant}", "cluster.max_token_len_per_gpu=1000000", *overrides]
+    (config,) = trinity_accepts(compose_spec(asked, tmp_path))
+    algorithm = ALGORITHM_TYPE.get(config.algorithm.algorithm_type)
+    assert algorithm.use_reference is (reference and variant != "sft")
+
+
+def test_our_algorithm_types_are_trinitys_in_all_else():
+    from trinity.algorithm.algorithm import GRPOAlgorithm, MIXCHORDAlgorithm
+
+    from chord_exp.plugins.algorithm import CHORDAlgorithm, PlainGRPOAlgorithm
+
+    for ours, stock in ((CHORDAlgorithm, MIXCHORDAlgorithm), (PlainGRPOAlgorithm, GRPOAlgorithm)):
+        assert issubclass(ours, stock) and ours.default_config() == stock.default_config()
+        assert {name for name in vars(ours) if not name.startswith("_")} == {"use_reference"}
+
+
+def test_trinity_asks_for_no_algorithm_type_of_ours_by_its_own_name():
+    """Its streamlit form aside, Trinity compares the type with sft and dpo only; the rest goes by the class."""
+    import trinity
+
+    package = Path(trinity.__file__).parent
+    compared = re.compile(r"algorithm_type\s*(?:==|!=|in\b|not in\b)([^:]*)")
+    found = {
+        name
+        for path in package.rglob("*.py")
+        if "manager/config" not in path.as_posix()
+        for comparison in compared.findall(path.read_text(encoding="utf-8"))
+        for name in re.findall(r"[\"'](\w+)[\"']", comparison)
+    }
+    assert found and not found & {"mix_chord", "grpo"}
 
 
 def test_an_engine_that_shares_the_gpu_is_pinned_to_it(trinity_accepts, tmp_path):
