@@ -38,7 +38,7 @@ def scheduler(backend: FakeMachines, limits: Limits | None = None) -> Scheduler:
     return Scheduler(backend, limits, classify=classify_by_code, save=lambda trial: None)
 
 
-def simulated(nodes=EIGHT, seconds=lambda trial: 1.0, exit_of=lambda trial: Exit(0)) -> FakeMachines:
+def fake_machines(nodes=EIGHT, seconds=lambda trial: 1.0, exit_of=lambda trial: Exit(0)) -> FakeMachines:
     return FakeMachines(nodes, seconds, exit_of)
 
 
@@ -62,7 +62,7 @@ footprints = st.tuples(st.sampled_from([0, 1, 2, 4, 8, 16]), st.floats(0.5, 30))
 def test_no_machine_is_overbooked_all_finish_and_none_starves(drawn, order, patience, max_gpus, max_concurrent):
     seconds = [length for _, _, length in drawn]
     trials = [trial(number, gpus, nodes) for number, (gpus, nodes, _) in enumerate(drawn)]
-    backend = simulated([Node("a", 8, 64), Node("b", 8, 64)], lambda trial: seconds[trial.number])
+    backend = fake_machines([Node("a", 8, 64), Node("b", 8, 64)], lambda trial: seconds[trial.number])
     limits = Limits(max_gpus, max_concurrent, 0, order, patience)
     made = scheduler(backend, limits)
 
@@ -89,7 +89,7 @@ def test_no_machine_is_overbooked_all_finish_and_none_starves(drawn, order, pati
 
 
 def test_half_of_what_is_needed_is_never_held():
-    backend = simulated([Node("a", 4, 64)])
+    backend = fake_machines([Node("a", 4, 64)])
     trials = [trial(number, 4) for number in range(3)]
     run_to_end(scheduler(backend), trials)
     assert [at for _, _, at in backend.starts] == [0.0, 1.0, 2.0]
@@ -98,7 +98,7 @@ def test_half_of_what_is_needed_is_never_held():
 def test_strict_order_waits_and_backfill_does_not():
     trials = [(0, 8), (1, 8), (2, 1)]
     for order, expected in ((STRICT, [0, 1, 2]), (BACKFILL, [0, 2, 1])):
-        backend = simulated([Node("a", 9, 64)])
+        backend = fake_machines([Node("a", 9, 64)])
         run_to_end(scheduler(backend, Limits(order=order)), [trial(number, gpus) for number, gpus in trials])
         assert order_of(backend) == expected
 
@@ -106,7 +106,7 @@ def test_strict_order_waits_and_backfill_does_not():
 def test_while_one_machine_is_kept_for_a_big_trial_the_others_go_on():
     # small trials end one by one on both machines: neither would ever be empty by itself
     big = 8
-    backend = simulated([Node("a", 4, 64), Node("b", 4, 64)], lambda trial: 4.0 + trial.number % 3)
+    backend = fake_machines([Node("a", 4, 64), Node("b", 4, 64)], lambda trial: 4.0 + trial.number % 3)
     run_to_end(
         scheduler(backend, Limits(patience=0)), [trial(number, 4 if number == big else 1) for number in range(40)]
     )
@@ -116,7 +116,7 @@ def test_while_one_machine_is_kept_for_a_big_trial_the_others_go_on():
 
 
 def test_a_big_trial_is_not_starved_by_a_stream_of_small_ones():
-    backend = simulated([Node("a", 4, 64)], lambda trial: 1.0 + trial.number / 100)
+    backend = fake_machines([Node("a", 4, 64)], lambda trial: 1.0 + trial.number / 100)
     trials = [trial(0, 1), trial(1, 4), *(trial(number, 1) for number in range(2, 40))]
     run_to_end(scheduler(backend, Limits(patience=5)), trials)
     assert order_of(backend).index(1) == 6
@@ -133,7 +133,7 @@ def test_whole_machines_are_given_whole_and_small_trials_fill_the_fullest():
 
 def test_a_machine_s_fault_is_tried_again_so_often_and_a_failure_never():
     faults = {0: [Exit(-9), Exit(0)], 1: [Exit(None, "node lost")] * 9, 2: [Exit(1)], 3: [Exit(2)]}
-    backend = simulated(exit_of=lambda trial: faults[trial.number][trial.attempt - 1])
+    backend = fake_machines(exit_of=lambda trial: faults[trial.number][trial.attempt - 1])
     trials = [trial(number) for number in range(4)]
     made = Scheduler(
         backend,
@@ -149,14 +149,14 @@ def test_a_machine_s_fault_is_tried_again_so_often_and_a_failure_never():
 
 def test_a_fault_that_is_not_the_trial_s_does_not_use_up_its_retries():
     waits = [Exit(None, "no room", charge_retry=False)] * 5 + [Exit(0)]
-    backend = simulated(exit_of=lambda trial: waits[trial.attempt - 1])
+    backend = fake_machines(exit_of=lambda trial: waits[trial.attempt - 1])
     (one,) = trials = [trial(0)]
     run_to_end(scheduler(backend, Limits(retries=0)), trials)
     assert one.state == SUCCEEDED and one.infra_failures == 0
 
 
 def test_a_retried_trial_takes_its_old_place():
-    backend = simulated(
+    backend = fake_machines(
         [Node("a", 1, 64)], exit_of=lambda trial: Exit(0 if trial.number or trial.attempt > 1 else None)
     )
     run_to_end(scheduler(backend), [trial(number) for number in range(3)])
@@ -165,13 +165,13 @@ def test_a_retried_trial_takes_its_old_place():
 
 def test_what_never_fits_is_refused_with_the_reason():
     with pytest.raises(RunFailed, match=r"takes 16 GPUs.*1 machine of 8 GPUs"):
-        scheduler(simulated()).submit(trial(0, 16))
+        scheduler(fake_machines()).submit(trial(0, 16))
     with pytest.raises(RunFailed, match="max_gpus is 4"):
-        scheduler(simulated(), Limits(max_gpus=4)).submit(trial(0, 8))
+        scheduler(fake_machines(), Limits(max_gpus=4)).submit(trial(0, 8))
 
 
 def test_ask_and_tell_with_pruning():
-    backend = simulated([Node("a", 2, 64)], lambda trial: 100.0)
+    backend = fake_machines([Node("a", 2, 64)], lambda trial: 100.0)
     made = scheduler(backend)
     first, second, third = (trial(number) for number in range(3))
     for one in (first, second, third):
@@ -189,7 +189,7 @@ def test_ask_and_tell_with_pruning():
 
 
 def test_a_successor_finds_what_runs_finishes_the_rest_and_repeats_nothing():
-    backend = simulated([Node("a", 1, 64)])
+    backend = fake_machines([Node("a", 1, 64)])
     trials = [trial(number) for number in range(4)]
     first = scheduler(backend)
     for one in trials:
@@ -207,7 +207,7 @@ def test_a_successor_finds_what_runs_finishes_the_rest_and_repeats_nothing():
 
 
 def test_what_other_sweeps_hold_or_wait_for_is_left_to_them():
-    backend = simulated()
+    backend = fake_machines()
     backend.external_footprints = [Footprint(6)]
     made = scheduler(backend)
     small, big = trial(1, 2), trial(0, 4)
@@ -222,7 +222,7 @@ def test_what_other_sweeps_hold_or_wait_for_is_left_to_them():
 
 
 def test_trials_whose_machine_is_gone_for_good_fail_and_say_so():
-    backend = simulated([Node("a", 8, 64), Node("b", 1, 8)])
+    backend = fake_machines([Node("a", 8, 64), Node("b", 1, 8)])
     made = scheduler(backend)
     big = trial(0, 8)
     made.submit(big)
@@ -236,7 +236,7 @@ def test_trials_whose_machine_is_gone_for_good_fail_and_say_so():
 
 
 def test_a_trial_whose_machine_is_lost_after_hours_waits_for_it_to_come_back():
-    backend = simulated(
+    backend = fake_machines(
         seconds=lambda trial: 2 * STALL_SECONDS, exit_of=lambda trial: Exit(None if trial.attempt == 1 else 0)
     )
     made = scheduler(backend)
@@ -259,7 +259,7 @@ def test_a_trial_whose_machine_is_lost_after_hours_waits_for_it_to_come_back():
 
 
 def test_a_trial_that_has_run_before_and_whose_machine_stays_away_fails_and_says_so():
-    backend = simulated(seconds=lambda trial: 2 * STALL_SECONDS, exit_of=lambda trial: Exit(None))
+    backend = fake_machines(seconds=lambda trial: 2 * STALL_SECONDS, exit_of=lambda trial: Exit(None))
     made = scheduler(backend)
     one = trial(0)
     made.submit(one)
@@ -273,7 +273,7 @@ def test_a_trial_that_has_run_before_and_whose_machine_stays_away_fails_and_says
     assert one.state == FAILED and "its machines are gone" in one.error and made.idle
 
 
-class FailingStarts(FakeMachines):
+class FakeFailingStarts(FakeMachines):
     """No process can be started before a time."""
 
     until = 0.0
@@ -306,7 +306,7 @@ outages = st.lists(st.tuples(st.floats(0, 200), st.floats(1, 60)), max_size=4)
 def test_whatever_comes_and_goes_each_trial_ends_and_none_for_a_lost_machine(drawn, lost, failing, faults):
     """Machines that go away for a while, starts that fail for a while, attempts that end by a fault."""
 
-    class Rough(FailingStarts):
+    class FakeRough(FakeFailingStarts):
         def nodes(self) -> list[Node]:
             away = any(at <= self.now() < at + length for at, length in lost)
             return [Node("a", 8, 64)] if away else [Node("a", 8, 64), Node("b", 8, 64)]
@@ -314,7 +314,7 @@ def test_whatever_comes_and_goes_each_trial_ends_and_none_for_a_lost_machine(dra
         def cannot_start(self) -> bool:
             return any(at <= self.now() < at + length for at, length in failing)
 
-    backend = Rough(
+    backend = FakeRough(
         [],
         lambda trial: drawn[trial.number][1],
         lambda trial: Exit(None if (trial.number, trial.attempt) in faults else 0),
@@ -337,7 +337,7 @@ def test_whatever_comes_and_goes_each_trial_ends_and_none_for_a_lost_machine(dra
 
 
 def test_a_trial_that_is_submitted_after_a_long_pause_waits_for_its_machine_too():
-    backend = simulated()
+    backend = fake_machines()
     made = scheduler(backend)
     backend._clock += STALL_SECONDS + 1
     made.poll()
@@ -351,7 +351,7 @@ def test_a_trial_that_is_submitted_after_a_long_pause_waits_for_its_machine_too(
 
 @pytest.mark.parametrize("seconds", [1.0, 25.0])
 def test_a_machine_that_cannot_start_a_process_for_a_while_costs_no_trial(seconds):
-    backend = FailingStarts(EIGHT, lambda trial: 1.0)
+    backend = FakeFailingStarts(EIGHT, lambda trial: 1.0)
     backend.until = seconds
     trials = [trial(number) for number in range(5)]
     run_to_end(scheduler(backend, Limits(retries=2)), trials)
@@ -361,7 +361,7 @@ def test_a_machine_that_cannot_start_a_process_for_a_while_costs_no_trial(second
 
 
 def test_a_start_that_always_fails_ends_each_trial_after_its_retries():
-    backend = FailingStarts(EIGHT, lambda trial: 1.0)
+    backend = FakeFailingStarts(EIGHT, lambda trial: 1.0)
     backend.until = float("inf")
     trials = [trial(number) for number in range(2)]
     run_to_end(scheduler(backend, Limits(retries=1)), trials)
@@ -371,7 +371,7 @@ def test_a_start_that_always_fails_ends_each_trial_after_its_retries():
 
 def test_machines_are_counted_again_while_nothing_waits():
     # who asks for trials one by one, when they fit, has nothing in the queue meanwhile
-    backend = simulated()
+    backend = fake_machines()
     backend.external_footprints = [Footprint(8)]
     made = scheduler(backend)
     made.poll()
@@ -387,7 +387,7 @@ def test_machines_are_counted_again_while_nothing_waits():
 
 
 def test_a_trial_that_was_being_stopped_gets_a_deadline_from_the_successor():
-    class Deaf(FakeMachines):
+    class FakeDeaf(FakeMachines):
         """Its trials end only by force."""
 
         deadlines: dict[int, float]
@@ -400,7 +400,7 @@ def test_a_trial_that_was_being_stopped_gets_a_deadline_from_the_successor():
             heapq.heappush(self._ends, (self.deadlines[trial.number], trial.number, trial.attempt))
             self._running[trial.number, trial.attempt] = Exit(130)
 
-    backend = Deaf(EIGHT, lambda trial: 1.0)
+    backend = FakeDeaf(EIGHT, lambda trial: 1.0)
     backend.deadlines = {}
     stopping, running = trial(0, state=STOPPING, attempt=1), trial(1, state=RUNNING, attempt=1)
     stopping.stops_as = PRUNED
@@ -415,12 +415,12 @@ def test_a_trial_that_was_being_stopped_gets_a_deadline_from_the_successor():
 def test_every_state_is_saved_before_the_trial_is_started():
     saved: list[tuple[int, str]] = []
 
-    class Strict(FakeMachines):
+    class FakeStrict(FakeMachines):
         def start(self, trial: Trial) -> str:
             assert saved[-1] == (trial.number, STARTING)
             return super().start(trial)
 
-    backend = Strict(EIGHT, lambda trial: 1.0)
+    backend = FakeStrict(EIGHT, lambda trial: 1.0)
     made = Scheduler(backend, classify=classify_by_code, save=lambda trial: saved.append((trial.number, trial.state)))
     run_to_end(made, [trial(0)])
     assert [state for _, state in saved] == [STARTING, RUNNING, SUCCEEDED]
