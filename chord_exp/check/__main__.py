@@ -67,6 +67,10 @@ def check(path: Path, verl_legacy: bool) -> int:
         found = [*_against_schema(document), *found]
     for one in found:
         print(_line(path, document, one))
+    for key, data in rows.items():
+        if data.files:
+            counted = "rows not counted" if data.count is None else _counted(data.count, "row")
+            print(f"{path}: {key}: looked at {', '.join(data.files)} ({counted})")
     errors = sum(one.severity == ERROR for one in found)
     state = f"{_counted(errors, 'error')}, {_counted(len(found) - errors, 'warning')}" if found else "no mismatch"
     print(f"{path}: {state} ({summary(document.values)})")

@@ -15,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from chord_exp.check.buffers import path_keys
 from chord_exp.check.subject import Rows, Subject
 from chord_exp.errors import ConfigError
+from chord_exp.trinity_config.rows import SPLIT
 
-DATA_FILE = "train.jsonl"
 FILE_SUFFIXES = (".json", ".jsonl", ".parquet", ".csv", ".arrow", ".txt")
 
 
@@ -101,13 +101,28 @@ def _look_at(path: str) -> Rows:
         # owner/name is a data set of the hub
         is_hub = relative and path.count("/") <= 1 and not path.startswith(".")
         return Rows(None, None, missing=not is_hub)
-    file = place / DATA_FILE
-    if not file.is_file():
-        return Rows(None, None, relative=relative)
-    with file.open("rb") as rows:
-        first = rows.readline()
-        count = sum(1 for line in rows if line.strip()) + bool(first.strip())
-    return Rows(count, _keys(first), relative=relative)
+    files = _data_files(place)
+    count, keys = _count(files)
+    return Rows(count, keys, relative=relative, files=tuple(file.name for file in files))
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """The files that Hugging Face's `load_dataset(folder, split="train")` takes: those named so, or else all."""
+    files = sorted(file for file in folder.iterdir() if file.name.endswith(FILE_SUFFIXES))
+    return [file for file in files if file.name.startswith(SPLIT)] or files
+
+
+def _count(files: list[Path]) -> tuple[int | None, tuple[str, ...] | None]:
+    """Rows of all files and keys of the first row; None where a file is no JSON lines."""
+    if not files or any(file.suffix != ".jsonl" for file in files):
+        return None, None
+    count, keys = 0, None
+    for file in files:
+        with file.open("rb") as rows:
+            first = rows.readline()
+            count += sum(1 for line in rows if line.strip()) + bool(first.strip())
+        keys = keys or _keys(first)
+    return count, keys
 
 
 def _keys(line: bytes) -> tuple[str, ...] | None:

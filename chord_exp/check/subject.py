@@ -43,6 +43,8 @@ class Rows:
     missing: bool = False
     # relative to the folder of whichever process reads it
     relative: bool = False
+    # names of the files in it that were looked at
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

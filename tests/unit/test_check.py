@@ -308,7 +308,7 @@ def test_paths_and_keys_of_rows_are_looked_at(tmp_path):
     set_in(values, f"{EXPERT}.format.messages_key", "message")
     set_in(values, f"{TASKSET}.path", str(tmp_path / "rl.jsonl"))
     rows = look_at_data(values)
-    assert rows[f"{EXPERT}.path"] == Rows(2, ("messages",))
+    assert rows[f"{EXPERT}.path"] == Rows(2, ("messages",), files=("train.jsonl",))
     hits = {one.key: one for one in findings(values, verl_legacy=False, rows=rows)}
     assert "did you mean 'messages'?" in hits[f"{EXPERT}.format.messages_key"].fix
     assert "is a file" in hits[f"{TASKSET}.path"].what
@@ -316,6 +316,25 @@ def test_paths_and_keys_of_rows_are_looked_at(tmp_path):
     assert look_at_data(values)[f"{TASKSET}.path"].missing
     set_in(values, f"{TASKSET}.path", "openai/gsm8k")
     assert look_at_data(values)[f"{TASKSET}.path"] == Rows(None, None)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"train.jsonl": 2, "test.jsonl": 5}, "train.jsonl (2 rows)"),
+        ({"a.jsonl": 2, "b.jsonl": 3, "README.md": 1}, "a.jsonl, b.jsonl (5 rows)"),
+        ({"a.jsonl": 2, "b.parquet": 3}, "a.jsonl, b.parquet (rows not counted)"),
+    ],
+)
+def test_the_files_that_were_looked_at_are_named(tmp_path, capsys, files, said):
+    folder = tmp_path / "sft"
+    folder.mkdir()
+    for name, count in files.items():
+        (folder / name).write_text('{"messages": "[]"}\n' * count)
+    values = clean()
+    set_in(values, f"{EXPERT}.path", str(folder))
+    _, out, _ = run(tmp_path, capsys, values)
+    assert f"/my_config.yaml: {EXPERT}.path: looked at {said}\n" in out
 
 
 def test_a_relative_path_is_explained(tmp_path, monkeypatch):
