@@ -5,7 +5,7 @@
     fake_trials.py worker RUN_DIR ...       `python -m chord_exp.sweep.backends.worker RUN_DIR ...`, up to there
     fake_trials.py sweep OVERRIDES...       `python -m chord_exp -m OVERRIDES...` with such workers
 
-Only `actions.run`, which trains, is replaced. What a trial does is said by words among its overrides (see `Words`).
+Only `run_experiment`, which trains, is replaced. What a trial does is said by words among its overrides (see `Words`).
 Without these modes this file imports nothing but Python's own library, and Ray where a trial takes GPUs.
 """
 
@@ -118,8 +118,16 @@ def fake_command(real: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]
     return changed
 
 
-def run(spec: Any, run_dir: Path, overrides: Sequence[str]) -> int:
-    """In place of `chord_exp.actions.run`: the trial, and the record that says how it ended."""
+def launch_of(overrides: Sequence[str], steps: int) -> Any:
+    """What starts a trial that only its overrides and its steps tell from others."""
+    from chord_exp.launch.launch_spec import LaunchSpec, Stage
+
+    stages = (Stage("", steps),)
+    return LaunchSpec("fake", "p", "mu", 0, "verl", "auto", False, "{}", stages, True, overrides=list(overrides))
+
+
+def run(overrides: Sequence[str], run_dir: Path) -> int:
+    """In place of `chord_exp.launch.run.run_experiment`: the trial, and the record that says how it ended."""
     from chord_exp.run_files import record
     from chord_exp.run_files.names import RECORD
 
@@ -148,18 +156,18 @@ def main() -> int:
     mode, words = sys.argv[1], sys.argv[2:]
     if mode == "work":
         Path(words[0]).mkdir(parents=True, exist_ok=True)
-        return run(None, Path(words[0]), words[1:])
-    from chord_exp import actions
+        return run(words[1:], Path(words[0]))
+    from chord_exp.launch import run as launch_run
 
     if mode == "bare":
-        actions.run = run
+        launch_run.run_experiment = lambda launch, run_dir: run(launch.overrides, run_dir)
         from chord_exp import cli
 
         return cli.main(words)
     if mode == "worker":
         from chord_exp.sweep.backends import worker
 
-        actions.run = run
+        launch_run.run_experiment = lambda launch, run_dir: run(launch.overrides, run_dir)
         return worker.main(words)
     from chord_exp import cli
     from chord_exp.sweep.backends import local, ray_jobs

@@ -27,15 +27,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
-from fake_trials import Words, command, fake_command, run
+from fake_trials import Words, command, fake_command, launch_of, run
 from sweep_scheduler import MACHINES, QUEUED, FakeMachines, classify_by_code, make_trial, mixed, run_to_end
 
+from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.sweep import run as sweep_run
 from chord_exp.sweep.backends import ray_jobs
 from chord_exp.sweep.backends.local import LocalProcesses, worker_command
@@ -118,22 +119,20 @@ def took(act: Callable[[], object]) -> Took:
 class OneByOne:
     """A sweep of fake trials that are asked for one at a time, so that bare ones can be timed in between."""
 
-    def __init__(self, folder: Path, backend: Backend, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, backend: Backend, launch: LaunchSpec) -> None:
         """
         Args:
-            config: of every trial, composed and resolved.
+            launch: of every trial.
         """
-        self._folder, self._config, self._count = SweepFolder(folder), config, 0
+        self._folder, self._launch, self._count = SweepFolder(folder), launch, 0
         self._scheduler = Scheduler(backend, Limits())
 
     def trial(self) -> None:
         """Run the next one: its folder is made, it is started, followed and judged."""
         number, self._count = self._count, self._count + 1
         run_dir = self._folder.path / str(number)
-        overrides = (f"seed={number}",)
-        made = self._folder.add(
-            TrialRequest(number, "", run_dir, overrides, Footprint(0, 1.0), self._config | {"seed": number}, {"": 2})
-        )
+        launch = replace(self._launch, overrides=[f"seed={number}"])
+        made = self._folder.add(TrialRequest(number, "", run_dir, Footprint(0, 1.0), launch))
         run_to_end(self._scheduler, [made])
         assert made.state == SUCCEEDED and made.attempt == 1, made.error
 
@@ -168,9 +167,9 @@ def local(place: Path, count: int, data: list[str]) -> None:
     # the first one prepares the data for all
     timed(command("bare", f"hydra.run.dir={place / 'bare'}", *data))
     few, many = Swept(place / "few", 4, *data), Swept(place / "many", count, *data)
-    config = yaml.safe_load(next(few.folder.glob("0_*/.hydra/config.yaml")).read_text())
+    launch = LaunchSpec.load(next(few.folder.glob("0_*")))
     backend = LocalProcesses(fake_command(worker_command), Node("here", 0, 1.0))
-    sweep = OneByOne(place / "local", backend, config)
+    sweep = OneByOne(place / "local", backend, launch)
     swept, work, bare = [], [], []
     for number in range(count):
         swept.append(took(sweep.trial))
@@ -197,11 +196,11 @@ def on_ray(place: Path, count: int, data: list[str]) -> None:
 
         client = JobSubmissionClient(head.address)
         by_line = Swept(place / "by_line", count, "hydra/launcher=ray", f"hydra.launcher.address={head.address}", *data)
-        config = yaml.safe_load(next(by_line.folder.glob("0_*/.hydra/config.yaml")).read_text())
+        launch = LaunchSpec.load(next(by_line.folder.glob("0_*")))
         backend = ray_jobs.RayJobs(
             client, head.address, "bench", command=fake_command(ray_jobs.worker_command), say=print
         )
-        sweep = OneByOne(place / "ray", backend, config)
+        sweep = OneByOne(place / "ray", backend, launch)
         swept, bare = [], []
         for number in range(count):
             swept.append(took(sweep.trial))
@@ -262,16 +261,14 @@ def simulated_memory(place: Path, count: int) -> dict[int, float]:
     folder = SweepFolder(place / f"simulated_{count}")
     backend = Leaving(count)
     requests = [
-        TrialRequest(
-            number, "", folder.path / str(number), (f"seed={number}",), Footprint(2), {"seed": number}, {"": 1}
-        )
+        TrialRequest(number, "", folder.path / str(number), Footprint(2), launch_of([f"seed={number}"], 1))
         for number in range(count)
     ]
     kept = sweep_run.make_backend
     sweep_run.make_backend = lambda *given: contextlib.closing(backend)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            sweep_run.start(folder, requests, sweep_run.new_info(Settings.read(SETTINGS), []))
+            sweep_run.start(folder, requests, sweep_run.new_info(Settings.read(SETTINGS), []), "")
     finally:
         sweep_run.make_backend = kept
     return backend.memory

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fake_trials import Words, command, fake_command, work
+from fake_trials import Words, command, fake_command, launch_of, work
 
 
 def chord_exp(action: str, folder: Path, trials: list[Words], kind: str) -> int:
@@ -30,7 +30,6 @@ def chord_exp(action: str, folder: Path, trials: list[Words], kind: str) -> int:
     from chord_exp.sweep import run
     from chord_exp.sweep.backends import ray_jobs
     from chord_exp.sweep.folder import SweepFolder
-    from chord_exp.sweep.hydra_launcher.trial_request import resolved
     from chord_exp.sweep.scheduling.resources import Footprint
     from chord_exp.sweep.scheduling.trial import TrialRequest
     from chord_exp.sweep.settings import Settings
@@ -41,21 +40,18 @@ def chord_exp(action: str, folder: Path, trials: list[Words], kind: str) -> int:
     compose.register_schema()
     with hydra.initialize_config_module("chord_exp.conf", version_base="1.3"):
         launcher = hydra.compose("config", ["hydra/launcher=ray"], return_hydra_config=True).hydra.launcher
-        config = resolved(compose.read(hydra.compose("config", ["cluster=gpu_4"]))[0])
     settings = Settings.read({**launcher, "address": os.environ["CHORD_BENCH_JOBS"]})
     requests = [
         TrialRequest(
             number,
             "",
             folder / str(number),
-            tuple(words.write()),
             Footprint(words.gpus, 0.5, joins=True),
-            config,
-            {"": words.steps},
+            launch_of(words.write(), words.steps),
         )
         for number, words in enumerate(trials)
     ]
-    return run.start(SweepFolder(folder), requests, run.new_info(settings, sys.argv)).exit_code
+    return run.start(SweepFolder(folder), requests, run.new_info(settings, sys.argv), "").exit_code
 
 
 def ray_tune(action: str, folder: Path, trials: list[Words], kind: str) -> int:

@@ -1,190 +1,89 @@
-"""What each `action` does with a checked experiment."""
+"""What each `action` does with an experiment: data, derived numbers, Trinity's configuration, each once."""
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from chord_exp.errors import SUCCEEDED, ConfigError, DataError
+from chord_exp.data_facts import assumed_facts, look_at_data, prepare_data
+from chord_exp.errors import SUCCEEDED, ConfigError
 from chord_exp.experiment.geometry import Geometry, derive
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
+from chord_exp.run_files.names import METRICS, RECORD
 from chord_exp.trinity_config.build import Folders, to_trinity, to_yaml
 from chord_exp.trinity_config.installed import has_flash_attention, verl_is_legacy
 from chord_exp.trinity_config.plugin_names import PACKAGE
 from chord_exp.trinity_config.user_overrides import extra_term_warnings, flatten
+from chord_exp.utils.files import claim_folder
+from chord_exp.utils.text import warn
 
 if TYPE_CHECKING:
+    # needs Hydra
+    from chord_exp.config.composer import ComposedExperiment
     from chord_exp.launch.launch_spec import LaunchSpec
-    from chord_exp.prepare import Manifest
-    from chord_exp.prepare.report.token_lengths import Chat
 
-# for a plan without data: the sizes of the paper's mathematics run (arXiv 2508.11408)
-ASSUMED_EXPERT_ROWS = 5_000
-ASSUMED_RL_ROWS = 20_000
+RUN_DIR = "hydra.run.dir"
 
 
-def assumed_facts(spec: ExperimentSpec) -> DataFacts:
-    """Sizes to plan with while the data is not there."""
-    return DataFacts(ASSUMED_EXPERT_ROWS, ASSUMED_RL_ROWS, spec.data.eval_rows, assumed=True)
-
-
-def read_facts(spec: ExperimentSpec, *, required: bool) -> DataFacts:
-    """Prepare the data where needed and return its sizes.
-
-    Args:
-        required: without it, missing data gives assumed sizes.
-
-    Raises:
-        DataError: the data cannot be used, or is missing and required.
-    """
-    # the import is not light, and a refused configuration needs none of it
-    from chord_exp.prepare import ensure_prepared, load_manifest
-    from chord_exp.prepare.read.files import resolve_input
-    from chord_exp.prepare.report.token_lengths import longest
-
-    data = spec.data
-    if data.input_dir is None:
-        try:
-            manifest = load_manifest(Path(data.out))
-        except DataError:
-            if required or Path(data.out).exists():
-                raise
-            return assumed_facts(spec)
-        _refuse_other_system_prompt(spec, manifest)
-    else:
-        if not required and not Path(data.input_dir).exists():
-            return assumed_facts(spec)
-        manifest = ensure_prepared(resolve_input(data.input_dir), data, out=data.out)
-        if not manifest.up_to_date:
-            _warn(manifest.warnings)
-    model = spec.model
-    if data.check and required:
-        _check_rows(spec, manifest)
-    lengths = longest(Path(data.out), _chat(spec), model.max_prompt_tokens, model.window)
-    return DataFacts(
-        manifest.expert_rows,
-        manifest.rl_rows,
-        manifest.eval_rows,
-        prompt_tokens_max=lengths.prompt_max if lengths else None,
-        expert_tokens_max=lengths.expert_max if lengths else None,
-        multi_turn=manifest.multi_turn,
-        scored_by=manifest.scored_by,
-    )
-
-
-def _check_rows(spec: ExperimentSpec, manifest: Manifest) -> None:
-    """Render and count every row.
-
-    Raises:
-        DataError: some would break or waste the training.
-    """
-    from chord_exp.prepare.report.token_lengths import check_rows
-
-    model, data = spec.model, spec.data
-    found = check_rows(
-        Path(data.out),
-        _chat(spec),
-        prompt_limit=model.max_prompt_tokens,
-        row_limit=model.window,
-        multi_turn=manifest.multi_turn,
-    )
-    if found.problems:
-        shown = "; ".join(f"{one.file}:{one.line}: {one.what}" for one in found.problems[:3])
-        raise DataError(
-            f"{len(found.problems):,} rows would break or waste the training: {shown}",
-            data.out,
-            "mend or leave out these rows, or give the model longer limits; data.check=false trains on them anyhow",
-        )
-
-
-def _chat(spec: ExperimentSpec) -> Chat:
-    """How the run renders conversations."""
-    from chord_exp.prepare.report.token_lengths import Chat
-
-    model = spec.model
-    return Chat(model.path, spec.data.system_prompt, model.enable_thinking, model.trust_remote_code)
-
-
-def _refuse_other_system_prompt(spec: ExperimentSpec, manifest: Manifest) -> None:
-    """Expert rows hold the system prompt they were prepared with; rollouts must be asked with it too."""
-    try:
-        prepared_with = manifest.content["arguments"]["system_prompt"]
-    except (KeyError, TypeError):
-        raise DataError(
-            "the manifest does not say with which system prompt the data was prepared",
-            spec.data.out,
-            "prepare it again with python -m chord_exp.prepare",
-        ) from None
-    if prepared_with != spec.data.system_prompt:
-        raise ConfigError(
-            f"data.system_prompt={spec.data.system_prompt!r} and the folder was prepared with "
-            f"{prepared_with!r}: expert rows and rollouts would differ",
-            spec.data.out,
-            f"set data.system_prompt to {prepared_with!r}, or prepare the folder again with --system-prompt",
-        )
-
-
-def described(spec: ExperimentSpec, facts: DataFacts) -> Geometry:
-    """The derived numbers, with warnings about hand-set values among the warnings."""
+def derive_with_warnings(spec: ExperimentSpec, facts: DataFacts) -> Geometry:
+    """Return the derived numbers, with warnings about the user's own Trinity values among the warnings."""
     geometry = derive(spec, facts)
-    hand_set = extra_term_warnings(spec.trinity) if spec.uses_chord else []
-    return replace(geometry, warnings=(*geometry.warnings, *hand_set))
+    overridden = extra_term_warnings(spec.trinity) if spec.uses_chord else []
+    return replace(geometry, warnings=(*geometry.warnings, *overridden))
 
 
-def run_folders(spec: ExperimentSpec, run_dir: Path, *, with_metrics: bool = True) -> Folders:
-    """The absolute paths of a run in `run_dir`."""
+def run_folders(run_dir: Path, *, with_metrics: bool = True) -> Folders:
+    """Return the absolute paths of a run in `run_dir`."""
     root = run_dir.absolute()
-    return Folders(str(root / "checkpoints"), str(root / "metrics.jsonl") if with_metrics else None, spec.data.out)
+    return Folders(str(root / "checkpoints"), str(root / METRICS) if with_metrics else None)
 
 
-def check(spec: ExperimentSpec, run_dir: Path) -> None:
-    """Refuse what can be refused without the data, writing nothing.
-
-    Raises:
-        ConfigError: numbers that cannot agree, or a value under `trinity:` that Trinity does not take.
-    """
-    config = to_trinity(spec, assumed_facts(spec), run_folders(spec, run_dir))
+def _trinity_config(spec: ExperimentSpec, facts: DataFacts, geometry: Geometry, folders: Folders) -> dict[str, Any]:
+    installed = {"verl_legacy": verl_is_legacy(), "flash_attention": has_flash_attention()}
+    config = to_trinity(spec, facts, geometry, folders, **installed)
     if spec.trinity:
-        # slow to import; only hand-set values can be foreign to Trinity
+        # slow to import; only the user's own values can be foreign to Trinity
         from chord_exp.trinity_config.schema import check_schema
 
         check_schema(config)
+    return config
 
 
 def plan(spec: ExperimentSpec, run_dir: Path) -> int:
-    """Print what would run."""
+    """Print what would run; write nothing."""
     from chord_exp.experiment.plan import show
 
-    facts = read_facts(spec, required=False)
-    to_trinity(spec, facts, run_folders(spec, run_dir))
-    show(spec, facts, described(spec, facts), flatten(spec.trinity))
+    facts = look_at_data(spec)
+    geometry = derive_with_warnings(spec, facts)
+    _trinity_config(spec, facts, geometry, run_folders(run_dir))
+    show(spec, facts, geometry, flatten(spec.trinity))
     return SUCCEEDED
 
 
 def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
-    """Write the YAML that `trinity run --config` takes.
+    """Write the YAML that `trinity run --config` takes, and the data that it names where there is raw data.
 
     Raises:
         ConfigError: the file exists with other content, or cannot be written.
     """
-    facts = read_facts(spec, required=False)
+    facts = prepare_data(spec, allow_missing=True)
     if spec.loss == "stock":
         _refuse_rows_that_need_the_package(spec, facts)
     from chord_exp.launch.private_ray import SHARING_COMMAND
 
+    geometry = derive_with_warnings(spec, facts)
     # Trinity's own loss needs no chord_exp on the cluster; neither must the monitor then
-    folders = run_folders(spec, run_dir, with_metrics=spec.loss == "exact")
-    config = to_trinity(spec, facts, folders, verl_legacy=verl_is_legacy(), flash_attention=has_flash_attention())
+    folders = run_folders(run_dir, with_metrics=spec.loss == "exact")
+    config = _trinity_config(spec, facts, geometry, folders)
     if config["cluster"]["ray_address"] == "local":
         # a private Ray is for our own launcher to start
         config["cluster"]["ray_address"] = "auto"
     write_new(target, to_yaml(config))
-    _warn(described(spec, facts).warnings)
+    warn(geometry.warnings)
     # engine and trainer that share a GPU each ask Ray for a whole one, and would wait for the second for good
     how = f", started with `{SHARING_COMMAND}`" if config["mode"] == "colocate" else ""
     print(f"{target}: start it with `trinity run --config {target}` on a running Ray cluster{how}")
@@ -196,7 +95,7 @@ def _refuse_rows_that_need_the_package(spec: ExperimentSpec, facts: DataFacts) -
     if ours and not (spec.data.workflow and spec.data.reward):
         raise ConfigError(
             f"loss=stock is for clusters without chord_exp, and rows of this data name {', '.join(ours)}",
-            spec.data.out,
+            facts.folder,
             "install chord_exp on the cluster and export with loss=exact, or prepare the data without tool calls, rows "
             "with their own system prompt or more turns, and scored free text",
         )
@@ -223,23 +122,78 @@ def write_new(target: Path, text: str) -> None:
         ) from error
 
 
-def run(spec: ExperimentSpec, run_dir: Path, overrides: Sequence[str]) -> int:
-    """Train; returns the process exit code."""
+def perform(experiment: ComposedExperiment) -> int:
+    """Do what an experiment's `action` says; return the process exit code."""
+    spec, command = experiment.spec, experiment.command
+    if command.action == "plan":
+        return plan(spec, experiment.run_dir)
+    if command.action == "export":
+        return export(spec, experiment.run_dir, Path(str(command.export_to)))
+    return run(experiment)
+
+
+def run(experiment: ComposedExperiment) -> int:
+    """Train in a folder of its own; return the process exit code.
+
+    Raises:
+        ConfigError, DataError: the experiment cannot be run, or its folder holds something else.
+    """
     from chord_exp.launch.run import run_experiment
 
-    facts = read_facts(spec, required=True)
-    _warn(described(spec, facts).warnings)
-    return run_experiment(launch_of(spec, facts, run_dir, overrides), run_dir)
+    _refuse_folder(experiment)
+    facts = prepare_data(experiment.spec, before=partial(check_without_data, experiment))
+    launch = launch_spec(experiment, facts, experiment.run_dir)
+    warn(launch.warnings)
+    run_dir = experiment.run_dir if experiment.run_dir_chosen else claim_folder(experiment.run_dir)
+    if run_dir != experiment.run_dir:
+        # another run of this name took the folder in the same second
+        launch = launch_spec(experiment, facts, run_dir)
+    return run_experiment(launch, run_dir)
 
 
-def launch_of(spec: ExperimentSpec, facts: DataFacts, run_dir: Path, overrides: Sequence[str]) -> LaunchSpec:
-    """The plain values that starting a run takes."""
+def check_without_data(experiment: ComposedExperiment) -> None:
+    """Refuse what needs no data to be refused, before gigabytes of it are read.
+
+    Raises:
+        ConfigError: see `launch_spec`.
+    """
+    spec = experiment.spec
+    facts = assumed_facts(spec)
+    _trinity_config(spec, facts, derive(spec, facts), run_folders(experiment.run_dir))
+
+
+def _refuse_folder(experiment: ComposedExperiment) -> None:
+    """Refuse a run's folder that is used, or one without a run to go on with."""
+    used = (experiment.run_dir / RECORD).exists()
+    if not experiment.spec.resume:
+        if used:
+            raise ConfigError(
+                f"{experiment.run_dir} already holds a run",
+                RUN_DIR,
+                "add resume=true to go on with it, or give another folder",
+            )
+    elif not experiment.run_dir_chosen:
+        fix = f"add {RUN_DIR}=FOLDER of that run"
+        raise ConfigError("resume=true does not say which run to go on with", "resume", fix)
+    elif not used:
+        raise ConfigError(
+            f"{experiment.run_dir} holds nothing to resume: no {RECORD}",
+            RUN_DIR,
+            "leave resume out, or name the folder of a run",
+        )
+
+
+def launch_spec(experiment: ComposedExperiment, facts: DataFacts, run_dir: Path) -> LaunchSpec:
+    """Return the plain values that starting a run takes.
+
+    Raises:
+        ConfigError: numbers that cannot agree, or a value under `trinity:` that Trinity does not take.
+    """
     from chord_exp.launch.launch_spec import LaunchSpec, Stage
 
-    config = to_trinity(
-        spec, facts, run_folders(spec, run_dir), verl_legacy=verl_is_legacy(), flash_attention=has_flash_attention()
-    )
-    stages = derive(spec, facts).stages
+    spec = experiment.spec
+    geometry = derive_with_warnings(spec, facts)
+    config = _trinity_config(spec, facts, geometry, run_folders(run_dir))
     return LaunchSpec(
         name=spec.name,
         project=spec.project,
@@ -248,15 +202,12 @@ def launch_of(spec: ExperimentSpec, facts: DataFacts, run_dir: Path, overrides: 
         engine=spec.cluster.engine,
         ray_address=spec.cluster.ray_address,
         resume=spec.resume,
-        config=config,
         yaml=to_yaml(config),
-        stages=tuple(Stage(stage.kind if len(stages) > 1 else "", stage.steps) for stage in stages),
+        stages=tuple(Stage(stage.kind if len(geometry.stages) > 1 else "", stage.steps) for stage in geometry.stages),
         # Trinity's own CHORD loss may log NaN for a micro-batch with one side only
         check_losses_finite=spec.loss == "exact",
-        overrides=list(overrides),
+        data_digest=facts.digest,
+        overrides=experiment.overrides,
+        warnings=list(geometry.warnings),
+        keepsakes=experiment.hydra_files(run_dir),
     )
-
-
-def _warn(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        print(f"chord_exp: warning: {warning}", file=sys.stderr)

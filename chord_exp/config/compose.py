@@ -2,20 +2,15 @@
 
 The schema that Hydra checks keys and types against is made from the dataclasses of `spec`: OmegaConf cannot
 compose into frozen dataclasses, and a second list of fields would drift from the first.
-
-Hydra itself is imported where it is needed: every trial of a sweep imports this module and reads its configuration
-without Hydra, whose import alone costs it a tenth of a second.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib
-import json
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,27 +18,16 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 import chord_exp
 from chord_exp.errors import ConfigError
-from chord_exp.experiment.spec import DataSpec, ExperimentSpec
+from chord_exp.experiment.spec import ExperimentSpec
 from chord_exp.trinity_config.wandb_config import sweep_label
 from chord_exp.utils.hub import HUB_ID
-from chord_exp.utils.split_settings import SplitSettings
 
-CONFIG_PATH = "pkg://chord_exp.conf"
+CONFIG_MODULE = "chord_exp.conf"
 CONFIG_NAME = "config"
 SCHEMA_NAME = "experiment_schema"
 ACTIONS = ("run", "plan", "export")
 TINY_MODEL = "builtin:tiny"
 SAMPLE = "sft_data"
-PREPARED_ROOT = "outputs/prepared"
-# modules of Hydra plug-ins and their classes
-GRID_SWEEPER = ("hydra_plugins.chord_exp_sweeper", "GridSweeper")
-PLUGINS = (
-    ("hydra_plugins.chord_exp_launcher", "ChordLauncher"),
-    GRID_SWEEPER,
-    ("hydra_plugins.chord_exp_sweeper", "OptunaSweeper"),
-)
-# null in the configuration, derived by `read`; never null in the specification
-DERIVED = ((DataSpec, "out"),)
 
 
 @dataclass(frozen=True)
@@ -77,14 +61,13 @@ def _mutable_twin(name: str, sources: Sequence[type]) -> type:
                 continue
             if typing.get_origin(kind) is not None and issubclass(typing.get_origin(kind), Mapping):
                 kind = dict[str, Any]
-            if (source, field.name) in DERIVED:
-                kind = typing.Optional[kind]  # noqa: UP045 - a type held in a variable
             twins.append((field.name, kind, dataclasses.field(default=MISSING)))
     return dataclasses.make_dataclass(name, twins)
 
 
+@cache
 def schema() -> DictConfig:
-    """Keys and types of the whole configuration; every value comes from conf/."""
+    """Return keys and types of the whole configuration; every value comes from conf/."""
     root = OmegaConf.structured(_mutable_twin("the configuration", [ExperimentSpec, Command]))
     # Trinity's keys and a user's fields are not this package's to list: both take any key without a +
     for owner, name in ((root, "trinity"), (root.data, "map")):
@@ -98,25 +81,6 @@ def register_schema() -> None:
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(SCHEMA_NAME, schema())
-
-
-def register_plugins() -> None:
-    """Make the package's own Hydra plug-ins known.
-
-    Hydra finds those of an installed wheel by itself, but not those of an editable install.
-    """
-    from hydra.core.config_store import ConfigStore
-    from hydra.core.plugins import Plugins
-
-    known = Plugins.instance()
-    # Hydra's default sweeper, by our class. A file of that name in conf/ would be warned of: Hydra checks such a file
-    # against its own entry
-    grid = {"_target_": ".".join(GRID_SWEEPER), "max_batch_size": None, "params": None}
-    ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=grid, provider="chord_exp")
-    for module, plugin in PLUGINS:
-        found = getattr(importlib.import_module(module), plugin)
-        if f"{module}.{plugin}" not in known.class_name_to_class:
-            known.register(found)
 
 
 def known_keys() -> list[str]:
@@ -150,7 +114,7 @@ def read(config: DictConfig) -> tuple[ExperimentSpec, Command]:
     data = plain["data"]
     data["input_dir"] = None if data["input_dir"] is None else _input_dir(data["input_dir"])
     data["eval_dir"] = None if data["eval_dir"] is None else _absolute(data["eval_dir"])
-    data["out"] = _absolute(_prepared_dir(data) if data["out"] is None else data["out"])
+    data["out"] = None if data["out"] is None else _absolute(data["out"])
     return _build(ExperimentSpec, plain), command
 
 
@@ -188,20 +152,6 @@ def _input_dir(path: str) -> str:
             if sample.is_dir():
                 return str(sample)
     return str(folder)
-
-
-def _prepared_dir(data: Mapping[str, Any]) -> str:
-    """Where the rows of `input_dir` go when the user names no folder: one for each way to split them."""
-    if data["input_dir"] is None:
-        raise ConfigError(
-            "neither data.input_dir nor data.out names a folder",
-            "data.out",
-            "give data.out=FOLDER of prepared data, or data.input_dir=FOLDER of raw data",
-        )
-    source = Path(data["input_dir"]).resolve()
-    decides = [data[setting.name] for setting in dataclasses.fields(SplitSettings)]
-    digest = hashlib.sha256(json.dumps([str(source), *decides]).encode()).hexdigest()
-    return f"{PREPARED_ROOT}/{source.name or 'data'}-{digest[:8]}"
 
 
 def _model_path(path: str) -> str:

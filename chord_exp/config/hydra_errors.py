@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from importlib.abc import Traversable
 
@@ -46,33 +49,43 @@ def unknown_key(key: str) -> ConfigError:
     return ConfigError(f"unknown key {key!r}", key, hint)
 
 
-def translate(error: Exception) -> ConfigError:
-    """One readable line for an exception of Hydra or OmegaConf."""
+@contextmanager
+def hydra_errors_in_one_line() -> Iterator[None]:
+    """Turn what Hydra and OmegaConf refuse into a ConfigError."""
+    try:
+        yield
+    except REFUSALS as error:
+        raise to_config_error(error) from error
+
+
+def to_config_error(error: Exception) -> ConfigError:
+    """Return one readable line for an exception of Hydra or OmegaConf."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(error, OverrideParseException):
-        return ConfigError(
-            f"cannot read the override {error.override!r}: {_first_line(error)}",
-            "command line",
-            "write key=value; put quotes around a value with special characters: \"key='a=b'\"",
-        )
+        return _unreadable(str(error.override), _first_line(error))
     if isinstance(error, MissingConfigException):
         return _missing_config(error)
     if isinstance(cause, MissingMandatoryValue):
         key = _full_key(cause) or _quoted(str(cause)) or "?"
         return ConfigError(f"{key} has no value", key, f"give {key}=...")
     text = str(error)
-    if match := re.match(r"Ambiguous value for argument '(.*)'", text):
-        return ConfigError(
-            f"{match.group(1)} gives several values to one run",
-            "command line",
-            "add -m to run each, or quote a text with commas",
-        )
     for pattern in (r"Could not override '([^'@]+)", r"group '([^']+)'\s+does not"):
         if match := re.search(pattern, text):
             return _could_not_override(match.group(1), cause)
     if isinstance(cause, OmegaConfBaseException):
         return _from_omegaconf(cause, text)
     return ConfigError(_first_line(error), "command line", "")
+
+
+def _unreadable(override: str, why: str) -> ConfigError:
+    """Name the word to type: Hydra reads a value in quotes as it stands, and a shell needs quotes around those."""
+    key, equals, value = override.partition("=")
+    if not equals or not value:
+        return ConfigError(f"cannot read the override {override!r}", "command line", "write key=value")
+    quoted = "'{}'".format(value.replace("'", "\\'"))
+    word = f"{key}={quoted}"
+    typed = shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
+    return ConfigError(f"cannot read the override {override!r}: {why}", "command line", f"type {typed}")
 
 
 def _could_not_override(key: str, cause: BaseException) -> ConfigError:

@@ -223,7 +223,7 @@ def _check_facts(spec: ExperimentSpec, facts: DataFacts) -> None:
         if rows < 1:
             raise ConfigError(
                 f"the prepared data has {rows} {what}, and variant={spec.variant} trains on them",
-                spec.data.out,
+                facts.folder,
                 "change data.expert_ratio, add data, or use another variant",
             )
     if facts.prompt_tokens_max is not None and facts.prompt_tokens_max >= spec.model.window:

@@ -83,7 +83,7 @@ def _overview(spec: ExperimentSpec, facts: DataFacts) -> Table:
                 str(model.window),
                 f"prompt {model.max_prompt_tokens} + response {model.max_response_tokens}",
             ),
-            ("data", data.input_dir or data.out, f"prepared in {data.out}"),
+            ("data", data.input_dir or facts.folder, f"prepared in {facts.folder}"),
             ("expert rows", str(facts.expert_rows), rows),
             ("RL prompts", str(facts.rl_rows), rows),
             ("evaluation prompts", str(facts.eval_rows), rows),

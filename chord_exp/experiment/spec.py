@@ -92,8 +92,8 @@ class DataSpec(SplitSettings):
     name: str
     # folder of raw SFT files; null: `out` is already prepared
     input_dir: str | None
-    # folder of the prepared data
-    out: str
+    # folder of the prepared data; null: one of its own for each way to split `input_dir`
+    out: str | None
     # render and count every prepared row before training
     check: bool
     # Trinity workflow that asks every prompt; null: each row names its own
@@ -133,8 +133,15 @@ class DataSpec(SplitSettings):
             refuse_unless(
                 value is None or bool(value.strip()), f"data.{key} is empty", f"data.{key}", "give a name, or null"
             )
-        for key in ("out", "messages_key", "prompt_key", "answer_key"):
+        for key in ("messages_key", "prompt_key", "answer_key"):
             refuse_unless(bool(getattr(self, key).strip()), f"data.{key} is empty", f"data.{key}", "give a value")
+        refuse_unless(
+            self.input_dir is not None or self.out is not None,
+            "neither data.input_dir nor data.out names a folder",
+            "data.out",
+            "give data.out=FOLDER of prepared data, or data.input_dir=FOLDER of raw data",
+        )
+        refuse_unless(self.out is None or bool(self.out.strip()), "data.out is empty", "data.out", "give a folder")
 
 
 @dataclass(frozen=True)
@@ -238,11 +245,15 @@ class MonitorSpec:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """Sizes of the prepared data, read from its manifest by the caller."""
+    """Place and sizes of the prepared data, read from its manifest by the caller."""
 
     expert_rows: int
     rl_rows: int
     eval_rows: int
+    # absolute; sft/, rl/ and eval/ lie below it
+    folder: str = ""
+    # of its inputs and split settings; empty when assumed
+    digest: str = ""
     # longest prompt, and longest expert row (prompt and response), in tokens; None when nobody has counted
     prompt_tokens_max: int | None = None
     expert_tokens_max: int | None = None

@@ -17,7 +17,7 @@ from chord_exp.launch.run_request import Outcome, phase_path
 from chord_exp.run_files import record
 from chord_exp.run_files.names import CHECKPOINTS, LOCK, LOGS, METRICS, RECORD, TRINITY_CONFIG
 from chord_exp.run_files.record import RUNNING, RunRecord
-from chord_exp.utils.files import try_lock, write_atomically
+from chord_exp.utils.files import try_lock
 
 # space held back so that the end of a run can be recorded on a disk that it has filled, bytes
 BALLAST = 1 << 20
@@ -107,6 +107,7 @@ def _begin(launch: LaunchSpec, run_dir: Path) -> RunRecord:
         seed=launch.seed,
         config_hash=record.config_hash(launch.config, run_dir),
         overrides=launch.overrides,
+        data_digest=launch.data_digest,
         run_id=uuid.uuid4().hex[:12],
         started=record.utc_now(),
         attempt=attempt,
@@ -124,7 +125,7 @@ def _begin(launch: LaunchSpec, run_dir: Path) -> RunRecord:
             # the verdict reads this log: it must not find an earlier attempt's trouble
             log.rename(log.with_name(f"run.{attempt - 1}.log"))
         (run_dir / LOGS / "ballast").write_bytes(os.urandom(BALLAST))
-        write_atomically(run_dir / TRINITY_CONFIG, launch.yaml)
+        launch.save(run_dir)
         running.save(run_dir / RECORD)
     except OSError as error:
         raise _cannot_write(run_dir, error) from error
@@ -139,6 +140,12 @@ def _resumable(launch: LaunchSpec, run_dir: Path) -> RunRecord:
     """
     try:
         before = RunRecord.load(run_dir / RECORD)
+        if before.data_digest != launch.data_digest:
+            raise ConfigError(
+                "resume=true with other data: the prepared rows are not those that the run was started with",
+                str(run_dir / RECORD),
+                "bring the data back as it was, or start a new run",
+            )
         _refuse_other_settings(launch, run_dir, before)
     except (OSError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"{run_dir} cannot be resumed: {error}", str(run_dir), "start a new run") from error

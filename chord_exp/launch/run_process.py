@@ -157,6 +157,8 @@ def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Ou
     from chord_exp.launch.loop import benchmark, run_stage
 
     whole = load_config(str(run_dir / TRINITY_CONFIG))
+    # a trial's file was written before its first attempt
+    whole.continue_from_checkpoint = request.resume
     stages = list(whole) if whole.stages else [whole]
     outcome, previous = Outcome("finished", 0), None
     for index, config in enumerate(stages):

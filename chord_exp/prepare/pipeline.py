@@ -58,6 +58,7 @@ def ensure_prepared(
     workers: int | None = None,
     progress: Progress | None = None,
     on_wait: Callable[[], None] | None = None,
+    before: Callable[[], None] | None = None,
 ) -> Manifest:
     """Prepare `input_dir` unless that has been done with the same inputs and arguments.
 
@@ -69,6 +70,7 @@ def ensure_prepared(
         workers: processes that read; None for one a core. The output does not depend on it.
         progress: called while reading and writing.
         on_wait: called once when another process is writing the same folder.
+        before: called before anything is written, unless all is there already; may raise.
 
     Raises:
         DataError: unusable data or arguments, or an output that is not ours or in use; nothing is written.
@@ -85,6 +87,8 @@ def ensure_prepared(
         refuse_foreign(target)
         if not is_locked(target) and (found := _finished(target, wanted)):
             return found
+        if before is not None:
+            before()
         with locked(target, on_wait or (lambda: None)):
             if found := _finished(target, wanted):
                 return found

@@ -17,6 +17,7 @@ logs/*.log          Trinity's, one a role; logs/ray/ Ray's own
 from __future__ import annotations
 
 TRINITY_CONFIG = "trinity.yaml"
+LAUNCH = "launch.json"
 METRICS = "metrics.jsonl"
 RECORD = "run.json"
 LOCK = "run.lock"

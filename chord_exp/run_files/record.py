@@ -65,6 +65,8 @@ class RunRecord:
     overrides: list[str]
     run_id: str
     started: str
+    # of the prepared data: settings of the split and inputs
+    data_digest: str = ""
     error: RunError | None = None
     # last value of each metric
     final_metrics: dict[str, float] = field(default_factory=dict)

@@ -16,15 +16,16 @@ from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.backends import worker
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.progress import SweepProgress
-from chord_exp.sweep.run import make_backend, resume
+from chord_exp.sweep.run import GRID, make_backend, resume
 from chord_exp.sweep.run_loop import run_loop
 from chord_exp.sweep.scheduling.scheduler import Scheduler
 from chord_exp.sweep.scheduling.trial import ACTIVE, Trial
 from chord_exp.sweep.settings import START, Settings
 from chord_exp.sweep.show.live import Watch
-from chord_exp.sweep.tune import sweeper
+from chord_exp.sweep.tune.best import Result
 from chord_exp.utils.files import write_atomically
 
+SWEEP_DIR = "hydra.sweep.dir"
 PROGRAM = "python -m chord_exp.sweep"
 LINES = 30
 
@@ -84,9 +85,23 @@ def _status(folder: SweepFolder, given: argparse.Namespace) -> int:
 
 
 def _resume(folder: SweepFolder, given: argparse.Namespace) -> int:
-    if folder.info().kind == sweeper.KIND:
-        return sweeper.go_on(folder)
+    if folder.info().kind != GRID:
+        return _go_on(folder)
     return resume(folder, failed_too=given.failed).exit_code
+
+
+def _go_on(folder: SweepFolder) -> int:
+    """Repeat the command of a tuned sweep in its folder, and so go on with it; return the exit code."""
+    from chord_exp.config.command_line import parse
+    from chord_exp.config.composer import composing
+    from chord_exp.sweep.command import run_sweep
+
+    cwd = Result.load(folder.path).cwd
+    if Path(cwd).is_dir():
+        os.chdir(cwd)
+    words = [word for word in folder.info().command if not word.lstrip("+").startswith(f"{SWEEP_DIR}=")]
+    with composing(parse([*words, f"{SWEEP_DIR}={folder.path}"])) as composer:
+        return run_sweep(composer)
 
 
 def _stop(folder: SweepFolder, given: argparse.Namespace) -> int:

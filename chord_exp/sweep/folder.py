@@ -4,8 +4,8 @@ SWEEP_DIR/sweep.json      what it is; written last, so that a sweep that has it 
 SWEEP_DIR/sweep.lock      held by the process that drives it
 SWEEP_DIR/stop            asks that process to stop
 SWEEP_DIR/ray_head.json   the Ray head that it started, with its log beside
-SWEEP_DIR/multirun.yaml   Hydra's: the command's configuration
-SWEEP_DIR/N_LABEL/        a run's folder, with trial.json and the composed experiment in .hydra/
+SWEEP_DIR/multirun.yaml   the command's configuration, as Hydra users know it
+SWEEP_DIR/N_LABEL/        a run's folder, with trial.json beside the launch.json and trinity.yaml that start it
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from chord_exp.utils.files import write_atomically
 
 SWEEP, LOCK, STOP = "sweep.json", "sweep.lock", "stop"
 MULTIRUN = "multirun.yaml"
-HYDRA = ".hydra"
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,6 @@ class SweepFolder:
         Raises:
             ConfigError: its folder holds something already, or cannot be written.
         """
-        import yaml
-
         run_dir = request.run_dir.absolute()
         if run_dir.exists() and any(run_dir.iterdir()):
             raise ConfigError(f"{run_dir} is in use", "hydra.sweep.dir", "give another folder")
@@ -88,15 +85,13 @@ class SweepFolder:
             number=request.number,
             label=request.label,
             run_dir=run_dir,
-            overrides=list(request.overrides),
+            overrides=list(request.launch.overrides),
             footprint=request.footprint,
-            stages=dict(request.stages),
+            stages=request.stages,
         )
         try:
-            (run_dir / HYDRA).mkdir(parents=True, exist_ok=True)
-            config = yaml.safe_dump(request.config, sort_keys=False, allow_unicode=True)
-            write_atomically(run_dir / HYDRA / "config.yaml", config)
-            write_atomically(run_dir / HYDRA / "overrides.yaml", yaml.safe_dump(list(request.overrides)))
+            run_dir.mkdir(parents=True, exist_ok=True)
+            request.launch.save(run_dir)
             trial.save()
         except OSError as error:
             raise ConfigError(
@@ -104,13 +99,18 @@ class SweepFolder:
             ) from error
         return trial
 
-    def begin(self, info: SweepInfo) -> None:
-        """Write `sweep.json`: from now on the sweep can be resumed. To be called when its trials are there."""
+    def begin(self, info: SweepInfo, config: str) -> None:
+        """Write `sweep.json`: from now on the sweep can be resumed. To be called when its trials are there.
+
+        Args:
+            config: text of the file that Hydra leaves in a sweep's folder.
+        """
+        write_atomically(self.path / MULTIRUN, config)
         write_atomically(self.path / SWEEP, json.dumps(asdict(info), indent=1))
 
     def abandon(self) -> None:
         """Leave nothing of a sweep that was refused before it began; what is not of a sweep stays."""
-        for name in (LOCK, HEAD, HEAD_LOG, MULTIRUN):
+        for name in (LOCK, HEAD, HEAD_LOG):
             (self.path / name).unlink(missing_ok=True)
         here = Path.cwd()
         for folder in (self.path, *self.path.parents):

@@ -82,8 +82,11 @@ def new_info(settings: Settings, command: Sequence[str], kind: str = GRID) -> Sw
     return SweepInfo(uuid.uuid4().hex[:8], record.utc_now(), settings.as_dict(), kind, list(command))
 
 
-def start(folder: SweepFolder, requests: Sequence[TrialRequest], info: SweepInfo) -> Finished:
-    """Run a batch of trials in a new sweep folder.
+def start(folder: SweepFolder, requests: Sequence[TrialRequest], info: SweepInfo, config: str) -> Finished:
+    """Run trials in a new sweep folder.
+
+    Args:
+        config: see `SweepFolder.begin`.
 
     Raises:
         ConfigError: the folder holds a sweep, a trial can never start, or no cluster answers; nothing has started then.
@@ -95,7 +98,7 @@ def start(folder: SweepFolder, requests: Sequence[TrialRequest], info: SweepInfo
         for request in requests:
             refuse_misfit(scheduler, request)
         trials = [folder.add(request) for request in requests]
-        folder.begin(info)
+        folder.begin(info, config)
         return follow(scheduler, folder, trials)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from chord_exp.errors import ConfigError
-from chord_exp.experiment.geometry import Geometry, Stage, derive
+from chord_exp.experiment.geometry import Geometry, Stage
 from chord_exp.experiment.spec import ClusterSpec, DataFacts, ExperimentSpec
 from chord_exp.trinity_config.plugin_names import (
     BOXED_WORKFLOW,
@@ -59,13 +59,12 @@ class Folders:
     checkpoint_root: str
     # metrics.jsonl; None for Trinity's own TensorBoard monitor, which needs nothing of this package
     metrics_path: str | None
-    # the prepared data: sft/, rl/ and eval/ below it
-    prepared: str
 
 
 def to_trinity(
     spec: ExperimentSpec,
     facts: DataFacts,
+    geometry: Geometry,
     folders: Folders,
     *,
     verl_legacy: bool = False,
@@ -74,7 +73,8 @@ def to_trinity(
     """The Trinity configuration of an experiment, ready for YAML.
 
     Args:
-        facts: sizes of the prepared data.
+        facts: folder and sizes of the prepared data.
+        geometry: what `derive` makes of the two.
         folders: absolute paths.
         verl_legacy: verl < 0.8 is installed, which scales losses itself and has sections of its own.
         flash_attention: flash-attn is installed; matters to cluster.attention=auto only.
@@ -82,10 +82,9 @@ def to_trinity(
     Raises:
         ConfigError: numbers that cannot agree, or a `trinity:` value that contradicts them.
     """
-    geometry = derive(spec, facts)
     config = _common(spec, geometry, folders)
     attention = None if verl_legacy else _attention(spec, flash_attention)
-    sections = [_stage_sections(spec, facts, stage, folders, verl_legacy, attention) for stage in geometry.stages]
+    sections = [_stage_sections(spec, facts, stage, verl_legacy, attention) for stage in geometry.stages]
     if len(sections) == 1:
         config.update(sections[0])
     else:
@@ -156,13 +155,13 @@ def _attention(spec: ExperimentSpec, flash_attention: bool) -> str | None:
 
 
 def _stage_sections(
-    spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folders, verl_legacy: bool, attention: str | None
+    spec: ExperimentSpec, facts: DataFacts, stage: Stage, verl_legacy: bool, attention: str | None
 ) -> dict[str, Any]:
     """The sections that differ from stage to stage; Trinity's StageConfig has exactly these."""
     return {
         "mode": stage.gpus.mode,
         "algorithm": _algorithm(spec, stage, verl_legacy),
-        "buffer": _buffer(spec, facts, stage, folders),
+        "buffer": _buffer(spec, facts, stage),
         "explorer": _explorer(spec, facts, stage),
         "trainer": _trainer(spec, stage, attention),
     }
@@ -290,8 +289,8 @@ def _stock_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[
     return "mix_chord", {**_mu_args(spec), "clip_range": CLIP_RANGE, **batching, **sizes, **common}
 
 
-def _side(folders: Folders, side: str) -> dict[str, Any]:
-    return {"storage_type": "file", "path": f"{folders.prepared}/{side}", "split": SPLIT}
+def _side(facts: DataFacts, side: str) -> dict[str, Any]:
+    return {"storage_type": "file", "path": f"{facts.folder}/{side}", "split": SPLIT}
 
 
 def _expert_format(spec: ExperimentSpec, facts: DataFacts) -> dict[str, Any]:
@@ -305,11 +304,11 @@ def _expert_format(spec: ExperimentSpec, facts: DataFacts) -> dict[str, Any]:
     }
 
 
-def _expert_rows(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folders) -> dict[str, Any]:
+def _expert_rows(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str, Any]:
     """A buffer of expert rows that lasts for all steps: Trinity ends the training when it runs out."""
     buffer: dict[str, Any] = {
         "name": EXPERT_BUFFER,
-        **_side(folders, SFT),
+        **_side(facts, SFT),
         "schema_type": "sft",
         "format": _expert_format(spec, facts),
         "data_selector": {"selector_type": "shuffle", "seed": spec.data.seed},
@@ -322,14 +321,14 @@ def _expert_rows(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: 
 
 
 def _taskset(
-    spec: ExperimentSpec, facts: DataFacts, folders: Folders, name: str, side: str, workflow: str, temperature: float
+    spec: ExperimentSpec, facts: DataFacts, name: str, side: str, workflow: str, temperature: float
 ) -> dict[str, Any]:
     """A reader of prompts. A row's own workflow and reward win unless the user has set one for all; `workflow` is for
     rows without."""
     data = spec.data
     taskset: dict[str, Any] = {
         "name": name,
-        **_side(folders, side),
+        **_side(facts, side),
         "format": {
             "prompt_key": data.prompt_key,
             "response_key": data.answer_key,
@@ -356,24 +355,24 @@ def _taskset(
     return taskset
 
 
-def _rollout_taskset(spec: ExperimentSpec, facts: DataFacts, folders: Folders) -> dict[str, Any]:
+def _rollout_taskset(spec: ExperimentSpec, facts: DataFacts) -> dict[str, Any]:
     workflow = spec.data.workflow or BOXED_WORKFLOW
-    return _taskset(spec, facts, folders, TASKSET, RL, workflow, spec.model.temperature)
+    return _taskset(spec, facts, TASKSET, RL, workflow, spec.model.temperature)
 
 
-def _eval_taskset(spec: ExperimentSpec, facts: DataFacts, folders: Folders) -> dict[str, Any]:
+def _eval_taskset(spec: ExperimentSpec, facts: DataFacts) -> dict[str, Any]:
     """Greedy, so that two evaluations of one model agree; sampled like the rollouts where the workflow has no twin.
     Rows of eval/ name twins."""
     chosen = spec.data.workflow or BOXED_WORKFLOW
     twin = EVAL_WORKFLOW_OF.get(chosen)
     workflow, temperature = (twin, 0.0) if twin else (chosen, spec.model.temperature)
-    return {**_taskset(spec, facts, folders, EVAL_TASKSET, EVAL, workflow, temperature), "repeat_times": 1}
+    return {**_taskset(spec, facts, EVAL_TASKSET, EVAL, workflow, temperature), "repeat_times": 1}
 
 
-def _buffer(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folders) -> dict[str, Any]:
+def _buffer(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str, Any]:
     trainer_input: dict[str, Any] = {}
     if stage.kind == "sft":
-        trainer_input["experience_buffer"] = _expert_rows(spec, facts, stage, folders)
+        trainer_input["experience_buffer"] = _expert_rows(spec, facts, stage)
     else:
         trainer_input["experience_buffer"] = {
             "name": "experience_buffer",
@@ -382,7 +381,7 @@ def _buffer(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folde
             "max_read_timeout": STEP_TIMEOUT,
         }
     if stage.kind == "chord":
-        trainer_input["auxiliary_buffers"] = {EXPERT_BUFFER: _expert_rows(spec, facts, stage, folders)}
+        trainer_input["auxiliary_buffers"] = {EXPERT_BUFFER: _expert_rows(spec, facts, stage)}
     buffer: dict[str, Any] = {
         "batch_size": spec.batch_size,
         "train_batch_size": stage.batch.rows,
@@ -392,9 +391,9 @@ def _buffer(spec: ExperimentSpec, facts: DataFacts, stage: Stage, folders: Folde
     }
     explorer_input: dict[str, Any] = {}
     if stage.batch.usual_rows:
-        explorer_input["taskset"] = _rollout_taskset(spec, facts, folders)
+        explorer_input["taskset"] = _rollout_taskset(spec, facts)
     if facts.eval_rows:
-        explorer_input["eval_tasksets"] = [_eval_taskset(spec, facts, folders)]
+        explorer_input["eval_tasksets"] = [_eval_taskset(spec, facts)]
     if explorer_input:
         buffer["explorer_input"] = explorer_input
     return buffer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import struct
 from pathlib import Path
@@ -58,3 +59,20 @@ def is_locked(path: Path) -> bool:
     except OSError:  # it cannot be told
         return True
     return struct.unpack_from("h", found)[0] != fcntl.F_UNLCK
+
+
+def claim_folder(wanted: Path) -> Path:
+    """Make a folder that nobody else has made: `wanted`, or `wanted-2`, `wanted-3`, ... where it is taken.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            continue
+    raise AssertionError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
@@ -13,3 +14,9 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
         # a key given without the node it lives under: `engine_num` for `cluster.engine_num`
         near = [key for key in known if key.rpartition(".")[2] == word.rpartition(".")[2]][:1]
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Print warnings for the user."""
+    for warning in warnings:
+        print(f"chord_exp: warning: {warning}", file=sys.stderr)

@@ -16,9 +16,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "helpers"))
 
-from composing import FACTS, FOLDERS, compose_spec  # noqa: E402
-
-from chord_exp.trinity_config.build import to_trinity  # noqa: E402
+from composing import FACTS, FOLDERS, compose_spec, to_trinity  # noqa: E402
 
 EXPERIMENTS: dict[str, list[str]] = {
     "default": [],
@@ -51,7 +49,7 @@ def golden(name: str) -> str:
     spec = compose_spec(EXPERIMENTS[name])
     if Path(spec.model.path).is_absolute():
         # also told to WandB
-        data = replace(spec.data, input_dir="/data/raw", out=FOLDERS.prepared)
+        data = replace(spec.data, input_dir="/data/raw", out=FACTS.folder)
         spec = replace(spec, data=data, model=replace(spec.model, path=f"/models/{spec.model.name}"))
     return "\n".join(leaves(to_trinity(spec, FACTS, FOLDERS))) + "\n"
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import hydra
 
 from chord_exp.config import compose
+from chord_exp.experiment.geometry import derive
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
+from chord_exp.trinity_config import build
 from chord_exp.trinity_config.build import Folders
 
-FACTS = DataFacts(expert_rows=520, rl_rows=1380, eval_rows=100)
-FOLDERS = Folders("/run/checkpoints", "/run/metrics.jsonl", "/data/prepared")
+FACTS = DataFacts(expert_rows=520, rl_rows=1380, eval_rows=100, folder="/data/prepared")
+FOLDERS = Folders("/run/checkpoints", "/run/metrics.jsonl")
 # sizes that a test counts on, whatever the defaults are tuned to: 24 rollouts, 8 expert rows, 128 tokens a row
 SIZES = [
     "batch_size=6",
@@ -40,3 +43,8 @@ def compose_spec(overrides: list[str], model_folder: Path | None = None) -> Expe
     replaced = [] if model_folder is None else [f"model.path={model_folder}"]
     spec, _ = compose.read(compose_config([*overrides, *replaced]))
     return spec
+
+
+def to_trinity(spec: ExperimentSpec, facts: DataFacts, folders: Folders, **options: Any) -> dict[str, Any]:
+    """The Trinity configuration, from the numbers that follow from the experiment and its data."""
+    return build.to_trinity(spec, facts, derive(spec, facts), folders, **options)

@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 
 import yaml
+from launching import fake_launch
 
 from chord_exp.sweep import run
 from chord_exp.sweep.backends import local, ray_jobs
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.hydra_launcher.labels import folder_name, label
 from chord_exp.sweep.scheduling.resources import Footprint
 from chord_exp.sweep.scheduling.trial import Trial, TrialRequest
 from chord_exp.sweep.settings import Settings
+from chord_exp.sweep.trials.labels import folder_name, label
 
 TRIAL = str(Path(__file__).with_name("fake_trial.py"))
 LAUNCHERS = Path(__file__).parents[2] / "conf" / "hydra" / "launcher"
@@ -45,10 +46,10 @@ def main() -> int:
         name = label({"n": str(number)})
         gpus = int(words.get("gpus", 0))
         footprint = Footprint(gpus, float(words.pop("cpus", 0.5)), 0.0, joins=gpus > 0)
-        overrides = tuple(f"{key}={value}" for key, value in words.items())
+        launch = fake_launch([f"{key}={value}" for key, value in words.items()], int(words["steps"]))
         run_dir = folder.path / folder_name(number, name)
-        requests.append(TrialRequest(number, name, run_dir, overrides, footprint, {}, {"": int(words["steps"])}))
-    return run.start(folder, requests, run.new_info(settings, sys.argv)).exit_code
+        requests.append(TrialRequest(number, name, run_dir, footprint, launch))
+    return run.start(folder, requests, run.new_info(settings, sys.argv), "").exit_code
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-import yaml
-
+from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.run_files import record
 from chord_exp.run_files.names import METRICS, RECORD
 from chord_exp.sweep.backends import worker
@@ -30,7 +29,7 @@ def run(run_dir: Path) -> tuple[int, str]:
     before = record.RunRecord.load(path) if path.exists() else None
     if before is not None and before.status == record.SUCCEEDED:
         return 0, ""
-    words = dict(word.split("=", 1) for word in yaml.safe_load((run_dir / ".hydra" / "overrides.yaml").read_text()))
+    words = dict(word.split("=", 1) for word in LaunchSpec.load(run_dir).overrides)
     steps, seconds, save_every = int(words["steps"]), float(words["seconds"]), int(words.get("save", 1))
     checkpoint = run_dir / "checkpoint.txt"
     done = int(checkpoint.read_text()) if checkpoint.exists() else 0

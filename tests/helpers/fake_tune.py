@@ -14,8 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-import yaml
-
+from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.run_files import metrics, record
 from chord_exp.run_files.names import METRICS, RECORD
 from chord_exp.sweep.backends import local, ray_jobs, worker
@@ -25,8 +24,9 @@ def run(run_dir: Path) -> tuple[int, str]:
     """Make the steps; obeys SIGTERM after one."""
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
-    config = yaml.safe_load((run_dir / ".hydra" / "config.yaml").read_text())
-    steps, reached = config["total_steps"], 1 - abs(config["mu_peak"] - 0.3)
+    launch = LaunchSpec.load(run_dir)
+    mu_peak = launch.config["algorithm"]["policy_loss_fn_args"]["mu_peak"]
+    steps, reached = launch.stages[0].planned_steps, 1 - abs(mu_peak - 0.3)
     seconds = float(os.environ["FAKE_STEP_SECONDS"])
     if reached < 0.7:
         seconds *= float(os.environ.get("FAKE_HOPELESS_FACTOR", "1"))

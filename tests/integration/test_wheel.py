@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("chord_exp", "conf", "sft_data", "hydra_plugins", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("chord_exp", "conf", "sft_data", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ def started(monkeypatch):
 
     def run_experiment(launch, run_dir):
         calls.append((launch, run_dir))
+        launch.save(run_dir)
         outcome = codes.pop(0) if codes else 0
         if isinstance(outcome, BaseException):
             raise outcome

@@ -6,14 +6,15 @@ import pytest
 from command_line import SMALL
 from composing import FACTS, compose_spec
 
-from chord_exp.actions import described
+from chord_exp.actions import derive_with_warnings
 from chord_exp.cli import main
 
 GPU = ["cluster=gpu_2", "model=qwen3_0_6b", "total_steps=5", "mu_schedule=constant"]
 
 
 def about_terms(overrides: list[str]) -> list[str]:
-    return [line for line in described(compose_spec([*GPU, *overrides]), FACTS).warnings if "adds a term" in line]
+    geometry = derive_with_warnings(compose_spec([*GPU, *overrides]), FACTS)
+    return [line for line in geometry.warnings if "adds a term" in line]
 
 
 @pytest.mark.parametrize("override", ["trinity.algorithm.kl_loss_fn=k2", "trinity.algorithm.entropy_loss_fn=default"])

@@ -473,9 +473,8 @@ def _every_path(node: Any, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]
     ids=" ".join,
 )
 def test_what_this_package_exports_has_no_errors(overrides, loss, tmp_path):
-    from composing import FACTS, FOLDERS, compose_spec
+    from composing import FACTS, FOLDERS, compose_spec, to_trinity
 
-    from chord_exp.trinity_config.build import to_trinity
     from chord_exp.trinity_config.schema import trinity_keys
 
     # Trinity's own baselines are exact only where a rank takes its rows at once

@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 import yaml
 from command_line import ROWS, SMALL, left_in, refused, run_module
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from chord_exp.cli import main
 from chord_exp.errors import INTERRUPTED, RunFailed
 from chord_exp.prepare import load_manifest
-from chord_exp.sweep.hydra_launcher import jobs
 
 
 def mu_peak_of(launch) -> float:
@@ -29,7 +27,7 @@ def test_a_run_gets_its_folder_its_data_and_its_overrides(place, started):
     ((launch, run_dir),) = started.calls
     assert mu_peak_of(launch) == 0.4
     assert run_dir == place / "here" and (run_dir / ".hydra" / "overrides.yaml").exists()
-    assert left_in(run_dir) == {".hydra"}, "no log file of Hydra"
+    assert left_in(run_dir) == {".hydra", "launch.json", "trinity.yaml"}, "no log file of Hydra"
     assert launch.overrides == ["mu_peak=0.4", *SMALL]
     assert [(stage.name, stage.planned_steps) for stage in launch.stages] == [("", 4)]
     assert launch.config["checkpoint_root_dir"] == str(run_dir / "checkpoints")
@@ -143,7 +141,7 @@ def test_rows_left_out_by_an_automatic_preparation_are_told_once(place, started,
 
 
 def test_a_plan_prints_and_leaves_no_run_folder(place, started, capsys):
-    assert main(["action=plan", "cluster=gpu_8", "model=qwen3_4b", "total_steps=50"]) == 0
+    assert main(["action=plan", "cluster=gpu_8", "model=qwen3_4b", "batch_size=8", "total_steps=50"]) == 0
     assert "GPU split" in capsys.readouterr().out
     assert started.calls == [] and not list(place.glob("outputs/qwen*"))
 
@@ -162,7 +160,7 @@ def test_several_plans_in_one_command(place, capsys):
 
 
 def test_export_writes_a_yaml_that_trinity_reads(place, capsys):
-    command = ["action=export", "export_to=my.yaml", "cluster=gpu_8", "model=qwen3_4b"]
+    command = ["action=export", "export_to=my.yaml", "cluster=gpu_8", "model=qwen3_4b", "batch_size=8"]
     assert main(command) == 0
     text = (place / "my.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)["cluster"]["gpu_per_node"] == 8
@@ -178,7 +176,10 @@ def test_export_for_one_gpu_says_how_to_start_the_ray_it_needs(place, capsys):
 
 
 def test_export_of_the_stock_loss_needs_no_package_of_ours(place):
-    assert main(["action=export", "export_to=my.yaml", "loss=stock", "cluster=gpu_8", "model=qwen3_4b"]) == 0
+    assert (
+        main(["action=export", "export_to=my.yaml", "loss=stock", "cluster=gpu_8", "model=qwen3_4b", "batch_size=8"])
+        == 0
+    )
     assert "chord_exp." not in (place / "my.yaml").read_text(encoding="utf-8")
 
 
@@ -245,24 +246,6 @@ def test_completion_lists_the_options(place):
         timeout=900,
     )
     assert {"cluster=gpu_8", "cluster=local"} <= set(done.stdout.split())
-
-
-def test_each_job_of_a_sweep_is_composed_once_and_all_before_any_starts(place, monkeypatch):
-    composed: list[str] = []
-    load = ConfigLoaderImpl.load_sweep_config
-
-    def counted(self: ConfigLoaderImpl, config: Any, overrides: list[str]) -> Any:
-        composed.append(overrides[0])
-        return load(self, config, overrides)
-
-    def start(folder: Any, requests: Any, info: Any) -> None:
-        assert len(requests) == 3
-        raise SystemExit(7)
-
-    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counted)
-    monkeypatch.setattr(jobs, "start", start)
-    assert main(["-m", "seed=1,2,3", *SMALL]) == 7
-    assert composed == ["seed=1", "seed=2", "seed=3"]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["action=plan"]])

@@ -7,22 +7,22 @@ import re
 import shlex
 from pathlib import Path
 
-import hydra
 import pytest
-from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from composing import to_trinity
 from omegaconf import OmegaConf
 
-from chord_exp import actions, cli
 from chord_exp.check.__main__ import build_parser as check_parser
-from chord_exp.config import compose
+from chord_exp.config.command_line import parse
+from chord_exp.config.composer import composing
 from chord_exp.config.hydra_errors import groups
+from chord_exp.data_facts import assumed_facts
 from chord_exp.prepare.__main__ import _dashed, build_parser
 from chord_exp.sweep.__main__ import build_parser as build_sweep_parser
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.tune.settings import TuneSettings
-from chord_exp.sweep.tune.sweeper import Plan, make_plan
+from chord_exp.sweep.tune.sweeper import make_plan
+from chord_exp.trinity_config.build import Folders
+from chord_exp.trinity_config.schema import check_schema
 
 ROOT = Path(__file__).parents[2]
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
@@ -78,26 +78,25 @@ def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-def check_experiment(arguments: list[str]) -> list[cli.Job]:
-    """What `python -m chord_exp` does with its arguments before it reads data or starts anything."""
-    compose.register_schema()
-    flags = get_args_parser().parse_args(arguments)
-    with hydra.initialize_config_module("chord_exp.conf", version_base=cli.VERSION_BASE, job_name=cli.PROGRAM):
-        jobs = [cli._job(flags, overrides, number) for overrides, number in cli._expand(flags)]
-        for job in jobs:
-            actions.check(job.spec, job.run_dir)
-    return jobs
-
-
-def check_tuned(arguments: list[str], place) -> Plan:
-    """The same of a tuned sweep, whose trials are not known beforehand."""
-    flags = get_args_parser().parse_args(arguments)
-    with hydra.initialize_config_module("chord_exp.conf", version_base=cli.VERSION_BASE, job_name=cli.PROGRAM):
-        loader = GlobalHydra.instance().config_loader()
-        parsed = OverridesParser.create(config_loader=loader).parse_overrides(flags.overrides)
-        config = cli._compose(flags, [str(word.input_line) for word in parsed if not word.is_sweep_override()])
-        settings = TuneSettings.read(OmegaConf.to_container(config.hydra.sweeper))
-        return make_plan(config, loader, settings, flags.overrides, SweepFolder(place / "sweep"))
+def check_experiment(arguments: list[str]) -> int:
+    """What `python -m chord_exp` does with its arguments before it reads data or starts anything; returns how many
+    experiments it would run."""
+    with composing(parse(arguments)) as composer:
+        sweeper = composer.base.hydra.sweeper
+        if composer.sweeps and "_target_" not in sweeper:
+            return make_plan(
+                composer, TuneSettings.read(OmegaConf.to_container(sweeper)), SweepFolder(Path("new"))
+            ).total
+        if composer.sweeps:
+            jobs = enumerate(composer.grid())
+            experiments = [composer.trial(job, number, "", Path("new").absolute()) for number, job in jobs]
+        else:
+            experiments = [composer.run()]
+    for experiment in experiments:
+        config = to_trinity(experiment.spec, assumed_facts(experiment.spec), Folders("/checkpoints", None))
+        if experiment.spec.trinity:
+            check_schema(config)
+    return len(experiments)
 
 
 def check_make(words: list[str]) -> None:
@@ -125,7 +124,7 @@ def test_a_shown_command_is_accepted(command, place):
     if module == "chord_exp":
         if "resume=true" in arguments:
             (place / "my_run" / "run.json").touch()
-        assert check_experiment(arguments) or check_tuned(arguments, place).total
+        assert check_experiment(arguments)
     elif module == "chord_exp.sweep":
         build_sweep_parser().parse_args(arguments)
     elif module == "chord_exp.prepare":

@@ -91,7 +91,6 @@ printf '%s ' "${{COMPREPLY[@]}}"; echo
 def test_the_packages_of_the_project_are_complete():
     listed = set(PROJECT["tool"]["setuptools"]["packages"])
     there = {".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "chord_exp").rglob("__init__.py")}
-    there |= {".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "hydra_plugins").glob("*/__init__.py")}
     assert there <= listed and listed - there <= {"chord_exp.conf", "chord_exp.sft_data"}
 
 

@@ -16,7 +16,7 @@ import pytest
 from composing import compose_spec
 from prepare_samples import free_text, pair, rows, tree, write_lines
 
-from chord_exp.actions import read_facts
+from chord_exp.data_facts import prepare_data
 from chord_exp.prepare.__main__ import build_parser, main
 
 
@@ -161,7 +161,7 @@ def test_ctrl_c_exits_130_and_leaves_nothing_behind(tmp_path):
 def test_both_commands_split_a_folder_alike_when_given_the_same_numbers(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = compose_spec(["data=folder", "data.input_dir=raw_data", "data.eval_rows=4", "data.system_prompt=''"])
-    read_facts(spec, required=True)
+    facts = prepare_data(spec)
     assert main(["--input-dir", "raw_data", "--out", "by_hand", "--eval-rows", "4"]) == 0
-    shutil.rmtree(Path(spec.data.out) / "token_lengths")  # which a run adds
-    assert tree(tmp_path / "by_hand") == tree(Path(spec.data.out))
+    shutil.rmtree(Path(facts.folder) / "token_lengths")  # which a run adds
+    assert tree(tmp_path / "by_hand") == tree(Path(facts.folder))

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import orjson
 import pytest
-from composing import FACTS, FOLDERS, compose_spec
+from composing import FACTS, FOLDERS, compose_spec, to_trinity
 from prepared_kinds import conversations, free_texts, rows_of, tool_model
 
 from chord_exp.actions import export
 from chord_exp.engine import vllm_standin
 from chord_exp.errors import ConfigError
-from chord_exp.trinity_config.build import REWARD_KEY, TOOLS_KEY, WORKFLOW_KEY, to_trinity
+from chord_exp.trinity_config.build import REWARD_KEY, TOOLS_KEY, WORKFLOW_KEY
 from chord_exp.trinity_config.plugin_names import CHRF_REWARD, JUDGE_WORKFLOW
 from chord_exp.utils.split_settings import JUDGE
 
@@ -90,7 +90,7 @@ def test_judged_rows_need_a_judge_and_its_name_reaches_the_workflow():
 def test_an_export_for_clusters_without_this_package_refuses_rows_that_need_it(tmp_path, monkeypatch):
     spec = compose_spec(["loss=stock"])
     facts = replace(FACTS, scored_by=("math_boxed_workflow", CHRF_REWARD))
-    monkeypatch.setattr("chord_exp.actions.read_facts", lambda spec, required: facts)
+    monkeypatch.setattr("chord_exp.actions.prepare_data", lambda spec, allow_missing: facts)
     with pytest.raises(ConfigError, match=r"chord_exp\.plugins\.rewards\.ChrfReward"):
         export(spec, tmp_path, tmp_path / "a.yaml")
     facts = replace(FACTS, scored_by=("math_boxed_workflow", "math_boxed_reward"))

@@ -9,13 +9,13 @@ import pytest
 from composing import compose_spec
 from safetensors.numpy import save_file
 
-from chord_exp.sweep.hydra_launcher.footprint import (
+from chord_exp.sweep.scheduling.resources import Footprint
+from chord_exp.sweep.trials.footprint import (
     LOCAL_BASE,
     LOCAL_BYTES_PER_PARAMETER,
     footprint_of,
     parameters_in,
 )
-from chord_exp.sweep.scheduling.resources import Footprint
 
 MODEL = ["model=qwen3_4b", "data=folder"]
 

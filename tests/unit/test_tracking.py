@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from composing import FACTS, FOLDERS, compose_spec
+from composing import FACTS, FOLDERS, compose_spec, to_trinity
 
 from chord_exp.config.compose import in_sweep
 from chord_exp.errors import ConfigError
-from chord_exp.trinity_config.build import to_trinity
 from chord_exp.trinity_config.wandb_config import sweep_label
 
 

@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-from composing import FACTS, FOLDERS, SIZES, compose_spec
+from composing import FACTS, FOLDERS, SIZES, compose_spec, to_trinity
 
 from chord_exp.config.hydra_errors import groups
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.geometry import derive
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
-from chord_exp.trinity_config.build import EXPERT_BUFFER, Folders, to_trinity, to_yaml
+from chord_exp.trinity_config.build import EXPERT_BUFFER, Folders, to_yaml
 from chord_exp.trinity_config.user_overrides import DERIVED_FROM, FIXED, SAME_AS, flatten, lookup
 
 pytest.importorskip("trinity")
@@ -38,7 +38,7 @@ def trinity_accepts(tmp_path_factory):
 
     def accept(spec: ExperimentSpec) -> list[Config]:
         scratch = tmp_path_factory.mktemp("run")
-        folders = Folders(str(scratch / "checkpoints"), str(scratch / "metrics.jsonl"), str(scratch / "prepared"))
+        folders = Folders(str(scratch / "checkpoints"), str(scratch / "metrics.jsonl"))
         path = scratch / "trinity.yaml"
         path.write_text(to_yaml(to_trinity(spec, FACTS, folders)), encoding="utf-8")
         config = load_config(str(path))
@@ -93,13 +93,13 @@ def test_the_sample_strategy_takes_exactly_the_derived_rows_and_finds_its_buffer
 
 
 def test_expert_rows_last_even_when_their_number_was_guessed(tmp_path):
-    guessed = DataFacts(5000, 20000, 100, assumed=True)
+    guessed = DataFacts(5000, 20000, 100, "/data/prepared", assumed=True)
     config = to_trinity(compose_spec([], tmp_path), guessed, FOLDERS)
     assert config["buffer"]["trainer_input"]["auxiliary_buffers"][EXPERT_BUFFER]["total_steps"] == 80
 
 
 def test_stock_loss_needs_nothing_of_this_package_without_a_metrics_file(tmp_path):
-    folders = Folders(FOLDERS.checkpoint_root, None, "/data/prepared")
+    folders = Folders(FOLDERS.checkpoint_root, None)
     for variant in ("mu", "phi", "sft", "grpo", "sft_then_grpo"):
         text = to_yaml(to_trinity(compose_spec(["loss=stock", f"variant={variant}"], tmp_path), FACTS, folders))
         assert "chord_exp" not in text.replace("chord_exp/tiny/model", "")

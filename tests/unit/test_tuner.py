@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_machines import FakeMachines, classify_by_code
+from launching import fake_launch
 from optuna.trial import TrialState
 from test_tune_settings import settings
 
@@ -71,7 +72,7 @@ class Sweep:
             raise ConfigError("the point cannot be", "mu_peak")
         overrides = tuple(f"{key}={value}" for key, value in values.items())
         run_dir = self.folder.path / f"{number}_x"
-        return TrialRequest(number, "x", run_dir, overrides, Footprint(cpus=1), {}, {"": STEPS})
+        return TrialRequest(number, "x", run_dir, Footprint(cpus=1), fake_launch(overrides, STEPS))
 
     @staticmethod
     def value(trial: Trial) -> float:

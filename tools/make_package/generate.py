@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import hydra
 import yaml
 from yaml_text import annotated
 
-from chord_exp.actions import assumed_facts
 from chord_exp.config import compose
+from chord_exp.data_facts import assumed_facts
 from chord_exp.experiment.geometry import Stage, derive
 from chord_exp.experiment.spec import ExperimentSpec
 from chord_exp.trinity_config.build import Folders, to_trinity
@@ -87,9 +88,10 @@ def numbers(spec: ExperimentSpec, stage: Stage) -> dict[str, Any]:
 def yaml_pair(kind: str, name: str, main: str, half: str, experiment: str) -> dict[str, str]:
     """The texts of a main file and its trainer half, by file name."""
     spec = specification(name, experiment)
-    facts = assumed_facts(spec)
-    (stage,) = derive(spec, facts).stages
-    config = to_trinity(spec, facts, Folders(CHECKPOINTS, None, DATA))
+    facts = replace(assumed_facts(spec), folder=DATA)
+    geometry = derive(spec, facts)
+    (stage,) = geometry.stages
+    config = to_trinity(spec, facts, geometry, Folders(CHECKPOINTS, None))
     config["model"]["model_path"] = MODEL % spec.model.path
     texts = yaml.safe_load(COMMENTS.read_text(encoding="utf-8"))
     known = {**numbers(spec, stage), "main": main, "half": half}

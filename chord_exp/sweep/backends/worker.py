@@ -1,8 +1,8 @@
 """The process of one trial: `python -m chord_exp.sweep.backends.worker RUN_DIR --attempt N [--parent PID]`.
 
-It runs the experiment that `.hydra/config.yaml` holds, as `python -m chord_exp` would, from the last checkpoint where
-there is one. Whatever the scheduler believes, it never runs beside another worker of the same folder and never runs
-what has succeeded.
+It starts what `launch.json` and `trinity.yaml` in the folder say, from the last checkpoint where there is one; it
+composes, prepares and derives nothing. Whatever the scheduler believes, it never runs beside another worker of the same
+folder and never runs what has succeeded.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from chord_exp.launch.processes import end_with_parent
 from chord_exp.run_files import record
 from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.backends.stop_file import end_leftovers, watch_stop_file
-from chord_exp.sweep.folder import HYDRA
 from chord_exp.sweep.scheduling.attempt_end import ExitReport, read_record
+from chord_exp.utils.text import warn
 
 LOCK = "worker.lock"
 LOG = "trial.log"
@@ -96,36 +96,28 @@ def _print_to(log: Path) -> None:
 
 
 def _attempt(run_dir: Path) -> tuple[int, str]:
-    """Run the experiment; returns the exit code, and a line on what was wrong before the run had a record."""
-    import yaml
-    from omegaconf import OmegaConf
-
-    from chord_exp import actions
-    from chord_exp.config import compose
+    """Run the experiment; return the exit code, and a line on what was wrong before the run had a record."""
+    from chord_exp.launch.launch_spec import LaunchSpec
+    from chord_exp.launch.run import run_experiment
 
     before = read_record(run_dir)
     if before is not None and before.status == record.SUCCEEDED:
         return SUCCEEDED, ""
     try:
         end_leftovers(run_dir, PATIENCE)
-        spec, _ = compose.read(OmegaConf.load(run_dir / HYDRA / "config.yaml"))  # type: ignore[arg-type]
-        overrides = yaml.safe_load((run_dir / HYDRA / "overrides.yaml").read_text(encoding="utf-8"))
-        if spec.cluster.ray_address == "local":
+        launch = replace(LaunchSpec.load(run_dir), resume=before is not None)
+        if launch.ray_address == "local":
             for name in OUTER_RAY:
                 os.environ.pop(name, None)
-        spec = compose.in_sweep(replace(spec, resume=before is not None), run_dir.parent)
-        return actions.run(spec, run_dir, overrides), ""
+        warn(launch.warnings)
+        return run_experiment(launch, run_dir), ""
     except KeyboardInterrupt:
         return INTERRUPTED, ""
     except Exception as error:
         with suppress(OSError):
             traceback.print_exc()
-        # imports Hydra, which a trial that is not refused can do without
-        from chord_exp.config.hydra_errors import REFUSALS, translate
-
-        known = translate(error) if isinstance(error, REFUSALS) else error
-        if isinstance(known, ChordExpError):
-            return known.exit_code, str(known)
+        if isinstance(error, ChordExpError):
+            return error.exit_code, str(error)
         return RUN_FAILED, f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

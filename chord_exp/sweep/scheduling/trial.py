@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.errors import ChordExpError
+from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.sweep.scheduling.resources import Footprint
 from chord_exp.utils.files import write_atomically
 
@@ -42,13 +43,15 @@ class TrialRequest:
     label: str
     # its folder, directly below the sweep's
     run_dir: Path
-    # Hydra overrides of the experiment, as the user would type them
-    overrides: tuple[str, ...]
     footprint: Footprint
-    # the whole composed configuration, resolved and with absolute paths: see `requests.resolved`
-    config: dict[str, Any]
-    # planned steps of each of its stages, by the name that metrics carry; one of an empty name where there is only one
-    stages: dict[str, int]
+    # everything that starting it takes
+    launch: LaunchSpec
+
+    @property
+    def stages(self) -> dict[str, int]:
+        """Planned steps of each of its stages, by the name that metrics carry; one of an empty name where there is
+        only one."""
+        return {stage.name: stage.planned_steps for stage in self.launch.stages}
 
 
 @dataclass

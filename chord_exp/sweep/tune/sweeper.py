@@ -1,31 +1,27 @@
-"""A tuned sweep from Hydra's sweeper interface to its result."""
+"""A tuned sweep from its command line to its result."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import setup_globals
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
+from chord_exp.config.composer import Composer
 from chord_exp.errors import RUN_FAILED, ConfigError
+from chord_exp.sweep.command import launcher_settings, new_sweep_dir
 from chord_exp.sweep.folder import SweepFolder
-from chord_exp.sweep.hydra_launcher import labels
-from chord_exp.sweep.hydra_launcher.jobs import compose_job
-from chord_exp.sweep.hydra_launcher.trial_request import Requests
 from chord_exp.sweep.progress import SweepProgress
 from chord_exp.sweep.run import Finished, follow, new_info, open_backend, refuse_misfit
 from chord_exp.sweep.scheduling.scheduler import Scheduler
 from chord_exp.sweep.scheduling.trial import TrialRequest
 from chord_exp.sweep.settings import Settings
 from chord_exp.sweep.show.live import plain_console
+from chord_exp.sweep.trials import labels
+from chord_exp.sweep.trials.request import TrialRequests
 from chord_exp.sweep.tune.best import COMPARED, BestTrial, Result, Start, counts, find_start
 from chord_exp.sweep.tune.settings import TuneSettings
 from chord_exp.sweep.tune.space import Dimension, dimension, grid
@@ -50,53 +46,44 @@ class Plan:
     total: int
 
 
-def tune(config: DictConfig, loader: ConfigLoader, settings: Mapping[str, Any], arguments: Sequence[str]) -> int:
-    """Run a tuned sweep, or go on with the one that `hydra.sweep.dir` holds; returns the exit code.
-
-    Args:
-        config: the sweep's configuration without the swept overrides, with Hydra's node.
-        settings: the keys of `hydra.sweeper`.
-        arguments: the overrides of the command line.
+def tune(composer: Composer) -> int:
+    """Run a tuned sweep, or go on with the one that `hydra.sweep.dir` holds; return the exit code.
 
     Raises:
         ConfigError, DataError: it cannot be run.
     """
-    setup_globals()
-    folder = SweepFolder(Path(str(config.hydra.sweep.dir)))
-    given = Settings.read(OmegaConf.to_container(config.hydra.launcher))  # type: ignore[arg-type]
-    plan = make_plan(config, loader, TuneSettings.read(settings), arguments, folder)
-    requests = Requests(given.cpus_per_trial, given.memory_per_trial)
+    given = launcher_settings(composer.base)
+    settings = TuneSettings.read(OmegaConf.to_container(composer.base.hydra.sweeper))  # type: ignore[arg-type]
+    wanted, _ = composer.sweep_dir()
+    plan = make_plan(composer, settings, SweepFolder(wanted))
+    folder = SweepFolder(new_sweep_dir(composer))
+    requests = TrialRequests(given.cpus_per_trial, given.memory_per_trial)
 
     def request(number: int, values: Mapping[str, str]) -> TrialRequest:
         overrides = [*plan.fixed, *(f"{key}={value}" for key, value in values.items())]
-        checked, _ = compose_job(config, loader, overrides, number, _label(values), folder.path)
-        return requests.make(checked)
+        label = _label(values)
+        return requests.make(composer.trial(overrides, number, label, folder.path), number, label)
 
-    # composing tells unknown keys and wrong types before anything is written
-    probe = None
-    with suppress(ConfigError):  # a point may be refused; others may not be
-        probe = request(0, _probe(plan.space))
-    return _carry_out(plan, folder, given, probe, request)
+    try:
+        # composing tells unknown keys and wrong types before anything is written
+        probe = None
+        with suppress(ConfigError):  # a point may be refused; others may not be
+            probe = request(0, _probe(plan.space))
+        return _run_to_end(plan, folder, given, probe, request, composer)
+    except BaseException:
+        if not folder.exists():
+            folder.abandon()
+        raise
 
 
-def make_plan(
-    config: DictConfig,
-    loader: ConfigLoader,
-    settings: TuneSettings,
-    arguments: Sequence[str],
-    folder: SweepFolder,
-) -> Plan:
+def make_plan(composer: Composer, settings: TuneSettings, folder: SweepFolder) -> Plan:
     """Decide on the space and on where it starts.
 
     Raises:
         ConfigError: there is no space, or a key that cannot be tuned.
     """
-    parser = OverridesParser.create(config_loader=loader)
-    typed = parser.parse_overrides(list(arguments))
-    given = {override.key_or_group for override in typed}
-    params = parser.parse_overrides([f"{key}={value}" for key, value in settings.params.items()])
-    # the command line has the last word on a key
-    overrides = [override for override in params if override.key_or_group not in given] + typed
+    config = composer.base
+    overrides = composer.overrides([f"{key}={value}" for key, value in settings.params.items()])
     swept = [override for override in overrides if override.is_sweep_override()]
     fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
     if not swept:
@@ -110,7 +97,7 @@ def make_plan(
     taken = {override.key_or_group for override in overrides}
     started = [f"{key}={value}" for key, value in start.overrides.items() if key.lstrip("+") not in taken]
     fixed = [*started, *fixed]
-    base = loader.load_sweep_config(config, fixed)
+    base = composer.compose(fixed)
     space = [dimension(override, lambda key: OmegaConf.select(base, key)) for override in swept]
     if settings.sampler == "cmaes" and any(axis.choices for axis in space):
         raise ConfigError(
@@ -139,13 +126,20 @@ def _recorded_start(folder: SweepFolder) -> Start | None:
     return Start(dict(recorded.get("overrides", {})), Path(sweep) if sweep else None, "goes on")
 
 
-def _carry_out(plan: Plan, folder: SweepFolder, given: Settings, probe: TrialRequest | None, request: Any) -> int:
+def _run_to_end(
+    plan: Plan,
+    folder: SweepFolder,
+    given: Settings,
+    probe: TrialRequest | None,
+    request: Callable[[int, Mapping[str, str]], TrialRequest],
+    composer: Composer,
+) -> int:
     attributes = {
         SPACE: {axis.key: axis.describe() for axis in plan.space},
         OBJECTIVES: [str(target) for target in plan.settings.targets],
     }
     new = not folder.exists()
-    info = new_info(given, sys.argv[1:], KIND) if new else folder.info()
+    info = new_info(given, composer.asked.words, KIND) if new else folder.info()
     with open_backend(given, folder, info.id) as backend:
         scheduler, trials = Scheduler(backend, given.limits), folder.trials()
         if probe is not None:
@@ -157,7 +151,7 @@ def _carry_out(plan: Plan, folder: SweepFolder, given: Settings, probe: TrialReq
                 for point in grid(plan.space)[: plan.total]:
                     journal.study.enqueue_trial(point, skip_if_exists=True)
             result_of(plan, journal, Finished([], interrupted=True)).save(folder.path)
-            folder.begin(info)
+            folder.begin(info, OmegaConf.to_yaml(composer.base))
         console = plain_console()
 
         def say(text: str) -> None:
@@ -173,17 +167,6 @@ def _carry_out(plan: Plan, folder: SweepFolder, given: Settings, probe: TrialReq
         result.save(folder.path)
     _show(result, folder, say)
     return finished.exit_code or (0 if result.best else RUN_FAILED)
-
-
-def go_on(folder: SweepFolder) -> int:
-    """Repeat the command of a tuned sweep in its folder, and so go on with it; returns the exit code."""
-    from chord_exp.cli import main
-
-    cwd = Result.load(folder.path).cwd
-    if Path(cwd).is_dir():
-        os.chdir(cwd)
-    words = [word for word in folder.info().command if not word.lstrip("+").startswith("hydra.sweep.dir=")]
-    return main([*words, f"hydra.sweep.dir={folder.path}"])
 
 
 def result_of(plan: Plan, journal: Journal, finished: Finished) -> Result:

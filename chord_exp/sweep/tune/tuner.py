@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from chord_exp.config.hydra_errors import REFUSALS, translate
 from chord_exp.errors import ConfigError, DataError
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.progress import SweepProgress, TrialProgress
@@ -107,8 +106,8 @@ class Tuner:
         try:
             request = self._request(asked.number, values)
             refuse_misfit(self._scheduler, request)
-        except (ConfigError, DataError, *REFUSALS) as error:
-            self._refuse(asked.number, values, translate(error) if isinstance(error, REFUSALS) else error)
+        except (ConfigError, DataError) as error:
+            self._refuse(asked.number, values, error)
             return
         self._accepted += 1
         self._footprint = request.footprint
