@@ -15,9 +15,11 @@ from pathlib import Path
 
 import psutil
 
-from chord_exp.launch.processes import MARK
+from chord_exp.launch import processes
 from chord_exp.run_files import metrics
 
+# prepared data, named by what is in it, for the runs of all workers; set by a fixture
+PREPARED: Path | None = None
 # a quarter of an hour: only a hang takes it, even on a busy machine
 TIMEOUT = 900
 # of the run that many tests look at; enough to be stopped in the middle
@@ -72,15 +74,7 @@ class Run:
 
     def processes(self) -> list[psutil.Process]:
         """Living processes of any attempt in this folder."""
-        mark = f"{MARK}={self.record['run_id']}".encode()
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
-                    found.append(process)
-            except (OSError, psutil.Error):
-                continue
-        return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        return processes.of_run(self.record["run_id"])
 
     def find(self, title: str) -> list[psutil.Process]:
         """The processes whose command line shows `title` (Ray writes the actor's class there)."""
@@ -101,7 +95,10 @@ class Run:
 
 def start(folder: Path, *overrides: str, env: dict[str, str] | None = None) -> Run:
     """Start `python -m chord_exp` with a small experiment in a folder; it works beside that folder."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    outputs = folder.parent / "outputs"
+    outputs.mkdir(parents=True, exist_ok=True)
+    if PREPARED is not None and not (outputs / "prepared").exists():
+        (outputs / "prepared").symlink_to(PREPARED)
     command = [sys.executable, "-m", "chord_exp", *SMALL, *overrides, f"hydra.run.dir={folder}"]
     process = subprocess.Popen(
         command,

@@ -7,16 +7,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import running
 from fake_sweep import DEFAULTS
 from running import FINISHED_STEPS, Run, finish
 
 from chord_exp.launch.private_ray import Head
+from chord_exp.launch.warm_server import warm_server
 from chord_exp.sweep.backends import ray_jobs
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings
 
 # before Ray is imported: a token file in the home folder would turn tokens on
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_by_all_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One folder of prepared data, and a process that has imported everything once and forks the runs."""
+    base = tmp_path_factory.getbasetemp()
+    # that of all workers of pytest-xdist
+    running.PREPARED = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prepared"
+    running.PREPARED.mkdir(exist_ok=True)
+    with warm_server():
+        yield
 
 
 @pytest.fixture(scope="session")

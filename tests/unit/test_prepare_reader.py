@@ -58,11 +58,11 @@ def small_groups(path: Path, table: pyarrow.Table) -> None:
         ("a.json", json.dumps([A, B], indent=1).encode(), [(2, A), (6, B)]),
         ("a.json", (json.dumps(A, indent=1) + json.dumps(B, indent=1)).encode(), [(1, A), (4, B)]),
         ("a.json", json.dumps({"messages": QA}, indent=1).encode(), [(1, {"messages": QA})]),
-        ("a.jsonl.gz", gzip.compress(LINES), [(1, A), (2, B)]),
-        ("a.jsonl.gz", gzip.compress(LINES[:20]) + gzip.compress(LINES[20:]), [(1, A), (2, B)]),
+        ("a.jsonl.gz", gzip.compress(LINES, mtime=0), [(1, A), (2, B)]),
+        ("a.jsonl.gz", gzip.compress(LINES[:20], mtime=0) + gzip.compress(LINES[20:], mtime=0), [(1, A), (2, B)]),
         ("a.jsonl.zst", zstandard.compress(LINES), [(1, A), (2, B)]),
         ("a.json.ZST", zstandard.compress(LINES[:20]) + zstandard.compress(LINES[20:]), [(1, A), (2, B)]),
-        ("a.csv.gz", gzip.compress(b"prompt,response\n1,2\n"), [(2, {"prompt": "1", "response": "2"})]),
+        ("a.csv.gz", gzip.compress(b"prompt,response\n1,2\n", mtime=0), [(2, {"prompt": "1", "response": "2"})]),
         (
             "a.csv",
             'prompt,response\n"a, b",c\n\n多少。,"三\n四"\nx,"say ""hi"""\n'.encode(),
@@ -112,7 +112,7 @@ def test_a_table_gives_its_nested_rows(raw, name, write: Callable[[Path, pyarrow
     ("name", "content", "reason"),
     [
         ("b.json", b'[{"prompt": "a", "response": "b"}] tail', "invalid_json"),
-        ("b.jsonl.gz", gzip.compress(LINES)[:-9], "unreadable_file"),
+        ("b.jsonl.gz", gzip.compress(LINES, mtime=0)[:-9], "unreadable_file"),
         ("b.parquet", b"PAR1 no", "unreadable_file"),
     ],
 )
@@ -146,7 +146,7 @@ def test_what_lies_before_the_cut_of_a_damaged_file_is_kept_and_the_cut_reported
     if suffix in (".gz", ".zst"):
         noise = [{"n": number, "text": os.urandom(50).hex()} for number in range(20_000)]
         whole = "".join(json.dumps(row) + "\n" for row in noise).encode()
-        packed = gzip.compress(whole) if suffix == ".gz" else zstandard.compress(whole)
+        packed = gzip.compress(whole, mtime=0) if suffix == ".gz" else zstandard.compress(whole)
         (raw / f"a.jsonl{suffix}").write_bytes(packed[: len(packed) * 3 // 4])
         found = read(raw)
         kept = [row for _, row in found if isinstance(row, dict)]
@@ -233,7 +233,7 @@ def test_an_encoding_is_decoded_right(raw, encoding, record, kind):
         "csv": "prompt,response\n" + "".join(f'"{row["prompt"]}","{row["response"]}"\n' for row in (record, other)),
     }
     data = text.get(kind, "\n".join(lines)).encode(encoding)
-    (raw / f"a.{kind}").write_bytes(gzip.compress(data) if kind.endswith("gz") else data)
+    (raw / f"a.{kind}").write_bytes(gzip.compress(data, mtime=0) if kind.endswith("gz") else data)
     assert [row for _, row in read(raw)] == [record, other]
 
 
