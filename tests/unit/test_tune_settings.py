@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tuning import settings
 
 from chord_exp.config.hydra_errors import groups
 from chord_exp.errors import ConfigError
@@ -16,15 +17,10 @@ from chord_exp.sweep.scheduling.resources import Footprint
 from chord_exp.sweep.scheduling.trial import Trial
 from chord_exp.sweep.tune.best import BestTrial, Result, find_start
 from chord_exp.sweep.tune.objective_values import objective_values
-from chord_exp.sweep.tune.settings import Objective, TuneSettings
+from chord_exp.sweep.tune.settings import Objective
 
 CONF = Path(__import__("chord_exp.conf", fromlist=["x"]).__file__).parent
 ABOUT = {"model.name": "tiny", "data.name": "sft_data", "variant": "mu"}
-
-
-def settings(**changes) -> TuneSettings:
-    given = yaml.safe_load((CONF / "hydra" / "sweeper" / "optuna.yaml").read_text(encoding="utf-8"))
-    return TuneSettings.read({**given, **changes})
 
 
 def test_the_option_file_gives_every_setting():

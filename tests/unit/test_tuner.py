@@ -11,7 +11,7 @@ import pytest
 from fake_machines import FakeMachines, classify_by_code
 from launching import fake_launch
 from optuna.trial import TrialState
-from test_tune_settings import settings
+from tuning import settings
 
 from chord_exp.errors import ConfigError
 from chord_exp.run_files import metrics
