@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from chord_exp.engine.vllm_standin import install
 
 install()
+# no example is too slow on a busy machine
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # fixtures that take many seconds, and that one worker makes once
 SHARED = ("finished", "head", "installed", "report")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chord_exp.check.__main__ import main
@@ -198,7 +198,6 @@ def test_doubled_rollouts_with_old_arguments_train_another_mu():
     assert stock_weights(EXAMPLE, 2 * U, E, D, verl_legacy=False).effective_mu(0.5) == pytest.approx(0.33, abs=0.005)
 
 
-@settings(deadline=None)
 @given(
     dynamic=st.booleans(),
     usual=st.integers(1, 40),
@@ -437,7 +436,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_no_value_anywhere_makes_the_rules_fail(data):
     values = clean()

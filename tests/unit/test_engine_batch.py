@@ -46,7 +46,7 @@ def test_training_order_does_not_depend_on_arrival() -> None:
     assert [row.eid.rid for row in sorted(arrived, key=training_order)] == [row.eid.rid for row in rows]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12),
     budget=st.integers(1, 80),

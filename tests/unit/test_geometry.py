@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from composing import FACTS, SIZES, compose_spec
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from chord_exp.errors import ConfigError
@@ -45,7 +45,6 @@ def test_a_plain_division_would_misround():
     assert ceil(ratio_by_round_trip(7, 100) * 100) == 7
 
 
-@settings(deadline=None)
 @given(
     batch_size=st.integers(1, 64),
     repeat_times=st.integers(2, 16),

@@ -34,19 +34,19 @@ def assert_exact(case: Case) -> None:
     assert got == pytest.approx(true_metrics, rel=1e-6, abs=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(cases())
 def test_chord_gradient_and_logged_values_equal_the_full_batch_for_any_geometry(case: Case) -> None:
     assert_exact(case)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(cases(expert=False))
 def test_grpo_baseline_has_the_same_normalisation(case: Case) -> None:
     assert_exact(case)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(cases(usual=False))
 def test_sft_baseline_has_the_same_normalisation(case: Case) -> None:
     assert_exact(replace(case, phi=False))

@@ -68,7 +68,7 @@ def legacy_step(case: Case, loss_fn: ExactCHORDLoss) -> tuple[torch.Tensor, dict
     return torch.stack(gradients).mean(0), reduce_metrics(gathered)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(case=cases())
 def test_gradient_equals_the_full_batch_under_the_old_actors_scale(case: Case) -> None:
     gradient, metrics = legacy_step(case, chord_loss(case, legacy_actor=True))

@@ -48,7 +48,7 @@ def published_sizes(case: Case) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     ranks=st.integers(1, 3),
     usual=st.integers(1, 3),

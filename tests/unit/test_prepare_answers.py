@@ -142,7 +142,7 @@ def test_an_answer_field_that_contradicts_the_response_rejects_the_row():
     assert caught.value.reason == "answer_mismatch"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.one_of(
         st.integers().map(str),
@@ -163,7 +163,7 @@ def test_every_truth_scores_when_boxed_and_as_written_is_never_a_false_promise(c
         assert reward(response, answer) == 1.0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=200))
 def test_any_text_is_classified_without_an_error(text):
     find_answer(text, text)
@@ -178,7 +178,7 @@ LATEX = st.lists(ATOMS, min_size=1, max_size=3).flatmap(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(LATEX, st.sampled_from(["so \\boxed{{{}}}", "so $\\boxed{{{}}}$.", "so $$\\boxed{{ {} }}$$"]))
 def test_latex_truths_score_under_math_verify(content, frame):
     answer = find_answer(None, frame.format(content))
@@ -186,7 +186,7 @@ def test_latex_truths_score_under_math_verify(content, frame):
         assert reward(ideal(answer), answer) == 1.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(-(10**9), 10**9), st.integers(1, 10**6))
 def test_a_fraction_scores_in_either_form_and_not_in_another_value(over, under):
     answer = find_answer(None, f"\\boxed{{{over}/{under}}}")
@@ -282,7 +282,7 @@ NUMERALS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(NUMERALS, FORMS)
 @example("2,500", "so \\boxed{{{}}}")
 @example("7", "so $\\boxed{{{}\\%}}$")
@@ -313,7 +313,7 @@ CALLS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CALLS)
 def test_the_experts_own_tool_calls_score_and_other_calls_do_not(calls):
     written = [{"type": "function", "function": {**call, "arguments": json.dumps(call["arguments"])}} for call in calls]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepare_samples import free_text, pair, prepare, prompts, rejects, rows, split_settings, write_lines
 
@@ -241,7 +241,7 @@ hostile_lines = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(st.lists(hostile_lines, max_size=12), st.sampled_from(["x.json", "x.jsonl"]), st.booleans(), st.booleans())
 def test_no_row_is_lost_or_made_up_whatever_the_input(lines, name, as_array, with_eval):
     good = [json.dumps(pair(n)).encode() for n in range(12)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -22,7 +22,7 @@ from chord_exp.prepare.rejects import REASONS, Reject, clip_bytes, reject_line
 from chord_exp.prepare.rows.field_map import readings_of
 from chord_exp.prepare.rows.turns import check_conversation
 
-quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=80)
 
 FIELDS = [
     *("messages", "conversations", "conversation", "prompt", "completion", "response", "question", "answer", "input"),

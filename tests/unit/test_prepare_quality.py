@@ -66,7 +66,7 @@ def test_planted_near_duplicates_are_found_and_others_left_alone(tmp_path):
     assert not near_duplicates(parts, rank, value, 0.8)[400:500].any()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(min_size=40, max_size=300), st.integers(0, 300), st.text(max_size=20))
 def test_the_estimated_similarity_is_near_the_true_one(text, at, inserted):
     other = text[:at] + inserted + text[at:]

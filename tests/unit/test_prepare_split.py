@@ -247,7 +247,7 @@ def test_a_choice_out_of_range_is_refused_with_the_remedy(changed, message):
     assert re.search(message, str(caught.value))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     sizes=st.lists(st.integers(0, 5), min_size=2, max_size=60).filter(lambda sizes: sum(map(bool, sizes)) >= 4),
     ratio=st.floats(0.01, 0.99),
@@ -278,7 +278,7 @@ def test_the_share_reached_is_the_best_that_whole_groups_allow(sizes, ratio, eva
     assert error(split.expert.sum()) <= min(error(cut) for cut in range(1, len(rows))) + 1e-12
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=12).filter(lambda sizes: sum(sizes) >= 10),
     ratio=st.floats(0.1, 0.9),

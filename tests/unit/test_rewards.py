@@ -24,7 +24,7 @@ def test_similarity_is_one_for_the_reference_and_less_for_another_text(reward, t
     assert similarity(reward, "", text) == similarity(reward, text, "") == similarity(reward, text, None) == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_similarity_is_a_share_for_any_texts(response, truth):
     assert 0 <= similarity(ChrfReward(), response, truth) <= 1
@@ -64,7 +64,7 @@ def test_no_call_is_never_right_even_against_an_empty_truth():
     assert ToolCallReward()(response="", truth="") == {"accuracy": 0.0}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.text(max_size=80))
 def test_any_response_is_scored_without_an_error(response):
     assert ToolCallReward()(response=response, truth=TRUTH)["accuracy"] in (0.0, 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chord_exp.errors import ConfigError
@@ -13,7 +13,6 @@ steps = st.integers(0, 50)
 weights = st.floats(0, 1)
 
 
-@settings(deadline=None)  # the first call imports Trinity
 @given(step=st.integers(0, 120), warmup=steps, decay=st.integers(1, 50), peak=weights, valley=weights)
 def test_mu_is_that_of_trinity(step, warmup, decay, peak, valley):
     chord = pytest.importorskip("trinity.algorithm.policy_loss_fn.chord_policy_loss")

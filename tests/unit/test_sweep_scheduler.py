@@ -51,7 +51,7 @@ footprints = st.tuples(st.sampled_from([0, 1, 2, 4, 8, 16]), st.floats(0.5, 30))
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(footprints, min_size=1, max_size=40),
     st.sampled_from([STRICT, BACKFILL]),
@@ -296,7 +296,7 @@ class FakeFailingStarts(FakeMachines):
 outages = st.lists(st.tuples(st.floats(0, 200), st.floats(1, 60)), max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from([0, 1, 4, 8]), st.floats(0.5, 90)), min_size=1, max_size=12),
     outages,
