@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
+import os
 from pathlib import Path
 
 import pytest
@@ -410,6 +412,18 @@ def test_a_trial_that_was_being_stopped_gets_a_deadline_from_the_successor():
     backend.wait(1)
     made.poll()
     assert stopping.state == PRUNED
+
+
+def test_a_state_that_cannot_be_saved_ends_the_sweep_in_words_and_starts_nothing():
+    def full(trial: Trial) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    backend = fake_machines()
+    made = Scheduler(backend, classify=classify_by_code, save=full)
+    made.submit(trial(0))
+    with pytest.raises(RunFailed, match=r"state of trial 0: No space left on device \[/sweep/0/trial.json\]"):
+        made.poll()
+    assert not backend.starts
 
 
 def test_every_state_is_saved_before_the_trial_is_started():

@@ -26,6 +26,7 @@ from chord_exp.sweep.scheduling.trial import (
     STOPPED,
     STOPPING,
     SUCCEEDED,
+    TRIAL,
     Trial,
 )
 
@@ -194,7 +195,14 @@ class Scheduler:
     def _move(self, trial: Trial, state: str) -> None:
         before = trial.state
         trial.move(state)
-        self._save(trial)
+        try:
+            self._save(trial)
+        except OSError as error:
+            raise RunFailed(
+                f"cannot write the state of trial {trial.name}: {error.strerror}",
+                str(trial.run_dir / TRIAL),
+                "see to the disk; then resume goes on with the sweep",
+            ) from error
         self._events.append(Event(trial, before, state, trial.error))
 
     def _requeue(self, trial: Trial) -> None:
