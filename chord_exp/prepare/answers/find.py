@@ -11,8 +11,7 @@ How a final answer is written is `plugins/final_answer.py`'s to know, which the 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -49,8 +48,7 @@ _MATHS = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The final answer of one row."""
 
     # one of KINDS
@@ -159,7 +157,7 @@ def _from_field(field: Any, choices: tuple[str, ...]) -> Answer | None:
     if len(text) > _MAX_EXPRESSION_CHARACTERS:
         return None
     if "\\boxed" in text:
-        found = replace(_from_boxes(text), as_written=False, own_form=False)
+        found = _from_boxes(text)._replace(as_written=False, own_form=False)
         return found if found.verifiable else None
     if text.startswith("$") and text.endswith("$") and len(text) > 2:
         text = text.strip("$")
@@ -220,7 +218,7 @@ def _stated(text: str, choices: tuple[str, ...]) -> Answer:
 
 def _in_own_form(answer: Answer, as_written: bool) -> Answer:
     """An answer whose form only our own reward reads."""
-    return replace(answer, as_written=as_written, own_form=as_written)
+    return answer._replace(as_written=as_written, own_form=as_written)
 
 
 def _from_boxes(response: str) -> Answer:
@@ -240,7 +238,7 @@ def _from_boxes(response: str) -> Answer:
     read = _reward_reads(response, raw, answer)
     if not read and answer.kind in (NUMBER, FRACTION, CHOICE):
         return _in_own_form(answer, True)
-    return replace(answer, as_written=read)
+    return Answer(answer.kind, answer.truth, answer.value, read)
 
 
 def _classify(text: str, raw: str) -> Answer:

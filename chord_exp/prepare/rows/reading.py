@@ -74,9 +74,15 @@ class Reading:
             if pair and name in rivals
         )
         self._may_be_bare = bool(self._reply) and self._reply[0] in _MAY_BE_BARE
+        # a question and a reply and nothing else to look at: most rows are, and this is the hot path
+        others = (self._turns, self._below, self._calls, self._answer, self._choices, self._system, self._tools)
+        others += (self._history, self._reasoning, self._verdict, self._lost, self._prompt[1:], self._reply[1:])
+        self._is_pair = bool(self._reply) and not known.by_hand and not any((*others, self._rivals))
 
     def unused(self, record: Record) -> list[str]:
         """Return the columns of a row that hold something and are not read."""
+        if not self._unused and not self._alternatives:
+            return []
         found = [name for name in self._unused if record[name] not in _EMPTY]
         for part in self._alternatives:
             filled = [name for name in part if record.get(name) not in _EMPTY]
@@ -92,6 +98,10 @@ class Reading:
         Raises:
             Reject: it cannot be used.
         """
+        if self._is_pair:
+            asked, said = record[self._prompt[0]], record[self._reply[0]]
+            if asked.__class__ is str and said.__class__ is str and asked[:2] != "[{" and not self._is_bare(said):
+                return Conversation([{"role": USER, "content": asked}, {"role": ASSISTANT, "content": said}])
         if self.format.refused:
             raise Reject(*self.format.refused)
         if self._lost or self._rivals:
@@ -183,9 +193,12 @@ class Reading:
             return [], False, answer
         if _is_messages(reply):
             return parts.turns_of(reply, self._reply[0], self.format.tags), True, answer
-        if self._may_be_bare and not self._has_reasoning(record) and is_bare_answer(reply):
+        if self._is_bare(reply) and not self._has_reasoning(record):
             return [], False, reply if answer is None else answer
         return [{"role": ASSISTANT, "content": reply}], True, answer
+
+    def _is_bare(self, reply: Any) -> bool:
+        return self._may_be_bare and is_bare_answer(reply)
 
     def _has_reasoning(self, record: Record) -> bool:
         return bool(self._reasoning) and parts.with_reasoning(self._value(record, self._reasoning), "") != ""
