@@ -96,8 +96,9 @@ def _refuse_rows_that_need_the_package(spec: ExperimentSpec, facts: DataFacts) -
         raise ConfigError(
             f"loss=stock is for clusters without chord_exp, and rows of this data name {', '.join(ours)}",
             facts.folder,
-            "install chord_exp on the cluster and export with loss=exact, or prepare the data without tool calls, rows "
-            "with their own system prompt or more turns, and scored free text",
+            "install chord_exp on the cluster and export with loss=exact; or prepare data whose answers all stand in a "
+            "plain \\boxed{42}, without tool calls, own system prompts and scored free text; or name one "
+            "workflow and reward for all rows: data.workflow=math_boxed_workflow data.reward=math_boxed_reward",
         )
 
 

@@ -162,7 +162,8 @@ def _build(
             rows = read.tally.total("read")
             tell(PLACING, 0, 1, rows)
             placer = Placer(read.columns, bytes(read.mentions), read.signatures, settings)
-            refuse_unusable(inputs.folder, read.tally, len(read.columns), placer.free, placer.reasons())
+            usable, reasons = len(read.columns), placer.reasons()
+            refuse_unusable(inputs.folder, read.tally, usable, placer.free, placer.experts, reasons)
             placement = placer.place(number_sources([file.name for file in inputs.files]))
             read.tally.settle(placement, read.columns)
             with Spooled(read.columns, read.spools) as spooled:

@@ -11,7 +11,7 @@ from pathlib import Path
 from chord_exp.errors import DataError
 from chord_exp.prepare.answers.scoring import SIMILARITY_WARNING
 from chord_exp.prepare.report.tally import Tally
-from chord_exp.prepare.rows.build import ANSWER_FAILED, CONFLICTING, NOT_VERIFIABLE, SHARED_PROMPT
+from chord_exp.prepare.rows.build import ANSWER_FAILED, CONFLICTING, MULTI_TURN, NOT_VERIFIABLE, SHARED_PROMPT
 from chord_exp.prepare.split.groups import MAX_EVAL_SHARE
 from chord_exp.trinity_config.rows import FAILED_ANSWERS_FILE, REJECTS_FILE
 from chord_exp.utils.split_settings import BLEU, CHRF
@@ -44,12 +44,15 @@ class Facts:
     free_text: str
 
 
-def refuse_unusable(source: Path, tally: Tally, usable: int, free: int, reasons: Mapping[str, int]) -> None:
-    """Refuses data that would leave a side empty.
+def refuse_unusable(
+    source: Path, tally: Tally, usable: int, free: int, experts: int, reasons: Mapping[str, int]
+) -> None:
+    """Refuse data that would leave a side empty.
 
     Args:
         usable: rows that were read without a fault.
         free: those of them that may go to any side.
+        experts: those of them that have a response to imitate.
         reasons: why the others stay on the SFT side.
 
     Raises:
@@ -65,6 +68,13 @@ def refuse_unusable(source: Path, tally: Tally, usable: int, free: int, reasons:
             fix="write rows with the fields prompt and response, messages, question and answer, or input and output; "
             "or name your own fields with --map prompt=…,response=…",
         )
+    if free and not experts:
+        raise DataError(
+            f"the {free:,} prompts with a verifiable answer have no response to imitate: the SFT side is empty",
+            where=str(source),
+            fix="add rows whose response is more than the final answer: a solution that ends in \\boxed{…}, the "
+            "explanation of a choice",
+        )
     if free:
         return
     if set(reasons) == {NOT_VERIFIABLE}:
@@ -76,6 +86,8 @@ def refuse_unusable(source: Path, tally: Tally, usable: int, free: int, reasons:
         )
     if reasons.get(ANSWER_FAILED):
         fix = "look at some of the answers; without --answer-check such rows may be rolled out"
+    elif set(reasons) == {MULTI_TURN}:
+        fix = "conversations of several turns are imitated, not rolled out: add rows with one question each"
     else:
         fix = "add rows with one question each, prompts of their own and a verifiable answer"
     raise DataError(f"no row can go to the RL side: {counted(reasons)}", where=str(source), fix=fix)

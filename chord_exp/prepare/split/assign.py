@@ -128,6 +128,11 @@ class Placer:
         """Rows that may go to any side."""
         return int(self._free.sum())
 
+    @property
+    def experts(self) -> int:
+        """Those of them that have a response to imitate."""
+        return int(self._expert.sum())
+
     def reasons(self) -> dict[str, int]:
         """How many rows stay on the SFT side, by reason."""
         counts = self._np.bincount(self.reason[self._alive], minlength=len(REASONS))
