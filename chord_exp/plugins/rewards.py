@@ -53,14 +53,14 @@ class _Similarity(RewardFn):
         pass
 
     def __call__(self, response: str = "", truth: str | None = None, **kwargs: Any) -> dict[str, float]:
-        """Score of sacrebleu, 0 to 100, as 0 to 1; an empty reply or reference scores 0."""
+        """Return the score of sacrebleu, 0 to 100, as 0 to 1; an empty reply or reference scores 0."""
         reply = (response or "").rpartition("</think>")[2].strip()
         if not reply or not truth:
             return {"similarity": 0.0}
         return {"similarity": min(1.0, max(0.0, self.score(reply, truth) / 100))}
 
     def score(self, reply: str, reference: str) -> float:
-        """Similarity from 0 to 100."""
+        """Return the similarity from 0 to 100."""
         raise NotImplementedError
 
 
@@ -68,7 +68,7 @@ class ChrfReward(_Similarity):
     """Character n-gram F-score (chrF, sacrebleu's defaults): needs no words, so it suits Chinese too."""
 
     def score(self, reply: str, reference: str) -> float:
-        """chrF of one sentence."""
+        """Return the chrF of one sentence."""
         return float(_chrf().sentence_score(reply, [reference]).score)
 
 
@@ -76,7 +76,7 @@ class BleuReward(_Similarity):
     """Sentence BLEU with effective order (sacrebleu); tokenised as Chinese where the reference holds Chinese."""
 
     def score(self, reply: str, reference: str) -> float:
-        """BLEU of one sentence."""
+        """Return the BLEU of one sentence."""
         chinese = any("\u4e00" <= character <= "\u9fff" for character in reference)
         return float(_bleu("zh" if chinese else "13a").sentence_score(reply, [reference]).score)
 

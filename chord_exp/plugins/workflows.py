@@ -23,7 +23,7 @@ class ConversationWorkflow(SimpleWorkflow):
     is_async = True
 
     def format_messages(self) -> list[dict[str, Any]]:
-        """The row's own messages; without any, what Trinity would ask."""
+        """Return the row's own messages; without any, what Trinity would ask."""
         return _messages(self.raw_task) or super().format_messages()
 
     async def run_async(self) -> list[Experience]:
@@ -51,7 +51,7 @@ class JudgeWorkflow(RubricJudgeWorkflowWithAPI):
         self.rubric = json.loads(self.raw_task.get(RUBRIC_KEY) or "[]")
 
     def format_messages(self) -> list[dict[str, Any]]:
-        """The row's own messages; without any, what Trinity would ask."""
+        """Return the row's own messages; without any, what Trinity would ask."""
         return _messages(self.raw_task) or super().format_messages()
 
     def run(self) -> list[Experience]:
@@ -72,7 +72,7 @@ class JudgeEvaluation(JudgeWorkflow):
 
 
 def prompt_text(config: Any, messages: list[dict[str, Any]], tools: str) -> str:
-    """Messages and tools as the text that the model goes on from.
+    """Return messages and tools as the text that the model goes on from.
 
     Args:
         config: Trinity's InferenceModelConfig: model_path, trust_remote_code, chat_template, enable_thinking.

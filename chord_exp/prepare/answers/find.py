@@ -124,8 +124,10 @@ def find_answer(
 
 
 def is_bare_answer(reply: Any) -> bool:
-    """Whether a reply is nothing but a final answer that a rule can score: 42, B, x^2. A box is a form that a reply may
-    be written in."""
+    """Return whether a reply is nothing but a final answer that a rule can score: 42, B, x^2.
+
+    A box is a form that a reply may be written in.
+    """
     if isinstance(reply, str):
         return len(reply) <= _MAX_EXPRESSION_CHARACTERS and "boxed" not in reply and _from_field(reply, ()) is not None
     return isinstance(reply, (int, float)) and not isinstance(reply, bool)

@@ -103,14 +103,14 @@ SCORINGS: tuple[Scoring, ...] = tuple(
 
 
 def scoring_of(answer: Answer, free_text: str = NONE) -> Scoring | None:
-    """How an answer is scored; None when nothing can score it and its row belongs on the SFT side."""
+    """Return how an answer is scored; None when nothing can score it and its row belongs on the SFT side."""
     if answer.kind in VERIFIABLE:
         return OWN_FORM_SCORING if answer.own_form else SCORING[answer.kind]
     return FREE_TEXT_SCORING.get(free_text) if answer.kind == FREE_TEXT else None
 
 
 def expert_row(messages: list[Any], tools: str = "") -> dict[str, str]:
-    """A row of the SFT side: the whole conversation and its tool schemas as JSON text."""
+    """Return a row of the SFT side: the whole conversation and its tool schemas as JSON text."""
     return {MESSAGES_KEY: _text(messages), TOOLS_KEY: tools}
 
 
@@ -123,7 +123,7 @@ def rollout_row(
     free_text: str = NONE,
     evaluation: bool = False,
 ) -> dict[str, str]:
-    """A row of the RL side, or with `evaluation` of the held-out side.
+    """Return a row of the RL side, or with `evaluation` of the held-out side.
 
     Args:
         messages: the conversation; a last assistant turn is the expert's and not asked with.
@@ -159,19 +159,19 @@ def rollout_row(
 
 
 def eval_line(line: bytes) -> bytes:
-    """A line of the RL side as a line of the held-out side: asked by the workflow's twin."""
+    """Return a line of the RL side as a line of the held-out side: asked by the workflow for evaluations."""
     row = orjson.loads(line)
     row[WORKFLOW_KEY] = EVAL_WORKFLOW_OF[row[WORKFLOW_KEY]]
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def needs_package(names: Any) -> bool:
-    """Whether rows that name these workflows and rewards need this package where they are trained."""
+    """Return whether rows that name these workflows and rewards need this package where they are trained."""
     return any(name.startswith(PACKAGE) for name in names)
 
 
 def rubric_of(reference: str) -> str:
-    """The rubric of one row for a judge model, as JSON text of [{description, weight}], in the language of the
+    """Return the rubric of one row for a judge model, as JSON text of [{description, weight}], in the language of the
     reference (arXiv 2507.17746: rubrics drawn from a reference answer)."""
     chinese = any("\u4e00" <= character <= "\u9fff" for character in reference[:200])
     lines = _RUBRIC_ZH if chinese else _RUBRIC_EN
@@ -191,7 +191,7 @@ _RUBRIC_ZH = (
 
 
 def response_text(message: Message) -> str:
-    """An assistant turn as the text a model would write: its content, then each tool call in Qwen's form. What
+    """Return an assistant turn as the text a model would write: its content, then each tool call in Qwen's form. What
     `--answer-check` scores."""
     parts = [message.get("content") or ""]
     for call in message.get("tool_calls") or ():

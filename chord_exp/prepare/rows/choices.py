@@ -16,7 +16,7 @@ _LABELLED = re.compile(r"\s*\(?([A-Z])[).:]\s*(.+)", re.DOTALL)
 
 
 def options_of(record: Record, columns: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Labels and texts of the options.
+    """Return labels and texts of the options.
 
     Args:
         columns: one that holds all (a list of texts, "A)21" texts, {"A": text}, {"label": [...], "text": [...]}, or the
@@ -61,7 +61,7 @@ def _parsed(value: Any) -> Any:
 
 
 def right_letter(given: Any, labels: list[str], texts: list[str], first_index: int) -> str:
-    """The right option as a letter.
+    """Return the right option as a letter.
 
     Args:
         given: its label, its text, or its index.
@@ -94,7 +94,7 @@ def right_letter(given: Any, labels: list[str], texts: list[str], first_index: i
 
 
 def index_of(given: Any) -> int | None:
-    """A key that counts options, as a number or its text; None for any other."""
+    """Return a key that counts options, as a number or its text; None for any other."""
     if isinstance(given, bool):
         return None
     if isinstance(given, float) and given.is_integer():
@@ -105,5 +105,5 @@ def index_of(given: Any) -> int | None:
 
 
 def asked_with_options(question: str, texts: list[str]) -> str:
-    """The question with its options below it."""
+    """Return the question with its options below it."""
     return "\n".join([question, *(f"{LETTERS[at]}. {text}" for at, text in enumerate(texts))])

@@ -42,7 +42,7 @@ class LeastScore(NamedTuple):
 
 
 def least_score(mapping: Mapping[str, str]) -> LeastScore | None:
-    """What a field map says of a score: `rating>=4`; None when it says nothing.
+    """Return what a field map says of a score: `rating>=4`; None when it says nothing.
 
     Raises:
         DataError: it has no threshold.
@@ -59,7 +59,7 @@ def least_score(mapping: Mapping[str, str]) -> LeastScore | None:
 
 
 def mapped_format(mapping: Mapping[str, str]) -> Format | None:
-    """The format of rows whose columns a user has named; None when only a score is named, and formats are detected.
+    """Return the format of rows whose columns a user has named; None when it names a score only: formats are detected.
 
     Args:
         mapping: for some of MAPPED_FIELDS the column that holds it; a dot leads into a nested object.

@@ -68,7 +68,7 @@ class Format:
 
     @property
     def needed(self) -> tuple[Columns, ...]:
-        """The parts a row must have a column of."""
+        """Return the parts a row must have a column of."""
         if self.refused or self.turns:
             return tuple(part for part in (self.turns, self.prompt, self.reply) if part)
         asked = tuple(part for part in (self.prompt, self.choices[:1], self.key) if part)

@@ -36,7 +36,7 @@ _KEPT_IN_TURNS = ("weight", "loss", "train", "loss_weight", "reasoning_content",
 
 
 def turns_of(value: Any, name: str, tags: Mapping[str, str]) -> list[Any]:
-    """The turns of a column as messages; of a table's cell, those that its JSON text holds.
+    """Return the turns of a column as messages; of a table's cell, those that its JSON text holds.
 
     Args:
         value: messages, ShareGPT's {from, value}, ms-swift's {human, assistant}, or texts in alternation.
@@ -98,7 +98,7 @@ def _pair_of(turn: Any) -> list[Any]:
 
 
 def calls_of(text: Any) -> list[Any]:
-    """Tool calls, one or a list, as objects or JSON text, in OpenAI's form.
+    """Return tool calls, one or a list, as objects or JSON text, in OpenAI's form.
 
     Raises:
         Reject: the text is no JSON.
@@ -112,7 +112,7 @@ def calls_of(text: Any) -> list[Any]:
 
 
 def without_truth(messages: list[Any]) -> tuple[list[Any], Any]:
-    """Turns before a last one that holds no text but the truth (Open-Reasoner-Zero), and that truth."""
+    """Return the turns before a last one that holds no text but the truth (Open-Reasoner-Zero), and that truth."""
     last = messages[-1] if messages else None
     if not isinstance(last, dict) or "ground_truth" not in last or last.get("content"):
         return messages, None
@@ -121,8 +121,8 @@ def without_truth(messages: list[Any]) -> tuple[list[Any], Any]:
 
 
 def reply_text(value: Any) -> Any:
-    """A reply that is a plain number, as many answer columns are, is its own text; not a huge one. Of a list with one
-    text (`targets`), that text."""
+    """Return a reply as text: a plain number, as many answer columns are, but no huge one; of a list with one entry
+    (`targets`), that entry."""
     if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], dict):
         value = value[0]
     if isinstance(value, (int, float)) and not isinstance(value, bool) and -_HUGE < value < _HUGE:
@@ -132,7 +132,7 @@ def reply_text(value: Any) -> Any:
 
 
 def right_generation(record: Record, generations: Any) -> Any:
-    """OpenR1: the first of the `generations` that math_verify, or else a judge, found correct; None without one."""
+    """Return the first of the `generations` that math_verify, or else a judge, found correct; None without one."""
     flags = record.get("correctness_math_verify") or record.get("correctness") or []
     if not isinstance(generations, list) or not isinstance(flags, list):
         return None
@@ -140,7 +140,7 @@ def right_generation(record: Record, generations: Any) -> Any:
 
 
 def with_reasoning(reasoning: Any, reply: Any) -> Any:
-    """A reply behind its reasoning, as the templates of Qwen3 and DeepSeek-R1 write it.
+    """Return a reply behind its reasoning, as the templates of Qwen3 and DeepSeek-R1 write it.
 
     A reply that holds its reasoning already stays as it is, and a single word is a flag ("on"), not a reasoning.
     """
@@ -150,14 +150,14 @@ def with_reasoning(reasoning: Any, reply: Any) -> Any:
 
 
 def is_disliked(value: Any) -> bool:
-    """Whether a column of true and false says that the answer is not to be imitated; numbers other than 0 do not."""
+    """Return whether a column of true and false says that the answer is not to be imitated; of numbers, 0 does."""
     if isinstance(value, str):
         return value.strip().casefold() in ("false", "0", "no")
     return value is False or (isinstance(value, (int, float)) and value == 0)
 
 
 def history_of(history: Any) -> list[Message]:
-    """Earlier turns of Alpaca's `history`, [question, answer] each.
+    """Return earlier turns of Alpaca's `history`, [question, answer] each.
 
     Raises:
         Reject: it is something else.

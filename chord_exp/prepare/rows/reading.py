@@ -293,7 +293,7 @@ def _bind(columns: Columns) -> tuple[Columns | None, tuple[Reading, ...]]:
 
 
 def lowered(columns: Columns) -> Columns:
-    """Names in lower case and without space around them, but for those that would then be the same."""
+    """Return names in lower case and without space around them, but for those that would then be the same."""
     plain = [name.strip().lower() for name in columns]
     return tuple(
         short if name == short or (plain.count(short) == 1 and short not in columns) else name
@@ -302,7 +302,7 @@ def lowered(columns: Columns) -> Columns:
 
 
 def lookup(record: Any, path: str) -> Any:
-    """The value at a path; None where there is none. A field whose own name holds the dots comes first."""
+    """Return the value at a path; None where there is none. A field whose own name holds the dots comes first."""
     if isinstance(record, dict) and path in record:
         return record[path]
     for name in path.split("."):

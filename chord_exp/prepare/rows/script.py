@@ -27,7 +27,7 @@ _OWN_SHARE = 0.2
 
 
 def language(text: str) -> str:
-    """The script of the start of a text, one of LANGUAGES; `latin` for plain ASCII without looking closer."""
+    """Return the script of the start of a text, one of LANGUAGES; `latin` for plain ASCII without looking closer."""
     if text.isascii():
         return LATIN
     start = text[:_LOOKED_AT]

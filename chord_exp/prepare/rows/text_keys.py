@@ -16,25 +16,27 @@ from chord_exp.prepare.rows.conversation import Message
 _CONTENT, _SHORT = 0x636F6E74, 0x73686F72
 _HALF = 1 << 64
 _MASK = _HALF - 1
-# between the texts of a conversation: no text holds one (checks.py), and normalising keeps it
+# between the texts of a conversation: no text holds one (turns.py), and normalising keeps it
 _SEPARATOR = "\0"
 
 
 def normalise(text: str) -> str:
-    """The form in which texts are compared; never what is written out."""
+    """Return the form in which texts are compared; never what is written out."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return " ".join(text.split()).casefold()
 
 
 def group_digest(normal_prompt: str, seed: int) -> tuple[int, int]:
-    """Seeded hash of a prompt group, from its normalised text. Its two halves rank the group for the split and
-    for the held-out prompts, whatever the file order."""
+    """Return the seeded hash of a prompt group, from its normalised text.
+
+    Its two halves rank the group for the split and for the held-out prompts, whatever the file order.
+    """
     return divmod(xxhash.xxh3_128_intdigest(normal_prompt.encode(), seed & _MASK), _HALF)
 
 
 def content_digest(messages: list[Message], normal_texts: list[str], tools: str) -> tuple[int, int]:
-    """Hash of a conversation: its roles, normalised texts, tool calls and tools; equal for exact duplicates."""
+    """Return the hash of a conversation: roles, normalised texts, tool calls and tools; equal for exact duplicates."""
     parts = [tools, *normal_texts]
     for message in messages:
         parts.append(message["role"])
@@ -48,5 +50,5 @@ def _first(item: tuple[str, object]) -> str:
 
 
 def short_hash(data: bytes) -> int:
-    """64-bit hash."""
+    """Return a 64-bit hash."""
     return xxhash.xxh3_64_intdigest(data, _SHORT)
