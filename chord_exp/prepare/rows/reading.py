@@ -75,9 +75,11 @@ class Reading:
         )
         self._may_be_bare = bool(self._reply) and self._reply[0] in _MAY_BE_BARE
         # a question and a reply and nothing else to look at: most rows are, and this is the hot path
-        others = (self._turns, self._below, self._calls, self._answer, self._choices, self._system, self._tools)
-        others += (self._history, self._reasoning, self._verdict, self._lost, self._prompt[1:], self._reply[1:])
-        self._is_pair = bool(self._reply) and not known.by_hand and not any((*others, self._rivals))
+        others = (
+            *(self._turns, self._below, self._calls, self._answer, self._choices, self._system, self._tools),
+            *(self._history, self._reasoning, self._verdict, self._lost, self._prompt[1:], self._reply[1:]),
+        )
+        self._is_pair = bool(self._reply) and not known.by_hand and not any(others) and not self._rivals
 
     def unused(self, record: Record) -> list[str]:
         """Return the columns of a row that hold something and are not read."""
