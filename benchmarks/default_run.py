@@ -100,7 +100,7 @@ def showing_seconds(place: Path) -> tuple[float, float]:
 def plain_seconds(trinity_yaml: Path, steps: int, scratch: Path) -> dict[str, float]:
     """The same arithmetic in this process; seconds to load, and per step (the median)."""
     started = time.perf_counter()
-    from chord_exp.engine.vllm_standin import install
+    from chord_exp.engine.vllm_stub import install
 
     install()
     import torch

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from chord_exp.engine.vllm_standin import install
+from chord_exp.engine.vllm_stub import install
 
 install()
 # no example is too slow on a busy machine

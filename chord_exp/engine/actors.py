@@ -21,7 +21,7 @@ from chord_exp.engine.train_engine import LocalTrainEngine
 from chord_exp.errors import ConfigError, RunFailed
 
 
-class FaithfulTrainer(Trainer):
+class StrictTrainer(Trainer):
     """Trinity's trainer whose `train` raises what went wrong, and which can be asked to stop after a step."""
 
     def __init__(self, config: Config) -> None:
@@ -79,7 +79,7 @@ class FaithfulTrainer(Trainer):
         return self.train_step_num
 
 
-class FaithfulExplorer(Explorer):
+class StrictExplorer(Explorer):
     """Trinity's explorer whose `explore` raises what went wrong and ends after the planned steps."""
 
     async def explore(self) -> str:
@@ -141,7 +141,7 @@ class FaithfulExplorer(Explorer):
         checkpoint.record_explorer_state(self.config.checkpoint_job_dir, state)
 
 
-class LocalTrainer(FaithfulTrainer):
+class LocalTrainer(StrictTrainer):
     """The trainer on the local train engine."""
 
     def __init__(self, config: Config) -> None:
@@ -160,7 +160,7 @@ class LocalTrainer(FaithfulTrainer):
         return await super().save_checkpoint(block_until_saved, save_as_hf)
 
 
-class LocalExplorer(FaithfulExplorer):
+class LocalExplorer(StrictExplorer):
     """The explorer on local rollout models."""
 
     def __init__(self, config: Config) -> None:

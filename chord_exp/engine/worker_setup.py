@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from chord_exp.engine import real_cpu, vllm_standin
+from chord_exp.engine import real_cpu, vllm_stub
 
 HOOK = f"{__name__}.set_up"
 
@@ -16,5 +16,5 @@ def set_up() -> None:
     # vLLM's own processes are no Ray workers, yet look for Trinity's synchroniser: where two Rays run on a machine,
     # the wrong one would be found
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    vllm_standin.install()
+    vllm_stub.install()
     real_cpu.install()

@@ -12,7 +12,7 @@ from chord_exp.errors import ConfigError
 _SAFE_NAME = re.compile(r"\w[\w.+-]{0,99}")
 
 
-def refuse_unless(condition: bool, what: str, where: str, fix: str) -> None:
+def require(condition: bool, what: str, where: str, fix: str) -> None:
     """Refuse with what is wrong, the key, and what to do."""
     if not condition:
         raise ConfigError(what, where, fix)
@@ -20,12 +20,12 @@ def refuse_unless(condition: bool, what: str, where: str, fix: str) -> None:
 
 def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
     """Check a word against those that are known."""
-    refuse_unless(value in choices, f"{key}={value} is not known", key, f"use one of {', '.join(choices)}")
+    require(value in choices, f"{key}={value} is not known", key, f"use one of {', '.join(choices)}")
 
 
 def safe_name(key: str, value: str) -> None:
     """Names become folders and Ray namespaces: nothing in them may leave the output folder."""
-    refuse_unless(
+    require(
         _SAFE_NAME.fullmatch(value) is not None,
         f"{key}={value!r} cannot be the name of a folder",
         key,
@@ -33,22 +33,22 @@ def safe_name(key: str, value: str) -> None:
     )
 
 
-def wandb_label(key: str, text: str, most: int) -> None:
+def wandb_label(key: str, text: str, maximum: int) -> None:
     """Check a label against what WandB takes: some text of at most so many characters."""
-    refuse_unless(
-        0 < len(text.strip()) <= most,
+    require(
+        0 < len(text.strip()) <= maximum,
         f"{key}={text!r} is no label that WandB takes",
         key,
-        f"give 1 to {most} characters",
+        f"give 1 to {maximum} characters",
     )
 
 
-def at_least(owner: Any, prefix: str, least: float, *names: str) -> None:
+def check_min(owner: Any, prefix: str, minimum: float, *names: str) -> None:
     """Check numeric fields of a dataclass against an inclusive lower bound; None passes."""
     for name in names:
         value, key = getattr(owner, name), f"{prefix}{name}"
         if value is not None:
-            refuse_unless(value >= least, f"{key}={value} is below {least}", key, f"give {least} or more")
+            require(value >= minimum, f"{key}={value} is below {minimum}", key, f"give {minimum} or more")
 
 
 def finite(owner: Any, prefix: str) -> None:

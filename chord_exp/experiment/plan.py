@@ -27,12 +27,12 @@ def mu_curve(spec: ExperimentSpec, steps: int, width: int = CURVE_WIDTH) -> str:
 
 
 def render(
-    spec: ExperimentSpec, facts: DataFacts, geometry: Geometry, hand_set: Iterable[tuple[str, Any]]
+    spec: ExperimentSpec, facts: DataFacts, geometry: Geometry, user_overrides: Iterable[tuple[str, Any]]
 ) -> RenderableType:
     """The plan as something that rich prints.
 
     Args:
-        hand_set: dotted Trinity keys set under `trinity:`, with their values.
+        user_overrides: dotted Trinity keys set under `trinity:`, with their values.
     """
     parts: list[RenderableType] = [_overview(spec, facts)]
     parts += [_stage_table(spec, facts, stage) for stage in geometry.stages]
@@ -41,24 +41,24 @@ def render(
     if spec.cluster.engine == "real_cpu":
         rows = [(each.key, f"{each.rehearsal}; on GPUs {each.on_gpus}", each.why) for each in DIFFERENCES]
         parts.append(_table("A rehearsal on a CPU: all as on GPUs but", rows))
-    by_hand = dict(hand_set)
-    if by_hand:
+    overrides = dict(user_overrides)
+    if overrides:
         parts.append(
             _table(
                 "Set by hand under trinity:, merged last",
-                [(key, str(value), "") for key, value in by_hand.items()],
+                [(key, str(value), "") for key, value in overrides.items()],
             )
         )
     parts += [Text(f"warning: {warning}", style="yellow") for warning in geometry.warnings]
     return Group(*parts)
 
 
-def show(spec: ExperimentSpec, facts: DataFacts, geometry: Geometry, hand_set: Iterable[tuple[str, Any]]) -> None:
+def show(spec: ExperimentSpec, facts: DataFacts, geometry: Geometry, user_overrides: Iterable[tuple[str, Any]]) -> None:
     """Print the plan; wide enough to keep rows whole when the output is no terminal."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
-    console.print(render(spec, facts, geometry, hand_set))
+    console.print(render(spec, facts, geometry, user_overrides))
 
 
 def _table(title: str, rows: Iterable[tuple[str, str, str]]) -> Table:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chord_exp.errors import ConfigError
-from chord_exp.experiment.field_checks import at_least, finite, one_of, refuse_unless, safe_name, wandb_label
+from chord_exp.experiment.field_checks import check_min, finite, one_of, require, safe_name, wandb_label
 from chord_exp.experiment.schedule import MuSchedule
 from chord_exp.utils.split_settings import JUDGE, SplitSettings
 
@@ -57,17 +57,17 @@ class ModelSpec:
     def __post_init__(self) -> None:
         finite(self, "model.")
         safe_name("model.name", self.name)
-        refuse_unless(bool(self.path.strip()), "model.path is empty", "model.path", "give a folder or a hub id")
-        at_least(self, "model.", 1, "max_prompt_tokens", "max_response_tokens", "max_model_len")
-        at_least(self, "model.", 0, "parameters_b")
-        refuse_unless(
+        require(bool(self.path.strip()), "model.path is empty", "model.path", "give a folder or a hub id")
+        check_min(self, "model.", 1, "max_prompt_tokens", "max_response_tokens", "max_model_len")
+        check_min(self, "model.", 0, "parameters_b")
+        require(
             self.temperature > 0,
             f"model.temperature={self.temperature}: rollouts of a group would be alike, and the trainer divides by it",
             "model.temperature",
             "give a temperature above 0, such as 1.0",
         )
         needed = self.max_prompt_tokens + self.max_response_tokens
-        refuse_unless(
+        require(
             self.window >= needed,
             f"model.max_prompt_tokens={self.max_prompt_tokens} + "
             f"model.max_response_tokens={self.max_response_tokens} "
@@ -120,9 +120,9 @@ class DataSpec(SplitSettings):
     def __post_init__(self) -> None:
         finite(self, "data.")
         safe_name("data.name", self.name)
-        at_least(self, "data.", 1, "eval_interval", "epochs")
+        check_min(self, "data.", 1, "eval_interval", "epochs")
         super().__post_init__()
-        refuse_unless(
+        require(
             self.free_text != JUDGE or bool(self.judge_model),
             "data.free_text=judge and no model to judge with",
             "data.judge_model",
@@ -130,18 +130,16 @@ class DataSpec(SplitSettings):
         )
         for key in ("workflow", "reward", "judge_model"):
             value = getattr(self, key)
-            refuse_unless(
-                value is None or bool(value.strip()), f"data.{key} is empty", f"data.{key}", "give a name, or null"
-            )
+            require(value is None or bool(value.strip()), f"data.{key} is empty", f"data.{key}", "give a name, or null")
         for key in ("messages_key", "prompt_key", "answer_key"):
-            refuse_unless(bool(getattr(self, key).strip()), f"data.{key} is empty", f"data.{key}", "give a value")
-        refuse_unless(
+            require(bool(getattr(self, key).strip()), f"data.{key} is empty", f"data.{key}", "give a value")
+        require(
             self.input_dir is not None or self.out is not None,
             "neither data.input_dir nor data.out names a folder",
             "data.out",
             "give data.out=FOLDER of prepared data, or data.input_dir=FOLDER of raw data",
         )
-        refuse_unless(self.out is None or bool(self.out.strip()), "data.out is empty", "data.out", "give a folder")
+        require(self.out is None or bool(self.out.strip()), "data.out is empty", "data.out", "give a folder")
 
 
 @dataclass(frozen=True)
@@ -206,10 +204,10 @@ class ClusterSpec:
             "save_interval",
             "threads",
         )
-        at_least(self, "cluster.", 1, *positive)
-        at_least(self, "cluster.", 1, "ulysses_sequence_parallel_size", "runner_per_model", "max_token_len_per_gpu")
-        at_least(self, "cluster.", 0, "max_checkpoints_to_keep")
-        refuse_unless(
+        check_min(self, "cluster.", 1, *positive)
+        check_min(self, "cluster.", 1, "ulysses_sequence_parallel_size", "runner_per_model", "max_token_len_per_gpu")
+        check_min(self, "cluster.", 0, "max_checkpoints_to_keep")
+        require(
             0 < self.gpu_memory_utilization <= 1,
             f"cluster.gpu_memory_utilization={self.gpu_memory_utilization} is not a share of memory",
             "cluster.gpu_memory_utilization",
@@ -322,18 +320,18 @@ class ExperimentSpec:
         safe_name("project", self.project)
         one_of("variant", self.variant, VARIANTS)
         one_of("loss", self.loss, LOSSES)
-        at_least(self, "", 1, "total_steps", "batch_size", "repeat_times")
-        at_least(self, "", 0, "seed")
-        refuse_unless(self.lr > 0, f"lr={self.lr} trains nothing", "lr", "give a learning rate above 0, such as 1e-6")
+        check_min(self, "", 1, "total_steps", "batch_size", "repeat_times")
+        check_min(self, "", 0, "seed")
+        require(self.lr > 0, f"lr={self.lr} trains nothing", "lr", "give a learning rate above 0, such as 1e-6")
         self._check_expert_ratio()
         self._check_groups()
-        refuse_unless(
+        require(
             self.uses_chord or not self.enable_phi_function,
             f"enable_phi_function=true does nothing with variant={self.variant}",
             "enable_phi_function",
             "leave it out, or use variant=phi",
         )
-        refuse_unless(
+        require(
             self.variant != "phi" or self.enable_phi_function,
             "variant=phi and enable_phi_function=false contradict each other",
             "enable_phi_function",
@@ -375,10 +373,10 @@ class ExperimentSpec:
                 "expert_data_ratio",
                 "give a share between 0 and 1, such as 0.25; for one side alone use variant=grpo or variant=sft",
             )
-        refuse_unless(0 <= ratio <= 1, f"expert_data_ratio={ratio} is not a share", "expert_data_ratio", "use [0, 1]")
+        require(0 <= ratio <= 1, f"expert_data_ratio={ratio} is not a share", "expert_data_ratio", "use [0, 1]")
 
     def _check_groups(self) -> None:
-        refuse_unless(
+        require(
             self.repeat_times >= 2 or not self.uses_rollouts,
             f"repeat_times={self.repeat_times} gives no group to compare: GRPO's advantage needs at "
             "least 2 rollouts a prompt",

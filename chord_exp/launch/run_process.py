@@ -85,7 +85,7 @@ def _run(run_dir: Path, request: RunRequest, client: socket.socket | None) -> in
 
 def preload() -> None:
     """Import, once for all processes of a local run, what its actors will need."""
-    from chord_exp.engine.vllm_standin import install
+    from chord_exp.engine.vllm_stub import install
 
     install()
     import trinity.buffer.reader.file_reader
@@ -239,7 +239,7 @@ def _actor_classes(request: RunRequest) -> Any:
 
     if request.engine == "local":
         return ActorClasses(actors.LocalExplorer, actors.LocalTrainer)
-    return ActorClasses(actors.FaithfulExplorer, actors.FaithfulTrainer)
+    return ActorClasses(actors.StrictExplorer, actors.StrictTrainer)
 
 
 def _connect(config: Any, request: RunRequest, shared: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from chord_exp.config import hydra_node
-from chord_exp.experiment.field_checks import at_least, finite, one_of, refuse_unless
+from chord_exp.experiment.field_checks import check_min, finite, one_of, require
 from chord_exp.sweep.scheduling.queue import ORDERS
 from chord_exp.sweep.scheduling.scheduler import Limits
 
@@ -52,13 +52,13 @@ class Settings:
     def __post_init__(self) -> None:
         one_of(f"{NODE}.backend", self.backend, BACKENDS)
         one_of(f"{NODE}.order", self.order, ORDERS)
-        at_least(self, f"{NODE}.", 0, "max_gpus", "retries", "patience", "num_gpus")
-        at_least(self, f"{NODE}.", 1, "max_concurrent", "num_cpus")
+        check_min(self, f"{NODE}.", 0, "max_gpus", "retries", "patience", "num_gpus")
+        check_min(self, f"{NODE}.", 1, "max_concurrent", "num_cpus")
         finite(self, f"{NODE}.")
         for key in ("cpus_per_trial", "memory_per_trial"):
             value = getattr(self, key)
             what = f"{NODE}.{key}={value} is no number above 0"
-            refuse_unless(value is None or value > 0, what, f"{NODE}.{key}", "give one, or null for an estimate")
+            require(value is None or value > 0, what, f"{NODE}.{key}", "give one, or null for an estimate")
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Settings:

@@ -26,7 +26,7 @@ TIMEOUT = 900
 FEW = ["total_steps=3", "data.eval_rows=8", "batch_size=2", "repeat_times=4"]
 # what the CPU packages lack and verl's GPU trainer imports before it looks for GPUs
 STUBS = {
-    "sitecustomize.py": "from chord_exp.engine.vllm_standin import install\ninstall()\n",
+    "sitecustomize.py": "from chord_exp.engine.vllm_stub import install\ninstall()\n",
     "fastapi.py": "class FastAPI: ...\n",
 }
 

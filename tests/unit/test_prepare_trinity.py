@@ -9,7 +9,7 @@ import pytest
 from prepare_samples import free_text, pair, prepare, rows, write_lines
 
 import chord_exp.tiny
-from chord_exp.engine import vllm_standin
+from chord_exp.engine import vllm_stub
 from chord_exp.trinity_config.plugin_names import BOXED_WORKFLOW
 from chord_exp.trinity_config.rows import (
     ANSWER_KEY,
@@ -55,7 +55,7 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trinity_config():
     """Trinity's configuration module, importable where vLLM is absent."""
-    vllm_standin.install()
+    vllm_stub.install()
     import trinity.common.config as config
 
     return config

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from prepared_kinds import TOOLS, conversations, free_texts, rows_of, tool_model
 
-from chord_exp.engine import vllm_standin
+from chord_exp.engine import vllm_stub
 from chord_exp.prepare.answers.find import FREE_TEXT, VERIFIABLE, Answer, find_answer
 from chord_exp.prepare.answers.reward_check import score_experts
 from chord_exp.prepare.answers.scoring import (
@@ -29,7 +29,7 @@ from chord_exp.trinity_config.plugin_names import (
 from chord_exp.trinity_config.rows import ROLLOUT_COLUMNS
 from chord_exp.utils.split_settings import BLEU, CHRF, JUDGE, NONE
 
-vllm_standin.install()
+vllm_stub.install()
 
 
 def everything():

@@ -37,10 +37,10 @@ def score_experts(rows: Iterable[tuple[str, str, Scoring]]) -> Iterator[float]:
     Raises:
         DataError: a scoring without a reward function, such as a judge model's.
     """
-    from chord_exp.engine import vllm_standin
+    from chord_exp.engine import vllm_stub
 
     # Trinity imports vLLM by the way
-    vllm_standin.install()
+    vllm_stub.install()
     from trinity.common.rewards import REWARD_FUNCTIONS
 
     made: dict[str, Any] = {}

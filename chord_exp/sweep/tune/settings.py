@@ -8,7 +8,7 @@ from typing import Any
 
 from chord_exp.config import hydra_node
 from chord_exp.errors import ConfigError
-from chord_exp.experiment.field_checks import at_least, one_of
+from chord_exp.experiment.field_checks import check_min, one_of
 from chord_exp.run_files import metrics
 
 NODE = "hydra.sweeper"
@@ -84,9 +84,9 @@ class TuneSettings:
         one_of(f"{NODE}.sampler", self.sampler, SAMPLERS)
         one_of(f"{NODE}.pruner", self.pruner, PRUNERS)
         one_of(f"{NODE}.objective_value", self.objective_value, (BEST, LAST))
-        at_least(self, f"{NODE}.", 0, "seed", "n_startup_trials")
-        at_least(self, f"{NODE}.", 1, "n_trials", "min_steps")
-        at_least(self, f"{NODE}.", 2, "reduction_factor")
+        check_min(self, f"{NODE}.", 0, "seed", "n_startup_trials")
+        check_min(self, f"{NODE}.", 1, "n_trials", "min_steps")
+        check_min(self, f"{NODE}.", 2, "reduction_factor")
         if self.n_trials is None and self.sampler != "grid":
             raise _refusal("n_trials", f"sampler={self.sampler} never ends by itself", "give a number")
         count = len(self.targets)

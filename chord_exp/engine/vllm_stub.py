@@ -1,4 +1,4 @@
-"""A stand-in for the five vLLM names that Trinity imports whether or not vLLM is used.
+"""A stub of the five vLLM names that Trinity imports whether or not vLLM is used.
 
 `trinity.common.models.mm_utils` imports them at its top, and the explorer, the SFT reader and most workflows import
 it. Only multi-modal prompts ever use them. Where vLLM is installed this module does nothing.
