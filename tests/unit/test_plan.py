@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 
 import pytest
-from composing import FACTS, FOLDERS, compose_spec
+from composing import FACTS, FOLDERS, compose_spec, to_trinity
 from rich.console import Console
 
 from chord_exp.experiment.geometry import derive
 from chord_exp.experiment.plan import mu_curve, render, show
 from chord_exp.experiment.rehearsal import DIFFERENCES
 from chord_exp.experiment.spec import DataFacts
-from chord_exp.trinity_config.build import to_trinity
 from chord_exp.trinity_config.user_overrides import flatten
 
 
