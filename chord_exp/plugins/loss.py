@@ -44,6 +44,7 @@ from chord_exp.plugins.loss_weights import (
     mu_arguments,
     positive_int,
 )
+from chord_exp.plugins.verl_patches import mend_loaded_verl
 
 __all__ = ["ExactCHORDLoss", "ExactGRPOLoss", "ExactSFTLoss", "reduce_micro_batch_metrics"]
 
@@ -125,6 +126,7 @@ class _ExactLoss:
 
     def _set_up(self, data_parallel_size: int | None, legacy_actor: bool | None) -> None:
         """Finish a constructor that has set the terms."""
+        mend_loaded_verl()
         if legacy_actor is None:
             from trinity.trainer.trainer import is_verl_legacy
 
