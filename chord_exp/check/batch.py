@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chord_exp.check.subject import ERROR, WARNING, Finding, Subject
-from chord_exp.experiment.geometry import ratio_by_round_trip
+from chord_exp.check.subject import ERROR, WARNING, Finding, Subject, of_refusal
+from chord_exp.errors import ConfigError
+from chord_exp.experiment.field_checks import check_window
+from chord_exp.experiment.geometry import check_micro_batch, ratio_by_round_trip
+from chord_exp.experiment.gpu_split import check_split
 
 RATIO = "algorithm.sample_strategy_args.expert_data_ratio"
 
@@ -120,47 +123,25 @@ def _colocate(subject: Subject, gpus: int) -> Iterator[Finding]:
 
 
 def _shared(subject: Subject, gpus: int) -> Iterator[Finding]:
-    engines, node = subject.engine_gpus, subject.whole("cluster.gpu_per_node", 1)
-    trainer, sequence = gpus - engines, subject.whole("trainer.ulysses_sequence_parallel_size", 1)
-    taken = f"engines take {engines} of {gpus} GPUs"
-    if trainer < 1:
-        what = f"{taken} and leave none for the trainer"
-        fix = "use mode: colocate" if gpus == 1 else "lower engine_num or tensor_parallel_size"
-        yield Finding(ERROR, "explorer.rollout_model", what, fix)
-    elif trainer > node and trainer % node:
-        yield Finding(
-            ERROR,
-            "explorer.rollout_model",
-            f"{taken} and leave {trainer} for the trainer, which is no whole number of machines of {node}",
-            "change engine_num",
-        )
-    elif sequence > 1 and trainer % sequence:
-        yield Finding(
-            ERROR,
-            "trainer.ulysses_sequence_parallel_size",
-            f"{taken} and leave {trainer} for the trainer, which {sequence} does not divide",
-            "use a size that divides the trainer's GPUs",
-        )
+    if gpus == 1:
+        yield Finding(ERROR, "explorer.rollout_model", "engine and trainer share 1 GPU", "use mode: colocate")
+        return
+    node, sequence = subject.whole("cluster.gpu_per_node", 1), subject.sequence
+    try:
+        check_split(gpus, node, subject.engine_gpus, sequence)
+    except ConfigError as error:
+        yield of_refusal(error)
 
 
 def length_rules(subject: Subject) -> Iterator[Finding]:
     """Tokens of a row against the window and the micro-batch."""
     prompt, response = subject.whole("model.max_prompt_tokens", 0), subject.whole("model.max_response_tokens", 0)
     window = subject.whole("model.max_model_len", 0) or (prompt + response if prompt and response else 0)
-    if prompt and response and prompt + response > window:
-        yield Finding(
-            ERROR,
-            "model.max_model_len",
-            f"max_prompt_tokens={prompt} + max_response_tokens={response} = {prompt + response} exceeds "
-            f"max_model_len={window}",
-            f"set it to {prompt + response}",
-        )
     limit = subject.whole("trainer.max_token_len_per_gpu", 0)
-    sequence = max(1, subject.whole("trainer.ulysses_sequence_parallel_size", 1))
-    if limit and window and limit * sequence < window:
-        yield Finding(
-            ERROR,
-            "trainer.max_token_len_per_gpu",
-            f"a micro-batch of {limit} x {sequence} tokens cannot hold a row of up to {window}: the worker fails on it",
-            f"set it to {-(-window // sequence)} or more",
-        )
+    try:
+        if prompt and response:
+            check_window(prompt, response, window)
+        if limit and window:
+            check_micro_batch(limit, subject.sequence, window)
+    except ConfigError as error:
+        yield of_refusal(error)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from chord_exp.check.subject import ERROR, WARNING, Finding, Subject
 from chord_exp.errors import ConfigError
-from chord_exp.experiment.schedule import MuSchedule, mu_at
+from chord_exp.experiment.schedule import MuSchedule, warnings_of
 from chord_exp.trinity_config.loss_arguments import STOCK_CHORD_LOSS, STOCK_DEFAULTS
 from chord_exp.trinity_config.plugin_names import CHORD_LOSS
 from chord_exp.trinity_config.user_overrides import LOSS_ARGUMENTS
@@ -71,32 +71,8 @@ def _schedule(subject: Subject) -> Iterator[Finding]:
     except ConfigError as error:
         yield Finding(ERROR, argument(error.where), error.what, error.fix)
         return
-    if schedule.peak == schedule.valley:
-        return
-    if schedule.decay_steps == 0:
-        yield Finding(
-            WARNING,
-            argument("mu_decay_steps"),
-            f"mu_decay_steps=0: mu jumps from {schedule.peak} to mu_valley={schedule.valley} at step "
-            f"{schedule.warmup_steps}",
-            "give the number of steps of the decay",
-        )
-    if schedule.valley > schedule.peak:
-        yield Finding(
-            WARNING,
-            argument("mu_valley"),
-            f"mu_valley={schedule.valley} is above mu_peak={schedule.peak}: mu rises where it should decay",
-            "exchange the two, if that is not meant",
-        )
-    steps, end = subject.steps, schedule.warmup_steps + schedule.decay_steps
-    if steps is not None and steps < end:
-        yield Finding(
-            WARNING,
-            argument("mu_decay_steps"),
-            f"training ends at step {steps} with mu={mu_at(steps, schedule):.3f}: the schedule takes {end} steps to "
-            f"reach mu_valley={schedule.valley}",
-            f"set total_steps to {end} or more, or shorten the schedule",
-        )
+    for name, what in warnings_of(schedule, subject.steps):
+        yield Finding(WARNING, argument(name), what.replace("μ", "mu"), "write the schedule that you mean")
 
 
 def _extra_terms(subject: Subject) -> Iterator[Finding]:

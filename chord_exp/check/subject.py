@@ -7,11 +7,18 @@ from dataclasses import dataclass, field
 from math import ceil, isfinite
 from typing import Any
 
+from chord_exp.errors import ConfigError
 from chord_exp.trinity_config.loss_arguments import STOCK_CHORD_LOSS
 from chord_exp.trinity_config.plugin_names import CHORD_ALGORITHM
 
 ERROR, WARNING = "error", "warning"
 CHORD = "mix_chord"
+# our keys, and where a Trinity file has them
+_TRINITY_KEYS = {
+    "cluster.engine_num": "explorer.rollout_model",
+    "cluster.ulysses_sequence_parallel_size": "trainer.ulysses_sequence_parallel_size",
+    "cluster.max_token_len_per_gpu": "trainer.max_token_len_per_gpu",
+}
 AUXILIARY = "buffer.trainer_input.auxiliary_buffers"
 
 
@@ -27,6 +34,12 @@ class Finding:
     what: str
     # what to do
     fix: str
+
+
+def of_refusal(error: ConfigError) -> Finding:
+    """Return the refusal of one of this package's own checks as a finding about the keys of a Trinity file."""
+    key = _TRINITY_KEYS.get(error.where, error.where)
+    return Finding(ERROR, key, error.what.replace("cluster.", ""), error.fix.replace("cluster.", ""))
 
 
 @dataclass(frozen=True)
@@ -142,11 +155,15 @@ class Subject:
         return 1 if self.get("mode", "both") == "colocate" else self.gpus - self.engine_gpus
 
     @property
+    def sequence(self) -> int:
+        """Trainer GPUs that share one row."""
+        return max(1, self.whole("trainer.ulysses_sequence_parallel_size", 1))
+
+    @property
     def data_parallel_size(self) -> int | None:
         """D; None when the cluster is not described or cannot be divided."""
-        sequence = max(1, self.whole("trainer.ulysses_sequence_parallel_size", 1))
         trainer = self.trainer_gpus
-        return None if trainer is None or trainer < 1 or trainer % sequence else trainer // sequence
+        return None if trainer is None or trainer < 1 or trainer % self.sequence else trainer // self.sequence
 
 
 def _lookup(tree: Any, path: str) -> Any:

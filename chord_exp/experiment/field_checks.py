@@ -58,3 +58,15 @@ def finite(owner: Any, prefix: str) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             key = f"{prefix}{field.name}"
             raise ConfigError(f"{key}={value} is not a finite number", key, "give an ordinary number")
+
+
+def check_window(prompt: int, response: int, window: int) -> None:
+    """Check that the longest prompt and the longest response fit the model's window together, tokens."""
+    needed = prompt + response
+    require(
+        window >= needed,
+        f"model.max_prompt_tokens={prompt} + model.max_response_tokens={response} = {needed} does not fit "
+        f"model.max_model_len={window}",
+        "model.max_model_len",
+        f"raise it to {needed}, set it to null, or shorten prompt or response",
+    )

@@ -11,7 +11,7 @@ from math import ceil
 
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.gpu_split import GpuSplit, split_gpus
-from chord_exp.experiment.schedule import mu_at
+from chord_exp.experiment.schedule import warnings_of as schedule_warnings
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 
 # E is rounded to what D allows; more than this share away from what was asked for, the user must decide
@@ -186,14 +186,7 @@ def _micro_batch_tokens(
     sequence, window = spec.cluster.ulysses_sequence_parallel_size, spec.model.window
     given = spec.cluster.max_token_len_per_gpu
     limit = ceil(2 * window / sequence) if given is None else given
-    if limit * sequence < window:
-        raise ConfigError(
-            f"cluster.max_token_len_per_gpu={limit} x ulysses_sequence_parallel_size={sequence} = "
-            f"{limit * sequence} tokens "
-            f"cannot hold one row of up to {window} tokens (model.max_model_len)",
-            "cluster.max_token_len_per_gpu",
-            f"set it to {ceil(window / sequence)} or more, or to null",
-        )
+    check_micro_batch(limit, sequence, window)
     whole_rank = ceil(batch.rows / data_parallel_size * window / sequence)
     if spec.loss == "stock" and kind != "chord" and limit < whole_rank:
         raise ConfigError(
@@ -214,6 +207,17 @@ def _micro_batch_tokens(
             f"set it to {ceil(longest / sequence)} or more, or take such rows out of the data",
         )
     return limit
+
+
+def check_micro_batch(limit: int, sequence: int, window: int) -> None:
+    """Refuse a micro-batch of `limit` tokens on each of `sequence` GPUs that cannot hold one row of the window."""
+    if limit * sequence < window:
+        raise ConfigError(
+            f"cluster.max_token_len_per_gpu={limit} x ulysses_sequence_parallel_size={sequence} = {limit * sequence} "
+            f"tokens cannot hold one row of up to {window} tokens (model.max_model_len): the worker fails on it",
+            "cluster.max_token_len_per_gpu",
+            f"set it to {ceil(window / sequence)} or more, or to null",
+        )
 
 
 def _check_facts(spec: ExperimentSpec, facts: DataFacts) -> None:
@@ -293,15 +297,4 @@ def _stage_warnings(spec: ExperimentSpec, stage: Stage) -> list[str]:
     asked, got = spec.expert_data_ratio, batch.expert_rows / batch.rows
     if abs(got - asked) > 0.1 * asked:
         found.append(f"expert_data_ratio={asked} becomes {got:.4f}: {batch.expert_rows} of {batch.rows} rows")
-    end = spec.mu_warmup_steps + spec.mu_decay_steps
-    if end > stage.steps and spec.mu_peak != spec.mu_valley:
-        found.append(
-            f"μ is still {mu_at(stage.steps, spec.mu):.3f} at the last step {stage.steps}: the "
-            f"schedule takes {end} steps "
-            f"to reach mu_valley={spec.mu_valley}"
-        )
-    if spec.mu_warmup_steps and not spec.mu_decay_steps and spec.mu_peak != spec.mu_valley:
-        found.append(f"mu_decay_steps=0: μ jumps from mu_peak={spec.mu_peak} to mu_valley={spec.mu_valley}")
-    if spec.mu_valley > spec.mu_peak:
-        found.append(f"mu_valley={spec.mu_valley} is above mu_peak={spec.mu_peak}: μ rises where it should decay")
-    return found
+    return found + [what for _, what in schedule_warnings(spec.mu, stage.steps)]

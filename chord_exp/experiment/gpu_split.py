@@ -63,7 +63,7 @@ def split_gpus(cluster: ClusterSpec, kind: str, usual_rows: int = 0) -> GpuSplit
     engines = cluster.engine_num or _choose_engines(cluster, total, usual_rows)
     rollout = engines * tensor
     trainer = total - rollout
-    _check_split(cluster, total, engines, trainer)
+    check_split(total, cluster.gpu_per_node, rollout, sequence, tensor)
     return GpuSplit("both", total, engines, tensor, rollout, trainer, _data_parallel(trainer, sequence))
 
 
@@ -130,33 +130,32 @@ def _check_sync_method(cluster: ClusterSpec, possible: tuple[str, ...], why: str
         )
 
 
-def _check_split(cluster: ClusterSpec, total: int, engines: int, trainer: int) -> None:
-    tensor, sequence, node = (
-        cluster.tensor_parallel_size,
-        cluster.ulysses_sequence_parallel_size,
-        cluster.gpu_per_node,
-    )
-    taken = f"{engines} engines x tensor_parallel_size={tensor} = {engines * tensor} of {total} GPUs"
+def check_split(total: int, node: int, engine_gpus: int, sequence: int, gpus_per_engine: int = 1) -> None:
+    """Refuse engines that leave the trainer no GPU, a part of a node, or a number that cannot share rows.
+
+    Args:
+        total: GPUs of the cluster, `node` of them on each machine.
+        engine_gpus: GPUs of all inference engines.
+        sequence: trainer GPUs that share one row.
+        gpus_per_engine: for the remedy.
+    """
+    trainer = total - engine_gpus
+    taken = f"engines take {engine_gpus} of {total} GPUs"
     if trainer < 1:
         raise ConfigError(
-            f"{taken} leaves none for the trainer",
+            f"{taken} and leave none for the trainer",
             "cluster.engine_num",
-            f"use at most {(total - 1) // tensor} engines of that size"
-            if tensor < total
+            f"use at most {(total - 1) // gpus_per_engine} engines of that size"
+            if gpus_per_engine < total
             else "use a smaller tensor_parallel_size",
         )
     if trainer > node and trainer % node:
         raise ConfigError(
-            f"{taken} leaves {trainer} for the trainer, which is no whole number of machines of {node}",
+            f"{taken} and leave {trainer} for the trainer, which is no whole number of machines of {node}",
             "cluster.engine_num",
             f"change cluster.engine_num or cluster.tensor_parallel_size so that {node} or a multiple is left",
         )
-    if trainer % sequence:
-        raise ConfigError(
-            f"{taken} leaves {trainer} for the trainer, not divisible by ulysses_sequence_parallel_size={sequence}",
-            "cluster.ulysses_sequence_parallel_size",
-            "use a size that divides the trainer's GPUs",
-        )
+    _data_parallel(trainer, sequence)
 
 
 def _choose_engines(cluster: ClusterSpec, total: int, usual_rows: int) -> int:

@@ -57,3 +57,32 @@ def mu_at(step: int, schedule: MuSchedule) -> float:
 def values(schedule: MuSchedule, total_steps: int) -> list[float]:
     """μ at each trainer step 1..total_steps, in order."""
     return [mu_at(step, schedule) for step in range(1, total_steps + 1)]
+
+
+def warnings_of(schedule: MuSchedule, steps: int | None) -> list[tuple[str, str]]:
+    """Return what is possible but hardly meant, each with its key.
+
+    Args:
+        steps: trainer steps; None when they are not known.
+    """
+    peak, valley, end = schedule.peak, schedule.valley, schedule.warmup_steps + schedule.decay_steps
+    found = []
+    if steps is not None and steps < end and peak != valley:
+        at_end = mu_at(steps, schedule)
+        found.append(
+            (
+                "mu_decay_steps",
+                f"μ is still {at_end:.3f} at the last step {steps}: the schedule takes {end} steps to "
+                f"reach mu_valley={valley}",
+            )
+        )
+    if schedule.warmup_steps and not schedule.decay_steps and peak != valley:
+        found.append(
+            (
+                "mu_decay_steps",
+                f"mu_decay_steps=0: μ jumps from mu_peak={peak} to mu_valley={valley} at step {schedule.warmup_steps}",
+            )
+        )
+    if valley > peak:
+        found.append(("mu_valley", f"mu_valley={valley} is above mu_peak={peak}: μ rises where it should decay"))
+    return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chord_exp.errors import ConfigError
-from chord_exp.experiment.field_checks import check_min, finite, one_of, require, safe_name, wandb_label
+from chord_exp.experiment.field_checks import check_min, check_window, finite, one_of, require, safe_name, wandb_label
 from chord_exp.experiment.schedule import MuSchedule
 from chord_exp.utils.split_settings import JUDGE, SplitSettings
 
@@ -66,15 +66,7 @@ class ModelSpec:
             "model.temperature",
             "give a temperature above 0, such as 1.0",
         )
-        needed = self.max_prompt_tokens + self.max_response_tokens
-        require(
-            self.window >= needed,
-            f"model.max_prompt_tokens={self.max_prompt_tokens} + "
-            f"model.max_response_tokens={self.max_response_tokens} "
-            f"= {needed} does not fit model.max_model_len={self.max_model_len}",
-            "model.max_model_len",
-            f"raise it to {needed}, set it to null, or shorten prompt or response",
-        )
+        check_window(self.max_prompt_tokens, self.max_response_tokens, self.window)
 
     @property
     def window(self) -> int:
