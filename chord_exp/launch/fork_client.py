@@ -70,7 +70,7 @@ def _ask(path: str, arguments: list[str]) -> tuple[socket.socket, int] | None:
 
 
 def read_line(connection: socket.socket) -> str:
-    """One line, byte by byte; the empty string if the other side is gone."""
+    """Return one line, read byte by byte; the empty string if the other side is gone."""
     line = b""
     while (byte := connection.recv(1)) and byte != b"\n":
         line += byte
@@ -83,7 +83,7 @@ def _pass_on(worker: int, number: int) -> None:
 
 
 def process_state() -> dict[str, Any]:
-    """What a process inherits besides its environment and streams, in words of JSON."""
+    """Return what a process inherits besides its environment and streams, in words of JSON."""
     mask = os.umask(0)
     os.umask(mask)
     ignored = [number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN]

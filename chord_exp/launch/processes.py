@@ -49,7 +49,7 @@ def is_alive(process: psutil.Process | None) -> bool:
 
 
 def of_run(run_id: str) -> list[psutil.Process]:
-    """Living processes that carry the run's mark, this one left out."""
+    """Return the living processes that carry the run's mark, this one left out."""
     wanted = f"{MARK}={run_id}".encode()
     found = []
     for process in psutil.process_iter():
@@ -64,7 +64,7 @@ def of_run(run_id: str) -> list[psutil.Process]:
 
 
 def end_run(run_id: str, grace: float = GRACE_SECONDS) -> int:
-    """End a run's processes, first asking, then by force; returns how many had to be ended.
+    """End a run's processes, first asking, then by force; return how many had to be ended.
 
     Repeated until none is left, because a dying process may have just started another.
     """

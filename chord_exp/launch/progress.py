@@ -71,14 +71,14 @@ class State:
             self.paced.append((row.get(metrics.WALL_TIME, time.time()), self.step))
 
     def seconds_left(self) -> float | None:
-        """Time to the planned last step at the pace of the last steps; None until two are known."""
+        """Return the time to the planned last step at the pace of the last steps; None until two are known."""
         if len(self.paced) < 2:
             return None
         (begun, first), (seen, last) = self.paced[0], self.paced[-1]
         return max(0.0, seen - begun) / (last - first) * (self.planned_steps - self.step)
 
     def line(self) -> str:
-        """The line itself."""
+        """Return the line itself."""
         parts = [f"step {self.step}/{self.planned_steps}"] if self.step else []
         if not self.step or self.step == self.planned_steps or self.phase != "training":
             parts.append(self.phase)
@@ -98,7 +98,7 @@ class State:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 1:05 or 2:03:04."""
+    """Write seconds as 1:05 or 2:03:04."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

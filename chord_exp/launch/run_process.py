@@ -197,7 +197,7 @@ def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Ou
 
 
 def _rewind(config: Any, request: RunRequest, job_dir: Path) -> int:
-    """Go back to the newest checkpoint and the data positions that belong to it; returns its step."""
+    """Go back to the newest checkpoint and the data positions that belong to it; return its step."""
     from chord_exp.engine import checkpoint
 
     explores = config.mode != "train"

@@ -46,7 +46,7 @@ def start_run_process(
 
 
 def run_environment(engine: str, ray_address: str) -> dict[str, str]:
-    """What the environment of a run's process has beyond that of the process that starts it."""
+    """Return what the environment of a run's process has beyond that of the process that starts it."""
     environment = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
     if ray_address == "local":
         environment |= {**private_ray.environment(), "OMP_NUM_THREADS": "1"}

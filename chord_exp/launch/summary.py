@@ -23,7 +23,8 @@ def show(console: Console, record: RunRecord, rows: list[metrics.Row], run_dir: 
     console.print(
         f"{record.name}: {say}", style="bold green" if record.status == SUCCEEDED else "bold red", highlight=False
     )
-    for warning in warnings(rows):
+    unfinished = without_last_evaluation(rows) if record.status == SUCCEEDED else []
+    for warning in warnings(rows) + unfinished:
         console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
     accuracy = metrics.series(rows, metrics.ACCURACY)
     if len(accuracy) > 1:
@@ -46,7 +47,7 @@ def show(console: Console, record: RunRecord, rows: list[metrics.Row], run_dir: 
 
 
 def mu_plot(mu: dict[int, float]) -> str:
-    """The μ of each step as a small text plot."""
+    """Return the μ of each step as a small text plot."""
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plot_size(*PLOT_SIZE)
@@ -58,7 +59,7 @@ def mu_plot(mu: dict[int, float]) -> str:
 
 
 def warnings(rows: list[metrics.Row]) -> list[str]:
-    """Signs, in the figures themselves, that a run did not train what was meant."""
+    """Return signs, in the figures themselves, that a run did not train what was meant."""
     found = []
     reward = list(metrics.series(rows, metrics.REWARD).values())
     if len(reward) > 1 and min(reward) == max(reward):
@@ -81,7 +82,23 @@ def warnings(rows: list[metrics.Row]) -> list[str]:
     cut = sum(metrics.series(rows, metrics.TRUNCATED_PROMPTS).values())
     if cut:
         found.append(f"{cut:.0f} rollouts had their prompt cut and taught nothing: raise model.max_prompt_tokens")
+    lost = metrics.series(rows, metrics.EVAL_LOST_ROLLOUTS)
+    if any(lost.values()):
+        found.append(
+            f"{sum(lost.values()):.0f} rollouts of evaluations failed and are not in the held-out accuracy (at step "
+            f"{', '.join(str(step) for step in sorted(lost) if lost[step])}): look at {LOGS}/explorer_runner_*.log"
+        )
     return found
+
+
+def without_last_evaluation(rows: list[metrics.Row]) -> list[str]:
+    """Return a warning if the last step was not evaluated, as in a run that was asked to stop during it."""
+    of_stage = [row for row in rows if row.get("stage", "") == rows[-1].get("stage", "")]
+    evaluated = metrics.series(of_stage, metrics.ACCURACY)
+    trained = max((row["step"] for row in of_stage if row.get("source") == "trainer"), default=0)
+    if not evaluated or max(evaluated) >= trained:
+        return []
+    return [f"the run was asked to stop before its last evaluation: the held-out accuracy is of step {max(evaluated)}"]
 
 
 def _show_paths(console: Console, record: RunRecord, run_dir: Path) -> None:

@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from chord_exp.errors import RUN_FAILED
 from chord_exp.launch import forkserver, private_ray, processes, run_process
 from chord_exp.launch.fork_client import process_state
 from chord_exp.launch.start import MODULE, WARM_ENV, run_environment
@@ -31,7 +32,7 @@ from chord_exp.launch.start import MODULE, WARM_ENV, run_environment
 SOCKET = "warm.sock"
 # variables that may differ between server and run: nothing that is imported looks at them
 OWN_TO_A_RUN = {processes.MARK, WARM_ENV, "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "PWD", "OLDPWD", "SHLVL", "_"}
-OWN_TO_A_RUN |= {"PYTEST_CURRENT_TEST", "HYDRA_FULL_ERROR", *forkserver.RAY_ENVIRONMENT}
+OWN_TO_A_RUN |= {"COLUMNS", "LINES", "CHORD_PYTHON", "PYTEST_CURRENT_TEST", *forkserver.RAY_ENVIRONMENT}
 
 
 @contextmanager
@@ -49,6 +50,8 @@ def warm_server(log: Path | None = None) -> Iterator[int]:
     listener.bind(path)
     listener.listen(64)
     environment = {**os.environ, **run_environment("local", "local"), processes.MARK: processes.NO_RUN}
+    # what imports leave there goes with the folder
+    environment["TMPDIR"] = folder
     with open(log or os.devnull, "ab") as output, listener:
         server = subprocess.Popen(
             [sys.executable, "-m", "chord_exp.launch.warm_server", str(listener.fileno()), str(os.getpid()), folder],
@@ -131,7 +134,14 @@ def _run(request: dict[str, Any], client: socket.socket) -> int:
         sys.path[0] = request["cwd"]
     sys.argv = [run_process.__file__, *request["argv"][2:]]
     tempfile.tempdir = None
+    # imported by `preload`
+    sys.modules["numpy"].random.seed()
+    sys.modules["torch"].default_generator.seed()
     processes.mark_this_process(request["env"][processes.MARK])
+    # whoever ends the run by its mark may have looked before it was there, and killed the client
+    with suppress(BlockingIOError):
+        if not client.recv(1, socket.MSG_DONTWAIT):
+            return RUN_FAILED
     return run_process.main(Path(sys.argv[1]), client)
 
 

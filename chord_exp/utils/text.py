@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`did you mean 'x'?`, or the empty string when nothing is near."""
+    """Return `did you mean 'x'?`, or the empty string when nothing is near."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if not near:
         # a key given without the node it lives under: `engine_num` for `cluster.engine_num`

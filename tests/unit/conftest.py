@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import pytest
 from command_line import ROWS
@@ -47,6 +47,7 @@ def started(monkeypatch):
         return outcome
 
     monkeypatch.setattr("chord_exp.launch.run.run_experiment", run_experiment)
+    monkeypatch.setattr("chord_exp.launch.warm_server.warm_server", nullcontext)
     run_experiment.calls, run_experiment.codes = calls, codes
     return run_experiment
 

@@ -23,7 +23,6 @@ SPEC = LaunchSpec(
     engine="local",
     ray_address="local",
     resume=False,
-    config={"name": "run"},
     yaml=yaml.safe_dump({"name": "run"}),
     stages=(Stage("", 3),),
     check_losses_finite=True,

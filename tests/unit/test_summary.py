@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chord_exp.launch.progress import State, clock
-from chord_exp.launch.summary import mu_plot, warnings
+from chord_exp.launch.summary import mu_plot, warnings, without_last_evaluation
 from chord_exp.run_files import metrics
 
 
@@ -30,6 +30,22 @@ def test_groups_whose_rollouts_are_all_alike_are_pointed_out() -> None:
 def test_prompts_that_were_cut_are_counted() -> None:
     (warning,) = warnings(rows(reward=[0.2, 0.4], spread=[0.5, 0.5], cut=[0, 3]))
     assert warning.startswith("3 rollouts")
+
+
+def test_rollouts_that_an_evaluation_lost_are_counted() -> None:
+    seen = [{"step": step, "source": "explorer", metrics.EVAL_LOST_ROLLOUTS: lost} for step, lost in ((0, 0), (4, 2))]
+    (warning,) = warnings(seen)
+    assert warning.startswith("2 rollouts of evaluations") and "step 4)" in warning
+
+
+def test_a_run_that_ended_without_its_last_evaluation_says_so() -> None:
+    before = {"step": 9, "source": "trainer", "stage": "sft"}
+    steps = [{"step": step, "source": "trainer", "stage": "grpo"} for step in (1, 2, 3)]
+    evaluated = {"step": 2, "source": "explorer", "stage": "grpo", metrics.ACCURACY: 0.5}
+    (warning,) = without_last_evaluation([before, *steps, evaluated])
+    assert warning.endswith("of step 2")
+    assert without_last_evaluation([before, *steps, {**evaluated, "step": 3}]) == []
+    assert without_last_evaluation([]) == []
 
 
 def test_the_mu_plot_is_plain_text() -> None:
