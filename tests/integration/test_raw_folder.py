@@ -80,6 +80,13 @@ def test_a_messy_folder_is_prepared_checked_and_trained(tmp_path: Path) -> None:
     assert manifest["multi_turn"] is True
     assert set(manifest["kinds"]) == {"number", "fraction", "choice", "tool_call", "free_text"}
     assert manifest["languages"]["zh"] == 20
-    assert set(manifest["formats"]) >= {"gsm8k", "math", "multiple_choice", "messages", "sharegpt", "verl"}
+    assert set(manifest["formats"]) >= {
+        "question_answer",
+        "problem_solution",
+        "multiple_choice",
+        "messages",
+        "sharegpt",
+        "verl",
+    }
     (file,) = run.folder.glob("checkpoints/*/*/buffer/*.jsonl")
     assert len(file.read_text(encoding="utf-8").splitlines()) == 3 * 4 * 4

@@ -78,6 +78,26 @@ def test_conversations_of_several_turns_alone_are_called_by_that_name(tmp_path):
     assert "several turns are imitated" in caught.value.fix
 
 
+def test_two_tools_of_one_parquet_file_do_not_lend_each_other_arguments(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    records = []
+    for n in range(10):
+        name, arguments = ("weather", {"city": f"city {n}"}) if n % 2 else ("order", {"order_id": n})
+        call = {"type": "function", "function": {"name": name, "arguments": arguments}}
+        properties = {key: {"type": "string"} for key in arguments}
+        tool = {"type": "function", "function": {"name": name, "parameters": {"properties": properties}}}
+        turns = [{"role": "user", "content": f"Do {n}."}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+        records.append({"messages": turns, "tools": [tool]})
+    (tmp_path / "raw").mkdir()
+    parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "raw" / "calls.parquet")
+    made = prepare(tmp_path / "raw", out=tmp_path / "out")
+    assert made.content["rows"]["rejected"] == 0
+    written = b"".join((tmp_path / "out" / side / "train.jsonl").read_bytes() for side in ("sft", "rl"))
+    assert written.count(b"order_id") and b"null" not in written
+
+
 LLAMA_FACTORY = {
     "sums": {
         "file_name": "sums.json",

@@ -168,12 +168,12 @@ OPENR1 = {
             [user("1+1?"), assistant("Trivial: 2")],
         ),
         (
-            "math",
+            "problem_solution",
             {"problem": "1+1?", "level": "Level 1", "type": "Algebra", "solution": "So $\\boxed{2}$."},
             [user("1+1?"), assistant("So $\\boxed{2}$.")],
         ),
         (
-            "gsm8k",
+            "question_answer",
             {"question": "1+1?", "answer": "It is <<1+1=2>>2.\n#### 2"},
             [QA[0], assistant("It is <<1+1=2>>2.\n#### 2")],
         ),
@@ -260,7 +260,7 @@ VERL = {
         ("prompt_answer", {"prompt": "A or B?", "answer": "A"}, "A or B?", "A"),
         ("query_target", {"query": "1+1?", "target": 2}, "1+1?", "2"),
         ("input_targets", {"input": "1+1?", "targets": ["2"]}, "1+1?", "2"),
-        ("math", {"problem": "1+1?", "solution": "", "answer": "2"}, "1+1?", "2"),
+        ("problem_solution", {"problem": "1+1?", "solution": "", "answer": "2"}, "1+1?", "2"),
         ("multiple_choice", ARC, ARC_ASKED, "B"),
         (
             "multiple_choice",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chord_exp.plugins.rewards import BleuReward, ChrfReward, ToolCallReward
+from chord_exp.plugins.rewards import BleuReward, ChrfReward, FinalAnswerReward, ToolCallReward
 
 TRUTH = '[{"arguments": {"a": 1}, "name": "add"}]'
 
@@ -51,6 +51,20 @@ def test_a_negated_answer_may_score_above_a_right_paraphrase():
         ('<tool_call>{"name": "add", "arguments": {"a": 1}', 0),
         ("<tool_call>[[[</tool_call>", 0),
         ("[" * 100_000, 0),
+        ("[add(a=1)]", 1),
+        ("<think>hm</think>\n[add(a = 1)]\n", 1),
+        ("<tool_call>\n{'name': 'add', 'arguments': {'a': 1}}\n</tool_call>", 1),
+        ('<tool_call>{"name": "add", "arguments": {"a": 1, "b": null}}</tool_call>', 1),
+        ("[add(a=1, b=None)]", 1),
+        ("[add(a=2)]", 0),
+        ("[add(a=1), add(a=1)]", 0),
+        ("[add(1)]", 0),
+        ("[add(a=x)]", 0),
+        ("[add(a='1')]", 0),
+        ("[add(a=__import__('os'))]", 0),
+        ("[add(a=" + "(" * 5000 + "1" + ")" * 5000 + ")]", 0),
+        ("[add(a=" + "[" * 50_000 + ")]", 0),
+        ("[add(a='1)]", 0),
         ("", 0),
         (None, 0),
         ("3", 0),
@@ -68,3 +82,20 @@ def test_no_call_is_never_right_even_against_an_empty_truth():
 @given(st.text(max_size=80))
 def test_any_response_is_scored_without_an_error(response):
     assert ToolCallReward()(response=response, truth=TRUTH)["accuracy"] in (0.0, 1.0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("[]()=,'\"{}:ab1 .\\\\", max_size=40))
+def test_any_text_of_calls_is_scored_without_an_error(text):
+    assert ToolCallReward()(response=f"[{text}]", truth=TRUTH)["accuracy"] in (0.0, 1.0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=80) | st.text("\\\\boxed{}frac/.,-+%$#0123456789 ", max_size=60))
+def test_any_final_answer_is_scored_without_an_error(response):
+    assert FinalAnswerReward()(response=response, truth="7")["accuracy"] in (0.0, 1.0)
+
+
+@pytest.mark.parametrize("truth", ["", None, "words"])
+def test_no_final_answer_is_never_right_even_against_an_empty_truth(truth):
+    assert FinalAnswerReward()(response="words", truth=truth) == {"accuracy": 0.0}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from chord_exp.prepare.rows.conversation import Record
 
@@ -16,19 +17,6 @@ Columns = tuple[str, ...]
 QUERY_COLUMNS: Columns = ("prompt", "question", "input", "query", "instruction", "problem")
 # `answer` last: beside one of the others it is the final answer
 REPLY_COLUMNS: Columns = ("response", "output", "completion", "solution", "target", "targets", "answer")
-TRUTHS: Columns = ("ground_truth", "final_answer", "expected_answer")
-EXPLANATIONS: Columns = (
-    *("solution", "explanation", "rationale", "exp", "response", "output", "completion", "generated_solution"),
-)
-KEYS: Columns = (
-    *("answer", "answerkey", "answer_key", "answer_idx", "correct_answer", "cop", "correct", "label", "target"),
-)
-LETTERED: tuple[Columns, ...] = (
-    ("a", "b", "c", "d", "e", "f", "g", "h"),
-    ("option_a", "option_b", "option_c", "option_d", "option_e", "option_f"),
-    ("optiona", "optionb", "optionc", "optiond", "optione", "optionf"),
-    ("opa", "opb", "opc", "opd", "ope"),
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,9 @@ class Format:
     # options of a multiple-choice question: one column that holds all, or a column each; and which is right
     choices: Columns = ()
     key: Columns = ()
-    # whether the values fit too; None where the columns say enough
+    # columns that it has besides
+    besides: Columns = ()
+    # whether the values fit too; None where filled turns and choices say enough
     when: Callable[[Record], bool] | None = None
     # of rows that cannot be used: the reason and what they have
     refused: tuple[str, str] | None = None
@@ -68,155 +58,84 @@ class Format:
 
     @property
     def needed(self) -> tuple[Columns, ...]:
-        """Return the parts a row must have a column of."""
-        if self.refused or self.turns:
-            return tuple(part for part in (self.turns, self.prompt, self.reply) if part)
-        asked = tuple(part for part in (self.prompt, self.choices[:1], self.key) if part)
-        said = self.reply or self.calls or self.answer
-        return asked if self.key else (*asked, said)
+        """Return the parts of which a row must have a column each."""
+        said = () if self.key or self.turns else self.reply or self.calls or self.answer
+        parts = (self.turns, self.prompt, self.choices[:1], self.key, said, *((name,) for name in self.besides))
+        return tuple(part for part in parts if part)
 
 
-def _is_list(*names: str) -> Callable[[Record], bool]:
-    """Whether one of these holds a list of messages (of a table's cell, its JSON text), and not of strings."""
-
-    def check(record: Record) -> bool:
-        for name in names:
-            value = record.get(name)
-            if isinstance(value, list) and value and isinstance(value[0], dict):
-                return True
-            if isinstance(value, str) and value.startswith("[{"):
-                return True
-        return False
-
-    return check
+def shape(name: str, *, when: Callable[[Record], bool] | None = None, refused: str = "", **parts: str) -> Format:
+    """Return a format whose parts are given as the names of their columns, with a space between them."""
+    columns: dict[str, Any] = {part: tuple(names.split()) for part, names in parts.items()}
+    return Format(name, when=when, refused=(name, refused) if refused else None, **columns)
 
 
-def _filled(*names: str) -> Callable[[Record], bool]:
-    return lambda record: any(record.get(name) not in (None, "", [], {}) for name in names)
+def _filled(record: Record, *names: str) -> bool:
+    return any(record.get(name) not in (None, "", [], {}) for name in names)
 
 
 def _asks_without_reply(record: Record) -> bool:
+    """Whether the prompt is a list of messages, or the JSON text of one, and nothing answers it."""
+    prompt = record["prompt"]
+    is_list = isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], dict)
     return (
-        _is_list("prompt")(record)
-        and _filled("ground_truth", "answer", "solution")(record)
-        and not _filled("response", "output", "completion")(record)
+        (is_list or (isinstance(prompt, str) and prompt.startswith("[{")))
+        and _filled(record, "ground_truth", "answer", "solution")
+        and not _filled(record, "response", "output", "completion")
     )
 
 
-def _gsm8k(record: Record) -> bool:
-    return isinstance(record["answer"], str) and "####" in record["answer"] and "response" not in record
+def _is_texts(record: Record) -> bool:
+    return isinstance(record["data"], list) and all(isinstance(text, str) for text in record["data"])
 
 
-def _strings(record: Record) -> bool:
-    data = record["data"]
-    return isinstance(data, list) and bool(data) and all(isinstance(text, str) for text in data)
-
-
-_PREFERENCE = ("preference", "two answers, of which one is better")
-_ASKED: Columns = ("question", "problem", "prompt", "query", "input", "instruction")
+_ASKED = "question problem prompt query input instruction"
+_KEYS = "answer answerkey answer_key answer_idx correct_answer cop correct label target"
+_EXPLANATIONS = "solution explanation rationale exp response output completion generated_solution"
+_OPTIONS = (
+    "choices",
+    "options",
+    "a b c d e f g h",
+    "option_a option_b option_c option_d option_e option_f",
+    "optiona optionb optionc optiond optione optionf",
+    "opa opb opc opd ope",
+)
+_TRUTHS = "ground_truth final_answer expected_answer"
 
 FORMATS: tuple[Format, ...] = (
     # preference pairs: DPO, LLaMA-Factory's v1
-    Format(
-        "preference", turns=("chosen",), reply=("rejected",), when=_filled("chosen", "rejected"), refused=_PREFERENCE
-    ),
-    Format(
-        "preference",
-        turns=("chosen_messages",),
-        reply=("rejected_messages",),
-        when=_filled("chosen_messages", "rejected_messages"),
-        refused=_PREFERENCE,
-    ),
-    # OpenAI, TRL, Axolotl, ms-swift, LLaMA-Factory's v1; Open-Reasoner-Zero's lists of turns
-    Format("messages", turns=("messages",), answer=("answer",), when=_filled("messages")),
-    # ShareGPT, LLaMA-Factory, ToolACE, Hermes function calling, APIGen-MT
-    Format("sharegpt", turns=("conversations",), answer=("answer",), when=_filled("conversations")),
-    Format("swift_sharegpt", turns=("conversation",), answer=("answer",), when=_filled("conversation")),
-    Format("ultrachat", turns=("data",), when=_strings),
+    shape("preference", turns="chosen", besides="rejected", refused="chosen and rejected"),
+    shape("preference", turns="chosen_messages", besides="rejected_messages", refused="chosen and rejected"),
+    # OpenAI, TRL, Axolotl, ms-swift, LLaMA-Factory's v1
+    shape("messages", turns="messages", answer="answer"),
+    # ShareGPT, LLaMA-Factory, ToolACE, Hermes function calling, APIGen-MT; Open-Reasoner-Zero's rows, which are lists
+    shape("sharegpt", turns="conversations", answer="answer"),
+    shape("swift_sharegpt", turns="conversation", answer="answer"),
+    shape("ultrachat", turns="data", when=_is_texts),
     # verl, DAPO, Skywork-OR1
-    Format(
-        "verl",
-        prompt=("prompt",),
-        answer=("reward_model.ground_truth",),
-        when=lambda record: isinstance(record["reward_model"], dict) and isinstance(record["prompt"], (list, str)),
-    ),
+    shape("verl", prompt="prompt", answer="reward_model.ground_truth"),
     # TRL's data for GRPO
-    Format(
-        "prompt_truth",
-        prompt=("prompt",),
-        answer=("ground_truth", "answer", "solution"),
-        when=_asks_without_reply,
-    ),
-    Format("xlam", prompt=("query",), calls=("answers",)),
-    Format(
-        "openr1",
-        prompt=("problem",),
-        reply=("generations", "solution"),
-        answer=("answer",),
-        when=lambda record: "generations" in record,
-    ),
-    Format(
-        "deepmath",
-        prompt=("question",),
-        reply=("r1_solution_1",),
-        answer=("final_answer",),
-    ),
-    Format(
-        "openmathinstruct",
-        prompt=("problem", "question"),
-        reply=("generated_solution",),
-        answer=("expected_answer",),
-    ),
+    shape("prompt_truth", prompt="prompt", answer="ground_truth answer solution", when=_asks_without_reply),
+    shape("xlam", prompt="query", calls="answers"),
+    shape("openr1", prompt="problem", reply="generations solution", answer="answer", besides="generations"),
+    shape("deepmath", prompt="question", reply="r1_solution_1", answer="final_answer"),
+    shape("openmathinstruct", prompt="problem question", reply="generated_solution", answer="expected_answer"),
     # ARC, MMLU, MedQA, AQuA; C-Eval, CMMLU, MedMCQA
-    Format(
-        "multiple_choice",
-        prompt=_ASKED,
-        choices=("choices",),
-        key=KEYS,
-        reply=EXPLANATIONS,
-        when=_filled("choices"),
-    ),
-    Format(
-        "multiple_choice",
-        prompt=_ASKED,
-        choices=("options",),
-        key=KEYS,
-        reply=EXPLANATIONS,
-        when=_filled("options"),
-    ),
+    *(shape("multiple_choice", prompt=_ASKED, choices=options, key=_KEYS, reply=_EXPLANATIONS) for options in _OPTIONS),
+    shape("alpaca", prompt="instruction", below="input context", reply="output", answer="answer"),
+    shape("alpaca", prompt="instruction", below="input", reply="response", answer="answer", besides="input"),
+    shape("alpaca", prompt="instruction", below="context", reply="response", answer="answer", besides="context"),
+    # a question in one column and its reply in another, texts or lists of messages: the seed's, GSM8K, MATH,
+    # MetaMathQA, TRL, Nemotron; and the final answer where the reply is not called that
     *(
-        Format(
-            "multiple_choice", prompt=_ASKED, choices=letters, key=KEYS, reply=EXPLANATIONS, when=_filled(letters[1])
-        )
-        for letters in LETTERED
-    ),
-    Format("math", prompt=("problem",), reply=("solution",), answer=("answer",)),
-    Format("gsm8k", prompt=("question",), reply=("answer",), when=_gsm8k),
-    Format("alpaca", prompt=("instruction",), below=("input", "context"), reply=("output",), answer=("answer",)),
-    *(
-        Format(
-            "alpaca",
-            prompt=("instruction",),
-            below=(below,),
-            reply=("response",),
-            answer=("answer",),
-            when=lambda record, below=below: below in record,  # type: ignore[misc]
-        )
-        for below in ("input", "context")
-    ),
-    # a question in one column and its reply in another, texts or lists of messages (TRL, Nemotron); the seed's first
-    *(
-        Format(
-            f"{query}_{reply}",
-            prompt=(query,),
-            reply=(reply,),
-            answer=TRUTHS if reply == "answer" else ("answer", *TRUTHS),
+        shape(
+            f"{query}_{reply}", prompt=query, reply=reply, answer=_TRUTHS if reply == "answer" else f"answer {_TRUTHS}"
         )
         for query in QUERY_COLUMNS
         for reply in REPLY_COLUMNS
         if query != reply
     ),
     # a prompt and its truth, nothing to imitate
-    Format("prompt_truth", prompt=QUERY_COLUMNS, answer=TRUTHS),
-    Format("text", turns=("text",), refused=("no_turns", "running text, no question and answer")),
+    shape("prompt_truth", prompt=" ".join(QUERY_COLUMNS), answer=_TRUTHS),
+    shape("no_turns", turns="text", refused="running text, no question and answer"),
 )

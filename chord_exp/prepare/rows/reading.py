@@ -53,6 +53,9 @@ class Reading:
         self._choices, self._key = present(known.choices), present(known.key)
         self._system, self._tools = present(known.system), present(known.tools)
         self._history, self._reasoning = present(known.history), present(known.reasoning)
+        # of options in a column each, the second: the first may be a column of another kind
+        self._filled = (*self._turns[:1], *(self._choices[1:2] or self._choices))
+        self._objects = tuple(name.partition(".")[0] for name in self._answer if "." in name)
         parts_read = (
             *(self._turns, self._prompt, self._below, self._reply, self._calls, self._answer, self._key),
             *(self._system, self._tools, self._history, self._reasoning),
@@ -80,6 +83,16 @@ class Reading:
             *(self._history, self._reasoning, self._verdict, self._lost, self._prompt[1:], self._reply[1:]),
         )
         self._is_pair = bool(self._reply) and not known.by_hand and not any(others) and not self._rivals
+
+    def fits(self, record: Record) -> bool:
+        """Return whether a row's values suit the format: turns and choices are filled, what has parts is an object."""
+        for name in self._filled:
+            if record[name] in _EMPTY:
+                return False
+        for name in self._objects:
+            if not isinstance(record[name], dict):
+                return False
+        return self.format.when is None or self.format.when(record)
 
     def unused(self, record: Record) -> list[str]:
         """Return the columns of a row that hold something and are not read."""
@@ -251,8 +264,7 @@ def find_reading(record: Record) -> tuple[Reading, Record]:
     if renamed is not None:
         record = dict(zip(renamed, record.values(), strict=True))
     for reading in readings:
-        when = reading.format.when
-        if when is None or when(record):
+        if reading.fits(record):
             return reading, record
     shown = ", ".join(clip(str(name), 30) for name in columns[:8]) or "no fields"
     if readings:
