@@ -15,7 +15,9 @@ from chord_exp.trinity_config.old_names import OLD_NAMES, old_name
 from chord_exp.utils.text import did_you_mean
 
 TASKSET = "buffer.explorer_input.taskset"
-EXPERT = "buffer.trainer_input.auxiliary_buffers.expert"
+# name of the buffer of expert rows
+EXPERT_BUFFER = "expert"
+EXPERT = f"buffer.trainer_input.auxiliary_buffers.{EXPERT_BUFFER}"
 EXPERIENCE = "buffer.trainer_input.experience_buffer"
 LOSS_ARGUMENTS = "algorithm.policy_loss_fn_args"
 ROLLOUT_MODEL = "explorer.rollout_model"

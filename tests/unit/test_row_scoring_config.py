@@ -15,8 +15,8 @@ from prepared_kinds import conversations, free_texts, rows_of, tool_model
 from chord_exp.actions import export
 from chord_exp.engine import vllm_stub
 from chord_exp.errors import ConfigError
-from chord_exp.trinity_config.build import REWARD_KEY, TOOLS_KEY, WORKFLOW_KEY
 from chord_exp.trinity_config.plugin_names import CHRF_REWARD, JUDGE_WORKFLOW
+from chord_exp.trinity_config.rows import REWARD_KEY, TOOLS_KEY, WORKFLOW_KEY
 from chord_exp.utils.split_settings import JUDGE
 
 vllm_stub.install()

@@ -13,8 +13,8 @@ from chord_exp.config.hydra_errors import groups
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.geometry import derive
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
-from chord_exp.trinity_config.build import EXPERT_BUFFER, Folders, to_yaml
-from chord_exp.trinity_config.user_overrides import DERIVED_FROM, FIXED, SAME_AS, flatten, lookup
+from chord_exp.trinity_config.build import Folders, to_yaml
+from chord_exp.trinity_config.user_overrides import DERIVED_FROM, EXPERT_BUFFER, FIXED, SAME_AS, flatten, lookup
 
 pytest.importorskip("trinity")
 
