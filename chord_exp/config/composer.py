@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -15,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from chord_exp.config import compose
 from chord_exp.config.command_line import CommandLine
@@ -44,7 +45,7 @@ class ComposedExperiment:
     @property
     def overrides(self) -> list[str]:
         """The overrides of the experiment, as the user typed them."""
-        return [str(word) for word in self.config.hydra.overrides.task]
+        return _words(self.config.hydra.overrides.task)
 
     def hydra_files(self, run_dir: Path) -> dict[str, str]:
         """Return what Hydra would leave in a run's folder, by path below it: the configuration and the overrides."""
@@ -269,4 +270,9 @@ def _exported(spec: ExperimentSpec) -> Path:
 
 
 def _is_given(config: DictConfig, key: str) -> bool:
-    return any(str(word).lstrip("+").startswith(f"{key}=") for word in config.hydra.overrides.hydra)
+    return any(word.lstrip("+").startswith(f"{key}=") for word in _words(config.hydra.overrides.hydra))
+
+
+def _words(overrides: ListConfig) -> list[str]:
+    """Overrides as typed: a `${...}` in them is not resolved."""
+    return [str(word) for word in cast(list, OmegaConf.to_container(overrides, resolve=False))]

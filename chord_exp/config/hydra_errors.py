@@ -85,7 +85,9 @@ def _unreadable(override: str, why: str) -> ConfigError:
     quoted = "'{}'".format(value.replace("'", "\\'"))
     word = f"{key}={quoted}"
     typed = shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
-    return ConfigError(f"cannot read the override {override!r}: {why}", "command line", f"type {typed}")
+    # of a character outside ASCII, say, Hydra's lexer has no more to tell than the override itself
+    reason = "" if why.startswith("Lexer") else f": {why}"
+    return ConfigError(f"cannot read the override {override!r}{reason}", "command line", f"type {typed}")
 
 
 def _could_not_override(key: str, cause: BaseException) -> ConfigError:
