@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from chord_exp.prepare.columns import PACKED
-from chord_exp.prepare.read.chunks import Chunk, RawRow, read_chunk
+from chord_exp.prepare.read.chunks import Chunk, read_chunk
+from chord_exp.prepare.read.raw_rows import RawRow
 from chord_exp.prepare.rejects import Reject, clip, clip_bytes, failed_answer_line, reject_line
 from chord_exp.prepare.rows.build import Row, RowBuilder
 from chord_exp.prepare.rows.contamination import EvalPrompts
@@ -34,6 +35,7 @@ class ChunkResult:
         first_signature: where the first of them lies in it, bytes.
         mentions: digests of the prompt groups of later user turns, one after the other.
         reject_lines: JSON lines for the list of rejects.
+        examples: the first reject of each reason, with its place.
         failed_lines: JSON lines, as many as `failed`: rows whose own answer the reward does not score.
         read: rows, of any kind.
         unused: columns that usable rows fill and no format reads, with the rows that have them.
@@ -50,6 +52,7 @@ class ChunkResult:
     failed: int = 0
     read: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
     formats: Counter[str] = field(default_factory=Counter)
     unused: Counter[str] = field(default_factory=Counter)
 
@@ -100,7 +103,8 @@ class ChunkReader:
             OSError: the input cannot be read or the spool not written.
         """
         assert self._spool is not None
-        result = ChunkResult(chunk, spool=self._spool.name)
+        # without the rows it may carry: the result goes to another process
+        result = ChunkResult(replace(chunk, rows=None), spool=self._spool.name)
         rows: list[bytes] = []
         mentions: list[bytes] = []
         rejects: list[bytes] = []
@@ -118,6 +122,9 @@ class ChunkReader:
                 row = build(raw, chunk.file.name, chunk.first_index)
             except Reject as reject:
                 result.rejects[reject.reason] += 1
+                if reject.reason not in result.examples:
+                    place = f"{chunk.file.name}:{raw.line}"
+                    result.examples[reject.reason] = f"{place}: {reject.detail}: {clip(_shown(raw), 80)}".rstrip(": ")
                 rejects.append(reject_line(chunk.file.name, raw.line, reject, _shown(raw)))
                 continue
             result.formats[row.format] += 1

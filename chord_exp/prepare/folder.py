@@ -23,7 +23,7 @@ TOOL = "chord_exp.prepare"
 """Written into every manifest: a folder with it is ours to replace."""
 
 
-def refuse_overlap(input_dir: Path, out: Path) -> None:
+def refuse_overlap(input_dir: Path, out: Path, key: str) -> None:
     """Refuse an output that would swallow its input or become part of it.
 
     Raises:
@@ -33,11 +33,11 @@ def refuse_overlap(input_dir: Path, out: Path) -> None:
         raise DataError(
             "input and output folders overlap",
             where=f"{input_dir} and {out}",
-            fix="choose an --out beside the input",
+            fix=f"give {key} a folder beside the input",
         )
 
 
-def refuse_foreign(out: Path) -> None:
+def refuse_foreign(out: Path, key: str) -> None:
     """Refuse to take the place of anything that prepare did not write.
 
     Raises:
@@ -45,7 +45,7 @@ def refuse_foreign(out: Path) -> None:
     """
     if not out.exists():
         return
-    remedy = "choose another --out, or remove it yourself"
+    remedy = f"choose another {key}, or remove it yourself"
     if not out.is_dir():
         raise DataError("the output is a file, not a folder", where=str(out), fix=remedy)
     entries = {entry.name for entry in out.iterdir()}
@@ -97,7 +97,7 @@ def locked(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[Path]:
+def writing(folder: Path, key: str) -> Iterator[Path]:
     """An empty draft to fill, which becomes `folder` when the block ends without an error, else vanishes. Call under
     the lock.
 
@@ -110,7 +110,7 @@ def writing(folder: Path) -> Iterator[Path]:
         yield draft
         _sync_folder(draft)
         if folder.exists():
-            with _unused(folder):
+            with _unused(folder, key):
                 folder.rename(old)
                 draft.rename(folder)
         else:
@@ -144,7 +144,7 @@ def in_use(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _unused(folder: Path) -> Iterator[None]:
+def _unused(folder: Path, key: str) -> Iterator[None]:
     """
     Raises:
         DataError: a run reads it.
@@ -162,7 +162,7 @@ def _unused(folder: Path) -> Iterator[None]:
             raise DataError(
                 "a run is reading the prepared folder that would be replaced",
                 where=str(folder),
-                fix="wait for it to end, or choose another --out",
+                fix=f"wait for it to end, or choose another {key}",
             ) from None
         yield
 

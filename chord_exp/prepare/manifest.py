@@ -72,7 +72,7 @@ class Manifest:
             for name, facts in self.content["outputs"].items()
         )
 
-    def refuse_changes(self) -> None:
+    def refuse_changes(self, key: str) -> None:
         """
         Raises:
             DataError: a file was changed by hand.
@@ -83,7 +83,7 @@ class Manifest:
                 raise DataError(
                     "the prepared file was changed since it was written",
                     where=str(path),
-                    fix="choose another --out to keep it, or delete the folder to prepare again",
+                    fix=f"choose another {key} to keep it, or delete the folder to prepare again",
                 )
 
 

@@ -7,23 +7,21 @@ import gc
 import multiprocessing
 import os
 import signal
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import cast
 
 from chord_exp.errors import RunFailed
 from chord_exp.prepare.chunk_reader import ChunkReader, ChunkResult
 from chord_exp.prepare.read.chunks import Chunk
 
+# results that may wait for an earlier one, for each process
 _CHUNKS_AHEAD = 2
 _PR_SET_PDEATHSIG = 1
 # below this a second process costs more than it saves, bytes
 _WORTH_A_PROCESS = 8 << 20
-
-_reader: ChunkReader | None = None
 
 
 def usable_workers(asked: int | None, total_bytes: int) -> int:
@@ -50,40 +48,67 @@ def read_chunks(chunks: Iterable[Chunk], reader: ChunkReader, workers: int) -> I
         return
     # not fork: the caller may hold threads and locks of its own
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, spawn, _start, (reader, os.getpid()))
-    pending: deque[Future[ChunkResult]] = deque()
-    told = threading.excepthook
-    threading.excepthook = _quiet(told)
+    processes: list[BaseProcess] = []
+    idle: list[Connection] = []
     try:
-        for chunk in chunks:
-            pending.append(pool.submit(_read, chunk))
-            if len(pending) > workers * _CHUNKS_AHEAD:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    except BrokenProcessPool:
+        for _ in range(workers):
+            ours, theirs = spawn.Pipe()
+            process = spawn.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
+            process.start()
+            # the only other end is the process's own: it closes when the process dies, at whatever moment
+            theirs.close()
+            processes.append(process)
+            # not as an argument of the process: what is larger than a pipe would wait for one that was killed
+            ours.send(reader)
+            idle.append(ours)
+        yield from _in_order(iter(chunks), idle, workers * _CHUNKS_AHEAD)
+    except (EOFError, ConnectionError):
         raise RunFailed(
             "a process that read the data was killed",
             where="prepare",
             fix="most often memory ran out: free some, or use --workers 1",
         ) from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        threading.excepthook = told
+        for started in processes:
+            started.kill()
+            started.join()
 
 
-def _quiet(told: Callable[[threading.ExceptHookArgs], object]) -> Callable[[threading.ExceptHookArgs], None]:
-    """A hook that keeps quiet about the pool's own thread: it may stumble over a killed process while it cleans up,
-    after the futures have been told, and the user is told in one line."""
+def _in_order(chunks: Iterator[Chunk], idle: list[Connection], ahead: int) -> Iterator[ChunkResult]:
+    """
+    Raises:
+        EOFError, ConnectionError: a process died.
+    """
+    busy: dict[Connection, int] = {}
+    results: dict[int, ChunkResult] = {}
+    sent = given = 0
+    more = True
+    while True:
+        while more and idle and sent - given < ahead + len(busy):
+            chunk = next(chunks, None)
+            if chunk is None:
+                more = False
+                break
+            connection = idle.pop()
+            connection.send(chunk)
+            busy[connection] = sent
+            sent += 1
+        if given in results:
+            yield results.pop(given)
+            given += 1
+            continue
+        if not busy:
+            return
+        for connection in cast("list[Connection]", wait(list(busy))):
+            result = connection.recv()
+            if isinstance(result, BaseException):
+                raise result
+            results[busy.pop(connection)] = result
+            idle.append(connection)
 
-    def hook(args: threading.ExceptHookArgs) -> None:
-        if type(args.thread).__name__ != "_ExecutorManagerThread":
-            told(args)
 
-    return hook
-
-
-def _start(reader: ChunkReader, parent: int) -> None:
+def _serve(connection: Connection, parent: int) -> None:
+    """Read chunks until nobody asks any more: the life of a process."""
     # Ctrl-C reaches every process of the terminal: the parent alone decides what it means
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(AttributeError):  # not on Linux
@@ -94,11 +119,10 @@ def _start(reader: ChunkReader, parent: int) -> None:
     gc.disable()
     # as many processes as cores already; rensa would start threads of its own
     os.environ["RAYON_NUM_THREADS"] = "1"
-    global _reader
-    _reader = reader
-    reader.__enter__()
-
-
-def _read(chunk: Chunk) -> ChunkResult:
-    assert _reader is not None
-    return _reader.read(chunk)
+    with suppress(EOFError, ConnectionError), connection.recv() as reader:
+        while True:
+            chunk = connection.recv()
+            try:
+                connection.send(reader.read(chunk))
+            except Exception as error:
+                connection.send(error)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,9 +83,9 @@ def ensure_prepared(
     wanted = identity(settings, inputs, evals)
     name = f"{source.name or 'data'}-{wanted['digest'][:_DIGITS]}"
     target = (Path(root) / name if out is None else Path(out)).resolve()
-    refuse_overlap(source, target)
+    refuse_overlap(source, target, settings.key("out"))
     try:
-        refuse_foreign(target)
+        refuse_foreign(target, settings.key("out"))
         if not is_locked(target) and (found := _finished(target, wanted)):
             return found
         if before is not None:
@@ -92,10 +93,11 @@ def ensure_prepared(
         with locked(target, on_wait or (lambda: None)):
             if found := _finished(target, wanted):
                 return found
-            replaced = _what_gives_way(target, wanted)
-            with writing(target) as draft:
+            replaced = _what_gives_way(target, wanted, settings.key("out"))
+            with writing(target, settings.key("out")) as draft:
                 tell = progress or (lambda what, done, total, rows: None)
-                _build(draft, inputs, evals, settings, wanted, usable_workers(workers, inputs.bytes), tell)
+                with _rejects_kept(draft, target):
+                    _build(draft, inputs, evals, settings, wanted, usable_workers(workers, inputs.bytes), tell)
             return load_manifest(target, up_to_date=False, replaced=replaced)
     except OSError as error:
         if error.filename and source in Path(os.fsdecode(error.filename)).parents:
@@ -107,8 +109,23 @@ def ensure_prepared(
         raise RunFailed(
             f"cannot write the prepared data: {error.strerror or error}",
             where=str(error.filename or target),
-            fix="free space or choose another --out; what was there before is unchanged",
+            fix=f"free space or choose another {settings.key('out')}; what was there before is unchanged",
         ) from None
+
+
+@contextmanager
+def _rejects_kept(draft: Path, target: Path) -> Iterator[None]:
+    """Where the data cannot be used, leave the list of rejects beside the folder that does not come to be."""
+    kept = target.with_name(f"{target.name}.{REJECTS_FILE}")
+    try:
+        yield
+    except DataError as error:
+        rejects = draft / REJECTS_FILE
+        if not rejects.exists() or not rejects.stat().st_size:
+            raise
+        rejects.replace(kept)
+        raise DataError(error.what, error.where, f"look at {kept}; {error.fix}") from error
+    kept.unlink(missing_ok=True)
 
 
 def _finished(folder: Path, wanted: dict[str, Any]) -> Manifest | None:
@@ -119,17 +136,17 @@ def _finished(folder: Path, wanted: dict[str, Any]) -> Manifest | None:
     return manifest if manifest.digest == wanted["digest"] and manifest.is_whole() else None
 
 
-def _what_gives_way(folder: Path, wanted: dict[str, Any]) -> str:
+def _what_gives_way(folder: Path, wanted: dict[str, Any], key: str) -> str:
     """In what the content of a folder differs from what is wanted; "" where nothing was prepared.
 
     Raises:
         DataError: the folder holds files of others, or prepared ones that were changed by hand.
     """
-    refuse_foreign(folder)
+    refuse_foreign(folder, key)
     if not (folder / MANIFEST_FILE).exists():
         return ""
     before = load_manifest(folder)
-    before.refuse_changes()
+    before.refuse_changes(key)
     return differences(before.content, wanted)
 
 
@@ -163,7 +180,7 @@ def _build(
             tell(PLACING, 0, 1, rows)
             placer = Placer(read.columns, bytes(read.mentions), read.signatures, settings)
             usable, reasons = len(read.columns), placer.reasons()
-            refuse_unusable(inputs.folder, read.tally, usable, placer.free, placer.experts, reasons)
+            refuse_unusable(inputs.folder, read.tally, usable, placer.free, placer.experts, reasons, settings.key)
             placement = placer.place(number_sources([file.name for file in inputs.files]))
             read.tally.settle(placement, read.columns)
             with Spooled(read.columns, read.spools) as spooled:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.prepare import Manifest, ensure_prepared
-from chord_exp.prepare.read.chunks import chunks_of, parse_row, read_chunk
+from chord_exp.prepare.read.chunks import chunks_of, read_chunk
 from chord_exp.prepare.read.files import find_files
+from chord_exp.prepare.read.raw_rows import parse_row
 from chord_exp.prepare.rejects import Reject
 from chord_exp.utils.split_settings import SplitSettings
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from prepare_samples import free_text, pair, prepare, prompts, rejects, rows, split_settings, write_lines
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.read.chunks import RawRow, chunks_of, parse_row, read_chunk
+from chord_exp.prepare.read.chunks import chunks_of, read_chunk
 from chord_exp.prepare.read.files import find_files
+from chord_exp.prepare.read.raw_rows import RawRow, parse_row
 from chord_exp.prepare.rejects import Reject
 from chord_exp.prepare.rows.build import Row, RowBuilder
 from chord_exp.prepare.rows.reading import find_reading
@@ -87,7 +88,7 @@ def test_a_plain_number_as_response_is_its_own_text():
     [
         ("invalid_json", b'{"prompt": "a", '),
         ("invalid_json", b'{"prompt": "\\ud800", "response": "b"}'),
-        ("invalid_json", b'{"prompt": NaN, "response": "b"}'),
+        ("not_text", b'{"prompt": NaN, "response": "b"}'),
         ("invalid_json", b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}"),
         ("not_utf8", '{"prompt": "多少", "response": "三"}'.encode("gbk")),
         ("duplicate_key", b'{"prompt": "a", "prompt" : "b", "response": "c"}'),
@@ -153,22 +154,22 @@ A, B = {"a": 'x]},{"'}, {"b": [1, {"c": '\\\\"'}]}
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("x.json", json.dumps([A, B]), [(1, A), (1, B)]),
-        ("x.json", json.dumps([A, B], indent=1), [(2, A), (5, B)]),
+        ("x.json", json.dumps([A, B]), [(1, A), (2, B)]),
+        ("x.json", json.dumps([A, B], indent=1), [(1, A), (2, B)]),
         ("x.json", f"{json.dumps(A)}\n\n{json.dumps(B)}", [(1, A), (3, B)]),
         ("x.json", json.dumps(B, indent=1), [(1, B)]),
-        ("x.json", json.dumps(A, indent=1) + "\n" + json.dumps(B, indent=1), [(1, A), (4, B)]),
+        ("x.json", json.dumps(A, indent=1) + "\n" + json.dumps(B, indent=1), [(1, A), (2, B)]),
         ("x.json", "\ufeff" + json.dumps([A]), [(1, A)]),
         ("x.JSONL", "\ufeff" + json.dumps(A) + "\r\n" + json.dumps(B) + "\r\n", [(1, A), (2, B)]),
         ("x.json", "[]", []),
         ("x.json", "", []),
         ("x.jsonl", " \n\n ", []),
-        ("x.json", '[{"a": 1}, 5, "five", null]', [(1, {"a": 1}), *[(1, "not_an_object")] * 3]),
+        ("x.json", '[{"a": 1}, 5, "five", null]', [(1, {"a": 1}), *[(n, "not_an_object") for n in (2, 3, 4)]]),
         ("x.json", '[{"a": 1},\n{"b" 2},\n{"c": 3}]', [(1, {"a": 1}), (2, "invalid_json"), (3, {"c": 3})]),
-        ("x.json", '[{"a": 1}, {"b": "cut o', [(1, {"a": 1}), (1, "invalid_json"), (1, "invalid_json")]),
-        ("x.json", '[{"a": 1}] {"b": 2}', [(1, {"a": 1}), (1, "invalid_json")]),
+        ("x.json", '[{"a": 1}, {"b": "cut o', [(1, {"a": 1}), (2, "invalid_json"), (3, "invalid_json")]),
+        ("x.json", '[{"a": 1}] {"b": 2}', [(1, {"a": 1}), (2, "invalid_json")]),
         ("x.jsonl", '{"a": 1}\n{"b": \n{"c": 3}', [(1, {"a": 1}), (2, "invalid_json"), (3, {"c": 3})]),
-        ("x.jsonl", '[{"a": 1}]', [(1, "not_an_object")]),
+        ("x.jsonl", '[{"a": 1}]', [(1, {"a": 1})]),
         ("x.json", "hello", [(1, "invalid_json")]),
     ],
 )
@@ -245,6 +246,9 @@ hostile_lines = st.one_of(
 @given(st.lists(hostile_lines, max_size=12), st.sampled_from(["x.json", "x.jsonl"]), st.booleans(), st.booleans())
 def test_no_row_is_lost_or_made_up_whatever_the_input(lines, name, as_array, with_eval):
     good = [json.dumps(pair(n)).encode() for n in range(12)]
+    if name == "x.jsonl":
+        # by which it is known to hold an object a line
+        lines = [b"{}", *lines]
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "raw"), Path(folder, "out")
         source.mkdir()
@@ -268,7 +272,10 @@ def test_no_row_is_lost_or_made_up_whatever_the_input(lines, name, as_array, wit
     [
         (None, "no data file"),
         ("", "hold no row"),
-        ("{}\n[]\n", "none of the 2 rows can be used: 1 not_an_object, 1 unknown_format"),
+        (
+            "{}\n[]\n",
+            "none of the 2 rows can be used: 1 not_an_object, 1 unknown_format; the first: a.jsonl:1: no known format",
+        ),
         (json.dumps(free_text(1)), "free text"),
         (json.dumps(pair(1)), "1 prompt"),
     ],
@@ -282,7 +289,16 @@ def test_data_that_cannot_fill_both_sides_is_refused_with_the_reason(tmp_path, c
         prepare(source, tmp_path / "out")
     assert caught.value.fix and caught.value.exit_code == 2
     assert not (tmp_path / "out").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]
+    left = {path.name for path in tmp_path.iterdir()} - {"raw"}
+    # the list of rejects, where there are some
+    assert left == ({"out.rejects.jsonl"} if content and content.startswith("{}") else set())
+    if left:
+        assert "out.rejects.jsonl" in caught.value.fix
+        listed = (tmp_path / "out.rejects.jsonl").read_text().splitlines()
+        assert [json.loads(line)["reason"] for line in listed] == ["unknown_format", "not_an_object"]
+        write_lines(source / "a.jsonl", [pair(n) for n in range(9)])
+        prepare(source, tmp_path / "out")
+        assert {path.name for path in tmp_path.iterdir()} == {"raw", "out"}
 
 
 def test_rows_with_a_system_prompt_of_their_own_may_go_to_either_side(tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
@@ -58,6 +60,19 @@ def test_a_reader_that_is_killed_is_reported_in_one_line_and_the_old_folder_stay
     assert said.startswith("chord_exp.prepare: a process that read the data was killed") and said.count("\n") == 1
     assert load_manifest(out).content["arguments"]["seed"] == 0
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_reader_that_is_killed_while_it_starts_is_reported_like_any_other(source, tmp_path, monkeypatch):
+    start_one = BaseProcess.start
+
+    def start_and_kill(process):
+        start_one(process)
+        process.kill()
+
+    monkeypatch.setattr(BaseProcess, "start", start_and_kill)
+    with pytest.raises(RunFailed, match="a process that read the data was killed"):
+        prepare(source, tmp_path / "out", workers=2)
+    assert multiprocessing.active_children() == []
 
 
 def test_no_reader_outlives_a_killed_preparation_and_a_folder_is_whole_after_a_kill_at_any_moment(source, tmp_path):

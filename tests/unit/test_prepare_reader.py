@@ -17,11 +17,13 @@ from prepare_samples import pair, prepare, read, rejects, write_lines
 from pyarrow import parquet
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.read import chunks, json_spans
+from chord_exp.prepare.read import chunks, csv_rows, json_documents
 from chord_exp.prepare.read.files import find_files, resolve_input
 
 QA = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
 A, B = {"prompt": "a, b", "response": "c"}, {"prompt": "多少。", "response": "三\n四"}
+WITH_TOOLS = {"messages": QA, "tools": [{"name": "f"}] * 2}
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 LINES = (json.dumps(A) + "\n" + json.dumps(B, ensure_ascii=False) + "\n").encode()
 
 
@@ -52,11 +54,46 @@ def small_groups(path: Path, table: pyarrow.Table) -> None:
         ("a.jsonl", LINES, [(1, A), (2, B)]),
         ("a.NDJSON", LINES.rstrip(), [(1, A), (2, B)]),
         ("a.json", LINES, [(1, A), (2, B)]),
-        ("a.json", LINES.replace(b"\n", b""), [(1, A), (1, B)]),
-        ("a.json", LINES.replace(b"\n", b" "), [(1, A), (1, B)]),
-        ("a.json", json.dumps([A, B]).encode(), [(1, A), (1, B)]),
-        ("a.json", json.dumps([A, B], indent=1).encode(), [(2, A), (6, B)]),
-        ("a.json", (json.dumps(A, indent=1) + json.dumps(B, indent=1)).encode(), [(1, A), (4, B)]),
+        # of a document, the row
+        ("a.json", LINES.replace(b"\n", b""), [(1, A), (2, B)]),
+        ("a.json", LINES.replace(b"\n", b" "), [(1, A), (2, B)]),
+        ("a.json", json.dumps([A, B]).encode(), [(1, A), (2, B)]),
+        ("a.json", json.dumps([A, B], indent=1).encode(), [(1, A), (2, B)]),
+        ("a.jsonl", json.dumps([A, B]).encode(), [(1, A), (2, B)]),
+        ("a.jsonl", json.dumps([A, B], indent=1).encode(), [(1, A), (2, B)]),
+        ("a.jsonl", b'[{"role": "user"}]\n[{"role": "user"}]\n', [(1, "not_an_object"), (2, "not_an_object")]),
+        ("a.json", (json.dumps(A, indent=1) + json.dumps(B, indent=1)).encode(), [(1, A), (2, B)]),
+        ("a.jsonl", (json.dumps(A, indent=1) + "\n" + json.dumps(B, indent=1)).encode(), [(1, A), (2, B)]),
+        ("a.jsonl", LINES.replace(b"\n", b",\n"), [(1, A), (2, B)]),
+        ("a.jsonl", b'{"n": NaN, "t": "NaN"}\n{"n": -Infinity}\n', [(1, {"n": None, "t": "NaN"}), (2, {"n": None})]),
+        ("a.json", b'[{"n": NaN}, {"n": 1},]', [(1, {"n": None}), (2, {"n": 1})]),
+        (
+            "a.jsonl",
+            b'{\n "n": 1\n}\n{\n "n": {"x" 2},\n "m": 1\n}\n{\n "n": 3\n}\n',
+            [(1, {"n": 1}), (2, "invalid_json"), (3, {"n": 3})],
+        ),
+        (
+            "a.json",
+            b'[\n  {"n": 1},\n  {"n": 2,,},\n  {"n": 3}\n]',
+            [(1, {"n": 1}), (2, "invalid_json"), (3, {"n": 3})],
+        ),
+        ("a.json", b'[{"n": 1, "n": 2}, {"n": 3}]', [(1, "duplicate_key"), (2, {"n": 3})]),
+        ("a.json", b'[{"n": 1}, {"n": ', [(1, {"n": 1}), (2, "invalid_json"), (3, "invalid_json")]),
+        ("a.json", b'[{"n": "\xff"}, {"n": "\\ud800"}]', [(1, "not_utf8"), (2, "invalid_json")]),
+        ("a.json", json.dumps({"data": [A, B], "version": 1}).encode(), [(1, A), (2, B)]),
+        ("a.json", json.dumps({"train": [A], "test": [B]}).encode(), [(1, A)]),
+        ("a.json", json.dumps({"train/1.json": A, "train/2.json": B}).encode(), [(1, A), (2, B)]),
+        (
+            "a.json",
+            json.dumps({"p": ["1", "2"], "r": ["3", "4"]}).encode(),
+            [(1, {"p": "1", "r": "3"}), (2, {"p": "2", "r": "4"})],
+        ),
+        (
+            "a.json",
+            json.dumps({"messages": QA, "tools": [{"name": "f"}] * 2}).encode(),
+            [(1, {"messages": QA, "tools": [{"name": "f"}] * 2})],
+        ),
+        ("b.jsonl.gz", LINES, [(1, A), (2, B)]),
         ("a.json", json.dumps({"messages": QA}, indent=1).encode(), [(1, {"messages": QA})]),
         ("a.jsonl.gz", gzip.compress(LINES, mtime=0), [(1, A), (2, B)]),
         ("a.jsonl.gz", gzip.compress(LINES[:20], mtime=0) + gzip.compress(LINES[20:], mtime=0), [(1, A), (2, B)]),
@@ -79,14 +116,25 @@ def small_groups(path: Path, table: pyarrow.Table) -> None:
         ("a.csv", b"p,r\n1,\xff\n3,4\n", [(2, "not_utf8"), (3, {"p": "3", "r": "4"})]),
         ("a.csv", b"p,r\xff\n1,2\n", [(1, "unreadable_file")]),
         ("a.csv", b"p,p\n1,2\n", [(1, "unreadable_file")]),
-        ("a.csv", b"p,\n1,2\n", [(1, "unreadable_file")]),
+        (
+            "a.csv",
+            b"p,,r,\n1,2,3\n4,,5,,\n6,7,8,9\n,,,\n",
+            [(n, {"p": p, "r": r}) for n, p, r in ((2, "1", "3"), (3, "4", "5"), (4, "6", "8"))],
+        ),
+        ("a.csv", b"p;r\n1;2,5\n", [(2, {"p": "1", "r": "2,5"})]),
+        ("a.csv", b"sep=;\r\np;r\r\n1;2\r\n", [(3, {"p": "1", "r": "2"})]),
+        ("a.csv", "p\tr\r\n1\t2\r\n".encode("utf-16"), [(2, {"p": "1", "r": "2"})]),
+        ("a.csv", b'p,r\r1,2\r3,"4\r5"\r', [(2, {"p": "1", "r": "2"}), (3, {"p": "3", "r": "4\n5"})]),
+        ("a.csv", b"p\nwhat; is, this\n", [(2, "invalid_csv")]),
         ("a.csv", b",p,r\n0,1,2\n", [(2, {"Unnamed: 0": "0", "p": "1", "r": "2"})]),
         ("a.csv", b"", []),
         ("a.csv", b"p,r\n", []),
         ("a.parquet", b"PAR1 no", [(1, "unreadable_file")]),
         ("a.arrow", b"ARROW1\0\0 no", [(1, "unreadable_file")]),
-        ("a.jsonl.gz", b"no gzip", [(1, "unreadable_file")]),
-        ("a.jsonl.zst", b"no zstd", [(1, "unreadable_file")]),
+        ("a.jsonl.gz", b"\x1f\x8bno gzip", [(1, "unreadable_file")]),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfdno zstd", [(1, "unreadable_file")]),
+        ("a.jsonl", POINTER, [(1, "unreadable_file")]),
+        ("a.parquet", POINTER, [(1, "unreadable_file")]),
     ],
 )
 @pytest.mark.parametrize("target", [1, 1 << 20])
@@ -240,9 +288,6 @@ def test_an_encoding_is_decoded_right(raw, encoding, record, kind):
 @pytest.mark.parametrize(
     ("encoding", "record"),
     [
-        ("latin-1", FRENCH),
-        ("cp1252", {"prompt": "café", "response": "naïve Zoë"}),
-        ("latin-1", {"prompt": "Größe über Maß?", "response": "fünf"}),
         ("cp1251", RUSSIAN),
         ("koi8-r", RUSSIAN),
         ("cp949", KOREAN),
@@ -256,6 +301,61 @@ def test_another_encoding_is_rejected_by_name_never_mangled(raw, encoding, recor
     rows = [json.dumps(record, ensure_ascii=False).encode(encoding), b'{"prompt": "plain"}']
     (raw / "a.jsonl").write_bytes(b"\n".join(rows))
     assert read(raw) == [(1, "not_utf8"), (2, {"prompt": "plain"})]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "record"),
+    [
+        ("latin-1", FRENCH),
+        ("cp1252", {"prompt": "café", "response": "naïve Zoë"}),
+        ("cp1252", {"prompt": "It\u2019s \u201cbig\u201d", "response": "It isn\u2019t"}),
+        ("latin-1", {"prompt": "Größe über Maß?", "response": "fünf"}),
+    ],
+)
+def test_a_western_text_of_one_byte_a_letter_is_decoded_and_told(raw, encoding, record):
+    rows = [json.dumps(record, ensure_ascii=False).encode(encoding), b'{"prompt": "plain"}']
+    (raw / "a.jsonl").write_bytes(b"\n".join(rows))
+    assert read(raw) == [(1, record), (2, {"prompt": "plain"})]
+    assert "decoded as Windows-1252, which fits best" in notes(raw)
+
+
+def test_what_another_encoding_most_likely_is_is_told(raw):
+    (raw / "a.jsonl").write_bytes("\n".join([json.dumps(RUSSIAN, ensure_ascii=False)] * 20).encode("cp1251"))
+    assert "most likely cp1251: convert it" in notes(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "note"),
+    [
+        ("a.csv", b"p;r\n1;2\n", "cells are separated by ';'"),
+        ("a.csv", b"p,,r,\n1,2,3,\n", "columns 2, 4 without a name left out"),
+        ("a.jsonl.gz", LINES, "not compressed, whatever .gz says"),
+    ],
+)
+def test_how_a_file_is_read_is_told_where_it_is_not_as_its_name_says(raw, tmp_path, name, content, note):
+    write_lines(raw / "b.jsonl", [pair(number) for number in range(20)])
+    (raw / name).write_bytes(content)
+    made = prepare(raw, tmp_path / "out")
+    assert any(name in warning and note in warning for warning in made.warnings)
+    assert [note in "".join(file["notes"]) for file in made.content["inputs"]] == [True, False]
+
+
+def notes(raw):
+    (file,) = find_files(raw)[0]
+    return "".join(note for chunk in chunks.chunks_of(file, 1 << 20, raw.parent) for note in chunk.notes)
+
+
+@pytest.mark.parametrize("content", [json.dumps([A, B] * 50, indent=1), (json.dumps(A, indent=1) + "\n") * 50])
+def test_a_large_document_is_streamed_with_the_same_rows_up_to_where_it_breaks(raw, monkeypatch, content):
+    (raw / "a.json").write_text(content)
+    small = read(raw)
+    monkeypatch.setattr(json_documents, "SMALL_BYTES", 100)
+    assert read(raw) == small and len(small) >= 50
+    (raw / "a.json").write_text(content[:-90])
+    broken = read(raw)
+    assert broken[:40] == small[:40] and broken[-1][1] == "invalid_json"
+    (raw / "a.json").write_text('[{"n": {"a": 1, "a": 2}}, {"n": 1, "n": 2}, ' + json.dumps(A) + "]" + " " * 100)
+    assert read(raw)[1:] == [(2, "duplicate_key"), (3, A)]
 
 
 def test_one_broken_byte_costs_one_row(raw):
@@ -294,7 +394,8 @@ def test_a_table_of_a_million_columns_is_one_reject(raw):
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 @pytest.mark.parametrize("target", [1, 150, 1 << 20])
 def test_a_row_beyond_the_limit_is_one_reject(raw, name, target, monkeypatch):
-    monkeypatch.setattr(json_spans, "MAX_ROW_BYTES", 100)
+    monkeypatch.setattr(csv_rows, "MAX_ROW_BYTES", 100)
+    monkeypatch.setattr(json_documents, "MAX_ROW_BYTES", 100)
     monkeypatch.setattr(chunks, "MAX_ROW_BYTES", 100)
     rows = [json.dumps({"n": text}) for text in ("a", "b" * 200, "c", "d" * 91)]
     joined = "\n".join(rows) if name == "a.jsonl" else f"[{','.join(rows)}]"

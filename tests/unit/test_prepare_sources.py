@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from chord_exp.prepare.read.chunks import parse_row
+from chord_exp.prepare.read.raw_rows import parse_row
 from chord_exp.prepare.rejects import Reject
 from chord_exp.prepare.rows.conversation import Conversation
 from chord_exp.prepare.rows.reading import find_reading

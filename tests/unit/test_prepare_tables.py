@@ -15,8 +15,7 @@ import zstandard
 from prepare_samples import pair, prepare, read, rows
 from pyarrow import parquet
 
-from chord_exp.prepare.read import chunks, tables
-from chord_exp.prepare.read.csv_lines import RowTooLong, TableLines
+from chord_exp.prepare.read import chunks, csv_rows, tables
 
 MIB = 1 << 20
 
@@ -30,7 +29,7 @@ def raw(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def short_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "MAX_ROW_BYTES", 100)
+    monkeypatch.setattr(csv_rows, "MAX_ROW_BYTES", 100)
 
 
 def gzipped(text: bytes) -> bytes:
@@ -99,16 +98,6 @@ def test_a_row_over_the_limit_is_a_fault_however_many_cells_it_has(raw: Path, sh
 def test_blank_lines_are_no_row_of_any_length(raw: Path, short_rows: None) -> None:
     (raw / "a.csv").write_text("p,r\n" + "\n" * 500 + "1,2\n", encoding="utf-8")
     assert read(raw) == [(502, {"p": "1", "r": "2"})]
-
-
-def test_a_row_that_goes_on_for_ever_is_given_up_on_at_the_limit() -> None:
-    text = b'1,"' + b"a\n" * 1000
-    lines = TableLines(text, 0, len(text), 100)  # type: ignore[arg-type]
-    with pytest.raises(RowTooLong):
-        list(lines)
-    assert lines.offset <= 100
-    lines.skip_row()
-    assert (lines.offset, lines.count) == (len(text), 1000)
 
 
 def twice(name: str, inside: bool) -> pyarrow.Table:
@@ -186,11 +175,10 @@ def test_a_compressed_file_of_nothing_but_blanks_is_written_out_piece_by_piece(r
         for _ in range(32):
             target.write(packer.compress(b" " * (16 * MIB)))
         target.write(packer.flush())
-    code = (
-        "from chord_exp.prepare.read.files import find_files\nfrom chord_exp.prepare.read.encodings import make_plain\n"
-    )
+    code = "from chord_exp.prepare.read.files import find_files\n"
+    code += "from chord_exp.prepare.read.encodings import decode_file\n"
     code += f"file, scratch = find_files(Path({str(raw)!r}))[0][0], Path({str(tmp_path)!r})\n"
-    size, mib = mib_to_count(code + "count = make_plain(file, scratch).path.stat().st_size")
+    size, mib = mib_to_count(code + "count = decode_file(file, scratch).path.stat().st_size")
     assert (raw / "a.jsonl.zst").stat().st_size < MIB and size == 512 * MIB and mib < 200
 
 

@@ -1,8 +1,7 @@
-"""Rows of tables: CSV and TSV text, Parquet and Arrow files. An empty cell is a field that is not there."""
+"""Rows of Parquet and Arrow files. An empty cell is a field that is not there."""
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,79 +9,11 @@ from typing import Any
 
 from chord_exp.prepare.rejects import Reject, clip
 
-MAX_COLUMNS = 10_000
-MAX_CELL_CHARACTERS = 32 << 20
 # rows that are made into Python objects at once: so many, or fewer of so many bytes together
 ROWS_A_BATCH, BYTES_A_BATCH = 1024, 16 << 20
 
-INDEX_COLUMN = "Unnamed: 0"
-
-Header = tuple[str, ...]
+# row number, the record, and why it has none
 TableRow = tuple[int, "dict[str, Any] | None", "Reject | None"]
-"""Line or row number, the record, and why it has none."""
-
-
-def read_header(line_source: Iterator[str], delimiter: str) -> Header:
-    """The names of the columns.
-
-    Raises:
-        Reject: the file cannot be read as a table.
-    """
-    csv.field_size_limit(MAX_CELL_CHARACTERS)
-    reader = csv.reader(line_source, delimiter=delimiter, strict=True)
-    try:
-        header = next((cells for cells in reader if cells), [])
-    except csv.Error as error:
-        raise Reject("unreadable_file", f"its header: {error}") from None
-    if len(header) > MAX_COLUMNS:
-        raise Reject("unreadable_file", f"{len(header):,} columns")
-    names = tuple(name.strip() for name in header)
-    if len(names) > 1 and not names[0]:
-        # the index of a pandas table, by the name that pandas gives it
-        names = (INDEX_COLUMN, *names[1:])
-    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
-    if not all(is_text(name) for name in names):
-        raise Reject("unreadable_file", "its header is not UTF-8")
-    if "" in names or repeated is not None:
-        detail = f"two columns {clip(repeated, 40)!r}" if repeated else "a column without a name"
-        raise Reject("unreadable_file", detail)
-    return names
-
-
-def is_text(text: str) -> bool:
-    """Whether it holds no half of a surrogate pair, which stands for a byte that does not decode."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def read_table_text(lines: Iterator[str], header: Header, delimiter: str, first_line: int) -> Iterator[TableRow]:
-    """Rows of CSV or TSV text.
-
-    Args:
-        lines: with their line ends.
-        first_line: number of the first of them.
-    """
-    csv.field_size_limit(MAX_CELL_CHARACTERS)
-    # strict: a quote that is never closed, or closed too early, is a fault and not text
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    while True:
-        line = first_line + reader.line_num
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            yield line, None, Reject("invalid_csv", str(error))
-            continue
-        if cells is None:
-            return
-        if not cells:
-            continue
-        if len(cells) != len(header):
-            yield line, None, Reject("invalid_csv", f"{len(cells)} cells, and the header has {len(header)}")
-            continue
-        yield line, {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}, None
 
 
 def parquet_parts(path: Path) -> list[int]:

@@ -21,6 +21,8 @@ class FileTally:
     rejected: int = 0
     duplicates: int = 0
     near: int = 0
+    # what a user should hear of how the file is read
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Tally:
         formats: usable rows, by format.
         rejects: rows that cannot be used, by reason.
         unused: columns that no format reads, with the usable rows that fill them.
+        examples: the first of each reason, with its place.
         same_prompt: rows left out because a rollout or held-out prompt needs to stand there only once.
     """
 
@@ -39,14 +42,17 @@ class Tally:
     formats: Counter[str] = field(default_factory=Counter)
     rejects: Counter[str] = field(default_factory=Counter)
     unused: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
     same_prompt: int = 0
 
     def take(self, result: ChunkResult) -> None:
         """Count a chunk."""
         file = self.files.setdefault(result.chunk.file.name, FileTally())
         file.read += result.read
+        file.notes += result.chunk.notes
         file.rejected += result.rejects.total()
         self.rejects += result.rejects
+        self.examples = {**result.examples, **self.examples}
         self.formats += result.formats
         self.unused += result.unused
 

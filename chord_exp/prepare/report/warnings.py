@@ -4,7 +4,7 @@ it can."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from chord_exp.trinity_config.rows import FAILED_ANSWERS_FILE, REJECTS_FILE
 from chord_exp.utils.split_settings import BLEU, CHRF
 
 _RATIO_TOLERANCE = 0.02
+_ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar", ".xz", ".bz2", ".gz", ".zst", ".xlsx", ".xls", ".ods", ".feather")
+_LIKE_DATA = (*_ARCHIVES, ".orc", ".avro", ".db", ".sqlite", ".pkl", ".npy", ".lance", ".yaml", ".yml", ".xml", ".txt")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,13 @@ class Facts:
 
 
 def refuse_unusable(
-    source: Path, tally: Tally, usable: int, free: int, experts: int, reasons: Mapping[str, int]
+    source: Path,
+    tally: Tally,
+    usable: int,
+    free: int,
+    experts: int,
+    reasons: Mapping[str, int],
+    key: Callable[[str], str],
 ) -> None:
     """Refuse data that would leave a side empty.
 
@@ -54,6 +62,7 @@ def refuse_unusable(
         free: those of them that may go to any side.
         experts: those of them that have a response to imitate.
         reasons: why the others stay on the SFT side.
+        key: what the user calls a setting.
 
     Raises:
         DataError: why, and what to change.
@@ -63,10 +72,11 @@ def refuse_unusable(
         raise DataError("the input files hold no row", where=str(source), fix="put rows in them, one JSON object each")
     if usable == 0:
         raise DataError(
-            f"none of the {read:,} rows can be used: {counted(tally.rejects)}",
+            f"none of the {read:,} rows can be used: {counted(tally.rejects)}; the first: "
+            + "; ".join(list(tally.examples.values())[:3]),
             where=str(source),
             fix="write rows with the fields prompt and response, messages, question and answer, or input and output; "
-            "or name your own fields with --map prompt=…,response=…",
+            f"or name your own fields with {key('map')}",
         )
     if free and not experts:
         raise DataError(
@@ -82,10 +92,10 @@ def refuse_unusable(
             f"all {sum(reasons.values()):,} usable rows are free text, which no rule can score: the RL side is empty",
             where=str(source),
             fix="add rows that end in \\boxed{…}, '#### 42' or 'the answer is 42'; CHORD needs both kinds "
-            "(or choose how to score free text with --free-text)",
+            "(or choose how to score free text with " + f"{key('free_text')})",
         )
     if reasons.get(ANSWER_FAILED):
-        fix = "look at some of the answers; without --answer-check such rows may be rolled out"
+        fix = f"look at some of the answers; without {key('answer_check')} such rows may be rolled out"
     elif set(reasons) == {MULTI_TURN}:
         fix = "conversations of several turns are imitated, not rolled out: add rows with one question each"
     else:
@@ -100,6 +110,8 @@ def collect_warnings(facts: Facts) -> list[str]:
     if rejected:
         total = facts.tally.total("read")
         lines.append(f"{rejected:,} of {total:,} rows rejected ({counted(facts.tally.rejects)}): see {REJECTS_FILE}")
+    for name, file in facts.tally.files.items():
+        lines += [f"{name}: {note}" for note in file.notes]
     if facts.unboxed_experts:
         lines.append(
             f"{facts.unboxed_experts:,} of {facts.experts:,} verifiable expert rows do not end in the "
@@ -134,8 +146,10 @@ def collect_warnings(facts: Facts) -> list[str]:
             f"{facts.sft_only[SHARED_PROMPT]:,} rows stay on the SFT side: their prompt also stands in an SFT-only row"
         )
     if facts.skipped:
-        more = ", …" if len(facts.skipped) > 3 else ""
-        lines.append(f"{len(facts.skipped)} files not read, of no known kind: {', '.join(facts.skipped[:3])}{more}")
+        # what may well hold data comes first
+        names = sorted(facts.skipped, key=lambda name: (not name.lower().endswith(_LIKE_DATA), name))
+        more = ", …" if len(names) > 3 else ""
+        lines.append(f"{len(names)} files not read, of no known kind: {', '.join(names[:3])}{more}")
     return lines
 
 

@@ -12,7 +12,7 @@ import orjson
 from chord_exp.prepare.answers.find import FREE_TEXT, KINDS, Answer, find_answer
 from chord_exp.prepare.answers.scoring import SCORINGS, expert_row, rollout_row, scoring_of
 from chord_exp.prepare.columns import AS_WRITTEN, LAST_ONLY, RL_ONLY, SEVERAL_TURNS
-from chord_exp.prepare.read.chunks import RawRow, parse_row
+from chord_exp.prepare.read.raw_rows import RawRow, parse_row
 from chord_exp.prepare.rejects import Reject
 from chord_exp.prepare.rows.contamination import EvalPrompts
 from chord_exp.prepare.rows.conversation import ASSISTANT, SYSTEM, USER, Message, Record

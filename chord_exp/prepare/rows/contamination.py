@@ -10,7 +10,8 @@ from typing import Any
 import xxhash
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.read.chunks import RawRow, chunks_of, parse_row, read_chunk
+from chord_exp.prepare.read.chunks import chunks_of, read_chunk
+from chord_exp.prepare.read.raw_rows import RawRow, parse_row
 from chord_exp.prepare.read.survey import Survey
 from chord_exp.prepare.rejects import Reject, clip
 from chord_exp.prepare.rows.conversation import USER

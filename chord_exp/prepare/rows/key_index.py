@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
-from chord_exp.prepare.read.chunks import Chunk, parse_row, read_chunk
+from chord_exp.prepare.read.chunks import Chunk, read_chunk
+from chord_exp.prepare.read.raw_rows import parse_row
 from chord_exp.prepare.rejects import Reject
 from chord_exp.prepare.rows.reading import find_reading
 
