@@ -18,6 +18,8 @@ settings.load_profile("any machine")
 SHARED = ("finished", "head", "installed", "report")
 
 
+# before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file of unit tests stays with one worker, for what it imports; so do all tests of a costly fixture."""
     for item in items:

@@ -100,7 +100,8 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(sweep):
 
 
 def test_a_sweep_is_watched_and_stopped_from_another_shell_and_driven_by_one_process_only(sweep, capsys):
-    sweep.start({"steps": 100, "seconds": 0.1}, {"steps": 100, "seconds": 0.1})
+    endless = {"steps": 9, "seconds": 0.1, "gate": "/no/such/file"}
+    sweep.start(endless, endless)
     sweep.until(lambda: len(sweep.trials) == 2 and len(sweep.steps(1)) > 1)
     path = str(sweep.folder.path)
     assert sweep_main(["status", path]) == 0

@@ -216,7 +216,8 @@ class Scheduler:
             self.pool.take(trial.number, trial.footprint, reservation)
             self._active[trial.number] = trial
             trial.attempt += 1
-            trial.started, trial.ended, trial.error = now, None, ""
+            # not `now`: what made room may have ended since
+            trial.started, trial.ended, trial.error = self.backend.now(), None, ""
             # on disk before the start: who goes on after a crash must know that it may run
             self._move(trial, STARTING)
             try:
