@@ -46,7 +46,7 @@ class Format:
     refused: tuple[str, str] | None = None
     # columns beside these parts, of most formats
     system: Columns = ("system", "system_prompt")
-    tools: Columns = ("tools", "functions")
+    tools: Columns = ("tools",)
     history: Columns = ("history",)
     reasoning: Columns = ("reasoning_content", "reasoning", "thinking", "complex_cot")
     # true or false: whether the reply is to be imitated (KTO, corpora of graded answers)
@@ -107,7 +107,7 @@ FORMATS: tuple[Format, ...] = (
     shape("preference", turns="chosen", besides="rejected", refused="chosen and rejected"),
     shape("preference", turns="chosen_messages", besides="rejected_messages", refused="chosen and rejected"),
     # OpenAI, TRL, Axolotl, ms-swift, LLaMA-Factory's v1
-    shape("messages", turns="messages", answer="answer"),
+    shape("messages", turns="messages", answer="answer", tools="tools functions"),
     # ShareGPT, LLaMA-Factory, ToolACE, Hermes function calling, APIGen-MT; Open-Reasoner-Zero's rows, which are lists
     shape("sharegpt", turns="conversations", answer="answer"),
     shape("swift_sharegpt", turns="conversation", answer="answer"),

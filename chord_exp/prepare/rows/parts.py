@@ -24,6 +24,7 @@ _SPEAKERS = {
     "function_response": TOOL,
 }
 _CALLS = "function_call"
+_VERDICTS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 # LLaMA-Factory's `tags`: which key names the speaker and which the text, and what the speakers are called
 _TAG_ROLES = {
     "user_tag": USER,
@@ -149,11 +150,12 @@ def with_reasoning(reasoning: Any, reply: Any) -> Any:
     return reply if "</think>" in reply else f"<think>\n{reasoning.strip()}\n</think>\n\n{reply.lstrip()}"
 
 
-def is_disliked(value: Any) -> bool:
-    """Return whether a column of true and false says that the answer is not to be imitated; of numbers, 0 does."""
+def verdict_of(value: Any) -> bool | None:
+    """Return whether a column of true and false (1 and 0, or their text) says that the answer is to be imitated; None
+    when it says something else."""
     if isinstance(value, str):
-        return value.strip().casefold() in ("false", "0", "no")
-    return value is False or (isinstance(value, (int, float)) and value == 0)
+        return _VERDICTS.get(value.strip().casefold())
+    return bool(value) if isinstance(value, (bool, int, float)) and value in (0, 1) else None
 
 
 def history_of(history: Any) -> list[Message]:

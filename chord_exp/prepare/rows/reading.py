@@ -96,9 +96,10 @@ class Reading:
 
     def unused(self, record: Record) -> list[str]:
         """Return the columns of a row that hold something and are not read."""
-        if not self._unused and not self._alternatives:
+        if not (self._unused or self._alternatives or self._verdict):
             return []
         found = [name for name in self._unused if record[name] not in _EMPTY]
+        found += [n for n in self._verdict if record[n] not in _EMPTY and parts.verdict_of(record[n]) is None]
         for part in self._alternatives:
             filled = [name for name in part if record.get(name) not in _EMPTY]
             found += filled[1:]
@@ -241,7 +242,7 @@ class Reading:
     def _refuse_bad(self, record: Record) -> None:
         """Refuse an answer that the row itself calls bad."""
         for name in self._verdict:
-            if parts.is_disliked(record[name]):
+            if parts.verdict_of(record[name]) is False:
                 raise Reject("bad_answer", f"{name!r} is {clip(repr(record[name]), 20)}")
 
 
