@@ -140,6 +140,7 @@ def run(experiment: ComposedExperiment) -> int:
         ConfigError, DataError: the experiment cannot be run, or its folder holds something else.
     """
     from chord_exp.launch.run import run_experiment
+    from chord_exp.prepare.folder import in_use
 
     _refuse_folder(experiment)
     facts = prepare_data(experiment.spec, before=partial(check_without_data, experiment))
@@ -149,7 +150,8 @@ def run(experiment: ComposedExperiment) -> int:
     if run_dir != experiment.run_dir:
         # another run of this name took the folder in the same second
         launch = launch_spec(experiment, facts, run_dir)
-    return run_experiment(launch, run_dir)
+    with in_use(Path(facts.folder)):
+        return run_experiment(launch, run_dir)
 
 
 def check_without_data(experiment: ComposedExperiment) -> None:

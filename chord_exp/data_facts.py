@@ -95,6 +95,7 @@ def _manifest(spec: ExperimentSpec, before: Callable[[], None] | None = None, ro
     # the import is not light, and a refused configuration needs none of it
     from chord_exp.prepare import ensure_prepared, load_manifest
     from chord_exp.prepare.read.files import resolve_input
+    from chord_exp.prepare.report.token_lengths import RowLimit
 
     data = spec.data
     if data.input_dir is None:
@@ -106,6 +107,7 @@ def _manifest(spec: ExperimentSpec, before: Callable[[], None] | None = None, ro
         data,
         out=data.out if root == PREPARED_ROOT else None,
         root=root,
+        row_limit=RowLimit(_chat(spec), spec.model.window),
         on_wait=lambda: print("chord_exp: waiting for another process that prepares the same data", file=sys.stderr),
         before=before,
     )

@@ -15,8 +15,8 @@ from chord_exp.prepare.pipeline import ensure_prepared
 from chord_exp.prepare.read.files import resolve_input
 from chord_exp.prepare.report.progress import shown_progress
 from chord_exp.prepare.report.summary import summary_lines
+from chord_exp.prepare.report.token_lengths import Chat, RowLimit, check_rows
 from chord_exp.trinity_config.rows import PREPARED_ROOT
-from chord_exp.utils.split_settings import SplitSettings
 
 PROGRAM = "chord_exp.prepare"
 
@@ -66,11 +66,13 @@ def _prepare(arguments: argparse.Namespace) -> int:
     if arguments.workers is not None and arguments.workers < 1:
         raise DataError(f"--workers {arguments.workers} cannot read anything", fix="give 1 or more")
     settings = settings_from(arguments)
+    chat = Chat(arguments.tokenizer, settings.system_prompt) if arguments.tokenizer else None
     with shown_progress() as progress:
         manifest = ensure_prepared(
             resolve_input(arguments.input_dir),
             settings,
             out=arguments.out,
+            row_limit=RowLimit(chat, arguments.max_tokens) if chat and arguments.max_tokens else None,
             workers=arguments.workers,
             progress=progress,
             on_wait=lambda: print("waiting for another process that prepares the same data", file=sys.stderr),
@@ -84,16 +86,13 @@ def _prepare(arguments: argparse.Namespace) -> int:
         print(f"up to date, nothing written: {out}")
     else:
         print(f"written{f' in place of other {manifest.replaced}' if manifest.replaced else ''}: {out}")
-    return _check(manifest, settings, arguments) if arguments.tokenizer else SUCCEEDED
+    return _check(manifest, chat, arguments.max_tokens or sys.maxsize) if chat else SUCCEEDED
 
 
-def _check(manifest: Manifest, settings: SplitSettings, arguments: argparse.Namespace) -> int:
-    from chord_exp.prepare.report.token_lengths import Chat, check_rows
-
-    limit = arguments.max_tokens or sys.maxsize
+def _check(manifest: Manifest, chat: Chat, limit: int) -> int:
     found = check_rows(
         manifest.folder,
-        Chat(arguments.tokenizer, settings.system_prompt),
+        chat,
         prompt_limit=limit,
         row_limit=limit,
         multi_turn=manifest.multi_turn,

@@ -10,14 +10,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+import orjson
+
 from chord_exp.prepare.columns import PACKED
 from chord_exp.prepare.read.chunks import Chunk, read_chunk
 from chord_exp.prepare.read.raw_rows import RawRow
 from chord_exp.prepare.rejects import Reject, clip, clip_bytes, failed_answer_line, reject_line
+from chord_exp.prepare.report.token_lengths import RowLimit, TokenCounter
 from chord_exp.prepare.rows.build import Row, RowBuilder
 from chord_exp.prepare.rows.contamination import EvalPrompts
 from chord_exp.prepare.rows.formats import Format
 from chord_exp.prepare.split.near_duplicates import signatures
+from chord_exp.trinity_config.rows import MESSAGES_KEY, TOOLS_KEY
 from chord_exp.utils.split_settings import SplitSettings
 
 _ROWS_A_SIGNATURE_BATCH = 256
@@ -64,6 +68,7 @@ class ChunkReader:
         settings: of the preparation.
         folder: where the spools lie.
         evals: prompts that must not be trained on; None for none.
+        row_limit: what a longer row than is left out; None for any length.
         declared: formats that the input folder declares, by file.
     """
 
@@ -73,7 +78,9 @@ class ChunkReader:
         folder: Path,
         evals: EvalPrompts | None,
         declared: Mapping[str, Format] | None = None,
+        row_limit: RowLimit | None = None,
     ) -> None:
+        self._row_limit = row_limit
         self._settings = settings
         self._declared = declared
         self._folder = folder
@@ -86,6 +93,7 @@ class ChunkReader:
         self._spool = (self._folder / name).open("wb", buffering=1 << 20)
         if self._settings.near_dedup is not None:
             self._signatures = (self._folder / f"{name}.signatures").open("wb", buffering=1 << 20)
+        self._counter = None if self._row_limit is None else TokenCounter(self._row_limit.chat)
         self._builder = RowBuilder(self._settings, self._evals, self._declared)
         return self
 
@@ -120,6 +128,8 @@ class ChunkReader:
                 if raw.fault is not None:
                     raise raw.fault
                 row = build(raw, chunk.file.name, chunk.first_index)
+                if self._counter is not None and row.sft_line:
+                    self._refuse_long(row, self._counter)
             except Reject as reject:
                 result.rejects[reject.reason] += 1
                 if reject.reason not in result.examples:
@@ -147,6 +157,15 @@ class ChunkReader:
         result.packed, result.mentions = b"".join(rows), b"".join(mentions)
         result.reject_lines, result.failed_lines = b"".join(rejects), b"".join(failed)
         return result
+
+    def _refuse_long(self, row: Row, counter: TokenCounter) -> None:
+        assert self._row_limit is not None
+        # a byte-level tokenizer never makes more tokens than bytes, and escapes and names outweigh the template's own
+        if len(row.sft_line) > self._row_limit.tokens:
+            said = orjson.loads(row.sft_line)
+            tokens = counter.count(orjson.loads(said[MESSAGES_KEY]), said[TOOLS_KEY], False)
+            if tokens > self._row_limit.tokens:
+                raise Reject("over_window", f"{tokens:,} tokens, at most {self._row_limit.tokens:,}")
 
     def _sign(self, texts: list[tuple[str, str]]) -> None:
         if self._signatures is not None:

@@ -19,7 +19,7 @@ from chord_exp.prepare.folder import TOOL
 from chord_exp.prepare.read.files import DATASET_INFO
 from chord_exp.prepare.read.survey import Survey, sha256_file
 from chord_exp.prepare.report.tally import Tally
-from chord_exp.prepare.report.token_lengths import percentiles
+from chord_exp.prepare.report.token_lengths import RowLimit, percentiles
 from chord_exp.prepare.report.warnings import Facts, collect_warnings
 from chord_exp.prepare.rows.contamination import EvalPrompts
 from chord_exp.prepare.rows.script import LANGUAGES
@@ -120,13 +120,15 @@ def load_manifest(folder: Path, *, up_to_date: bool = True, replaced: str = "") 
         ) from None
 
 
-def identity(settings: SplitSettings, inputs: Survey, evals: Survey | None) -> dict[str, Any]:
+def identity(
+    settings: SplitSettings, inputs: Survey, evals: Survey | None, row_limit: RowLimit | None
+) -> dict[str, Any]:
     """What decides the output, and the digest of it: the first part of a manifest."""
     decides = {
         "tool": TOOL,
         "version": chord_exp.__version__,
         "layout": LAYOUT_VERSION,
-        "arguments": settings.split_arguments(),
+        "arguments": {**settings.split_arguments(), "row_limit": row_limit.decides() if row_limit else None},
         "inputs": inputs.facts,
         "eval_inputs": [] if evals is None else evals.facts,
         "declarations": {

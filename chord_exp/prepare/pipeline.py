@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chord_exp.errors import DataError, RunFailed
+from chord_exp.errors import ConfigError, DataError, RunFailed
 from chord_exp.prepare.chunk_reader import ChunkReader
 from chord_exp.prepare.columns import Columns
 from chord_exp.prepare.folder import is_locked, locked, refuse_foreign, refuse_overlap, writing
@@ -32,6 +32,7 @@ from chord_exp.prepare.rejects import Reject, clip_bytes, reject_line
 from chord_exp.prepare.report.card import write_card
 from chord_exp.prepare.report.personal import look_at_sides
 from chord_exp.prepare.report.tally import FileTally, Tally
+from chord_exp.prepare.report.token_lengths import RowLimit
 from chord_exp.prepare.report.warnings import refuse_unusable
 from chord_exp.prepare.report.writer import LinesWriter, Spooled, write_sides
 from chord_exp.prepare.rows.contamination import read_eval_prompts
@@ -56,6 +57,7 @@ def ensure_prepared(
     *,
     out: str | os.PathLike[str] | None = None,
     root: str | os.PathLike[str] = PREPARED_ROOT,
+    row_limit: RowLimit | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
     on_wait: Callable[[], None] | None = None,
@@ -68,6 +70,7 @@ def ensure_prepared(
         settings: what decides which row goes where; of a DataSpec too.
         out: folder to write; other content in it is replaced as a whole, and only when prepare wrote it. None for one
             below `root` that is named after input, settings and content (NAME-DIGEST) and never changes.
+        row_limit: what `settings.drop_long` measures rows by.
         workers: processes that read; None for one a core. The output does not depend on it.
         progress: called while reading and writing.
         on_wait: called once when another process is writing the same folder.
@@ -80,7 +83,12 @@ def ensure_prepared(
     source = Path(input_dir).resolve()
     inputs = survey(source)
     evals = None if settings.eval_dir is None else survey(Path(settings.eval_dir).resolve())
-    wanted = identity(settings, inputs, evals)
+    if not settings.drop_long:
+        row_limit = None
+    elif row_limit is None:
+        key = settings.key("drop_long")
+        raise ConfigError(f"{key} says nothing without a limit", key, "give --tokenizer FOLDER and --max-tokens N too")
+    wanted = identity(settings, inputs, evals, row_limit)
     name = f"{source.name or 'data'}-{wanted['digest'][:_DIGITS]}"
     target = (Path(root) / name if out is None else Path(out)).resolve()
     refuse_overlap(source, target, settings.key("out"))
@@ -97,7 +105,9 @@ def ensure_prepared(
             with writing(target, settings.key("out")) as draft:
                 tell = progress or (lambda what, done, total, rows: None)
                 with _rejects_kept(draft, target):
-                    _build(draft, inputs, evals, settings, wanted, usable_workers(workers, inputs.bytes), tell)
+                    _build(
+                        draft, inputs, evals, settings, row_limit, wanted, usable_workers(workers, inputs.bytes), tell
+                    )
             return load_manifest(target, up_to_date=False, replaced=replaced)
     except OSError as error:
         if error.filename and source in Path(os.fsdecode(error.filename)).parents:
@@ -166,6 +176,7 @@ def _build(
     inputs: Survey,
     evals: Survey | None,
     settings: SplitSettings,
+    row_limit: RowLimit | None,
     wanted: dict[str, Any],
     workers: int,
     tell: Progress,
@@ -174,7 +185,7 @@ def _build(
         read = _Read(Columns(store), Tally({file.name: FileTally() for file in inputs.files}))
         with LinesWriter(draft / REJECTS_FILE) as rejects, LinesWriter(draft / FAILED_ANSWERS_FILE) as failed:
             prompts = None if evals is None else read_eval_prompts(evals, Path(work), settings.map)
-            reader = ChunkReader(settings, Path(work), prompts, declared_formats(inputs.folder))
+            reader = ChunkReader(settings, Path(work), prompts, declared_formats(inputs.folder), row_limit)
             _read_all(inputs, reader, Path(work), read, rejects, failed, workers, tell)
             rows = read.tally.total("read")
             tell(PLACING, 0, 1, rows)

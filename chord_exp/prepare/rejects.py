@@ -26,6 +26,7 @@ REASONS = {
     "not_text": "a field that must be text is not",
     "nul_character": "a NUL character in the text",
     "too_long": "longer than any model can train on",
+    "over_window": "longer than the model's window",
     "empty_prompt": "the prompt is empty",
     "empty_answer": "the answer is empty",
     "unknown_role": "a role other than system, user, assistant, tool",

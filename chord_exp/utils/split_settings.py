@@ -49,6 +49,8 @@ class SplitSettings:
     near_dedup: float | None = _setting("drop rows alike from similarity S (0.8)", "S", nargs="?", const=0.8)
     # score each expert's answer with the reward; what fails stays on the SFT side
     answer_check: bool = _setting("score the experts' answers by the reward")
+    # leave out expert rows that have more tokens than the model's window, and count them
+    drop_long: bool = _setting("drop rows over --max-tokens")
     # what becomes of free text: none (SFT only), judge, chrf or bleu
     free_text: str = _setting("|".join(FREE_TEXT_CHOICES), "HOW", choices=FREE_TEXT_CHOICES)
 

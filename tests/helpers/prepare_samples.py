@@ -44,6 +44,7 @@ def split_settings(**changes: Any) -> SplitSettings:
         "map": {},
         "near_dedup": None,
         "answer_check": False,
+        "drop_long": False,
         "free_text": "none",
     }
     return SplitSettings(**{**values, **changes})

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from command_line import SMALL, refused
+from prepare_samples import pair, prepare, write_lines
 
 import chord_exp
 from chord_exp.errors import ConfigError
-from chord_exp.prepare.report.token_lengths import Chat, TokenCounter, longest
+from chord_exp.prepare.report.token_lengths import Chat, RowLimit, TokenCounter, longest
 
 pytest.importorskip("transformers")
 TINY = Path(chord_exp.__file__).parent / "tiny" / "model"
@@ -85,6 +86,21 @@ def test_a_bound_is_counted_again_for_a_limit_below_it(prepared, model):
 def test_lengths_of_a_folder_that_cannot_be_written_are_counted(prepared, model):
     (prepared / "token_lengths").write_text("in the way")
     assert longest(prepared, Chat(str(model)), 1, 1).prompt_max > 0
+
+
+def test_rows_over_the_window_are_left_out_and_counted_when_that_is_asked(tmp_path, model):
+    long = {"prompt": "How many?", "response": "one " * 300 + "\\boxed{1}"}
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(12)] + [long])
+    limit = RowLimit(Chat(str(model)), 200)
+    made = prepare(tmp_path / "raw", None, root=tmp_path, drop_long=True, row_limit=limit)
+    assert made.content["rejects"] == {"over_window": 1} and "1 over_window" in made.warnings[0]
+    kept = prepare(tmp_path / "raw", None, root=tmp_path, row_limit=limit)
+    assert kept.content["rejects"] == {}
+    longer = RowLimit(limit.chat, 4000)
+    others = [kept, prepare(tmp_path / "raw", None, root=tmp_path, drop_long=True, row_limit=longer)]
+    assert others[1].content["rejects"] == {} and len({one.digest for one in [made, *others]}) == 3
+    with pytest.raises(ConfigError, match="without a limit"):
+        prepare(tmp_path / "raw", None, root=tmp_path, drop_long=True)
 
 
 @pytest.mark.parametrize("broken", ["", "{not json", "{}"], ids=["empty", "no JSON", "no tokenizer"])

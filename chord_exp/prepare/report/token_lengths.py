@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from chord_exp.errors import ConfigError
 from chord_exp.trinity_config.rows import (
     CONVERSATION_KEY,
@@ -60,6 +58,28 @@ class Chat:
             if path.suffix in _TOKENIZER_FILES and path.is_file():
                 found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
         return found.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class RowLimit:
+    """Tokens that an expert row may have; a longer one is left out."""
+
+    chat: Chat
+    tokens: int
+
+    def decides(self) -> dict[str, Any]:
+        """What of it decides which rows are left out, as JSON takes it.
+
+        Raises:
+            ConfigError: the tokenizer is not here.
+        """
+        if not Path(self.chat.model).is_dir():
+            raise ConfigError(
+                f"rows cannot be counted without the tokenizer of {self.chat.model}",
+                "model.path",
+                "give the folder of the model, or keep long rows (drop_long=false)",
+            )
+        return {"tokenizer": self.chat.digest(), "tokens": self.tokens}
 
 
 @dataclass(frozen=True)
@@ -226,8 +246,11 @@ def _longest(rows: Iterable[tuple[Messages, str]], counter: TokenCounter, answer
     return longest
 
 
-def percentiles(values: np.ndarray[Any, Any]) -> dict[str, int]:
-    """Nearest-rank percentiles and the maximum of a non-empty array."""
+def percentiles(values: Any) -> dict[str, int]:
+    """Return nearest-rank percentiles and the maximum of a non-empty array."""
+    # late: the processes that read rows need none of it
+    import numpy as np
+
     found = np.percentile(values, (50, 90, 99, 100), method="inverted_cdf").tolist()
     return dict(zip(("p50", "p90", "p99", "max"), map(int, found), strict=True))
 
@@ -309,7 +332,7 @@ def check_rows(prepared: Path, chat: Chat, *, prompt_limit: int, row_limit: int,
                     break
         if number:
             check.rows[side] = number
-        counts = {name: percentiles(np.array(values)) for name, values in lengths.items() if values}
+        counts = {name: percentiles(values) for name, values in lengths.items() if values}
         if counts:
             check.lengths[side] = counts
     return check
