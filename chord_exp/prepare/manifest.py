@@ -17,13 +17,13 @@ from chord_exp.prepare.answers.scoring import SCORINGS
 from chord_exp.prepare.columns import AS_WRITTEN, Columns
 from chord_exp.prepare.folder import TOOL
 from chord_exp.prepare.read.files import DATASET_INFO
-from chord_exp.prepare.read.survey import Survey, sha256_file
+from chord_exp.prepare.read.inventory import Inventory, sha256_file
 from chord_exp.prepare.report.tally import Tally
 from chord_exp.prepare.report.token_lengths import RowLimit, percentiles
 from chord_exp.prepare.report.warnings import Facts, collect_warnings
 from chord_exp.prepare.rows.contamination import EvalPrompts
 from chord_exp.prepare.rows.script import LANGUAGES
-from chord_exp.prepare.split.assign import REASONS, Placement
+from chord_exp.prepare.split.assign import REASONS, Assignment
 from chord_exp.prepare.split.sources import source_of
 from chord_exp.trinity_config.plugin_names import EVAL_WORKFLOW_OF
 from chord_exp.trinity_config.rows import EVAL, LAYOUT_VERSION, MANIFEST_FILE, RL, SFT
@@ -121,7 +121,7 @@ def load_manifest(folder: Path, *, up_to_date: bool = True, replaced: str = "") 
 
 
 def identity(
-    settings: SplitSettings, inputs: Survey, evals: Survey | None, row_limit: RowLimit | None
+    settings: SplitSettings, inputs: Inventory, evals: Inventory | None, row_limit: RowLimit | None
 ) -> dict[str, Any]:
     """What decides the output, and the digest of it: the first part of a manifest."""
     decides = {
@@ -157,13 +157,13 @@ class Built:
     """A finished preparation, as the manifest needs it."""
 
     settings: SplitSettings
-    inputs: Survey
-    evals: Survey | None
+    inputs: Inventory
+    evals: Inventory | None
     # what the evaluation data asks; None without any
     eval_prompts: EvalPrompts | None
     columns: Columns
     tally: Tally
-    placement: Placement
+    assignment: Assignment
     outputs: dict[str, Any]
     personal_data: dict[str, Any]
 
@@ -176,15 +176,15 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
     """
     import numpy as np
 
-    settings, tally, placement, columns = built.settings, built.tally, built.placement, built.columns
-    sides, prompts = placement.sides, built.eval_prompts
+    settings, tally, assignment, columns = built.settings, built.tally, built.assignment, built.columns
+    sides, prompts = assignment.sides, built.eval_prompts
     loaded = columns.load("kind", "language", "flags", "scoring", *LENGTHS)
     kept = np.concatenate(list(sides.values()))
-    taught = sides[SFT]
-    expert = taught[placement.reason[taught] == 0]
+    sft_rows = sides[SFT]
+    expert = sft_rows[assignment.reason[sft_rows] == 0]
     reached = len(expert) / (len(expert) + len(sides[RL]))
     boxed = expert[~np.isin(loaded["kind"][expert], [KINDS.index(kind) for kind in (TOOL_CALL, FREE_TEXT)])]
-    sft_only = _counted(placement.reason[taught], REASONS)
+    sft_only = _counted(assignment.reason[sft_rows], REASONS)
     sft_only.pop("", None)
     facts = Facts(
         asked_ratio=settings.expert_ratio,
@@ -204,7 +204,7 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
         "inputs": [{**file, **vars(tally.files[file["path"]])} for file in wanted["inputs"]],
         "skipped_files": built.inputs.skipped,
         "rows": tally.rows({side: len(rows) for side, rows in sides.items()}),
-        "multi_turn": placement.multi_turn,
+        "multi_turn": assignment.multi_turn,
         "scored_by": _scored_by(loaded["scoring"], sides),
         "formats": dict(sorted(tally.formats.items())),
         "unused_columns": dict(tally.unused.most_common(_MOST_UNUSED)),
@@ -217,7 +217,7 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
         "ratios": {
             "expert_ratio_asked": settings.expert_ratio,
             "expert_ratio_reached": round(reached, 6),
-            "sft_share_of_training_rows": round(len(taught) / (len(taught) + len(sides[RL])), 6),
+            "sft_share_of_training_rows": round(len(sft_rows) / (len(sft_rows) + len(sides[RL])), 6),
             "note": RATIO_NOTE,
         },
         "lengths": {
@@ -235,7 +235,7 @@ def row_bytes(built: Built) -> dict[str, Any]:
     """Bytes of each row, prompt and response together, of each side that has rows; shape (rows of the side,)."""
     loaded = built.columns.load("prompt_bytes", "response_bytes")
     total = loaded["prompt_bytes"] + loaded["response_bytes"]
-    return {side: total[rows] for side, rows in built.placement.sides.items() if len(rows)}
+    return {side: total[rows] for side, rows in built.assignment.sides.items() if len(rows)}
 
 
 def _counted(numbers: Any, names: tuple[str, ...]) -> dict[str, int]:

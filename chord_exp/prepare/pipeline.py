@@ -1,4 +1,4 @@
-"""The flow: survey → read (in several processes) → place → write, from a folder of raw rows to a prepared one."""
+"""The flow: inventory → read (in several processes) → assign → write, from a folder of raw rows to a prepared one."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from chord_exp.prepare.manifest import (
 from chord_exp.prepare.options import Progress
 from chord_exp.prepare.parallel import read_chunks, usable_workers
 from chord_exp.prepare.read.chunks import chunks_of
-from chord_exp.prepare.read.survey import Survey, survey
+from chord_exp.prepare.read.inventory import Inventory, take_inventory
 from chord_exp.prepare.rejects import Reject, clip_bytes, reject_line
 from chord_exp.prepare.report.card import write_card
-from chord_exp.prepare.report.personal import look_at_sides
+from chord_exp.prepare.report.pii_scan import scan_sides
 from chord_exp.prepare.report.tally import FileTally, Tally
 from chord_exp.prepare.report.token_lengths import RowLimit
 from chord_exp.prepare.report.warnings import refuse_unusable
@@ -38,7 +38,7 @@ from chord_exp.prepare.report.writer import LinesWriter, Spooled, write_sides
 from chord_exp.prepare.rows.contamination import read_eval_prompts
 from chord_exp.prepare.rows.dataset_info import declared_formats
 from chord_exp.prepare.rows.key_index import with_first_index
-from chord_exp.prepare.split.assign import Placement, Placer
+from chord_exp.prepare.split.assign import Assigner, Assignment
 from chord_exp.prepare.split.near_duplicates import Part
 from chord_exp.prepare.split.sources import number_sources
 from chord_exp.trinity_config.rows import FAILED_ANSWERS_FILE, MANIFEST_FILE, PREPARED_ROOT, REJECTS_FILE
@@ -81,8 +81,8 @@ def ensure_prepared(
         RunFailed: the output cannot be written; the old one is as it was.
     """
     source = Path(input_dir).resolve()
-    inputs = survey(source)
-    evals = None if settings.eval_dir is None else survey(Path(settings.eval_dir).resolve())
+    inputs = take_inventory(source)
+    evals = None if settings.eval_dir is None else take_inventory(Path(settings.eval_dir).resolve())
     if not settings.drop_long:
         row_limit = None
     elif row_limit is None:
@@ -173,8 +173,8 @@ class _Read:
 
 def _build(
     draft: Path,
-    inputs: Survey,
-    evals: Survey | None,
+    inputs: Inventory,
+    evals: Inventory | None,
     settings: SplitSettings,
     row_limit: RowLimit | None,
     wanted: dict[str, Any],
@@ -189,22 +189,22 @@ def _build(
             _read_all(inputs, reader, Path(work), read, rejects, failed, workers, tell)
             rows = read.tally.total("read")
             tell(PLACING, 0, 1, rows)
-            placer = Placer(read.columns, bytes(read.mentions), read.signatures, settings)
-            usable, reasons = len(read.columns), placer.reasons()
-            refuse_unusable(inputs.folder, read.tally, usable, placer.free, placer.experts, reasons, settings.key)
-            placement = placer.place(number_sources([file.name for file in inputs.files]))
-            read.tally.settle(placement, read.columns)
+            assigner = Assigner(read.columns, bytes(read.mentions), read.signatures, settings)
+            usable, reasons = len(read.columns), assigner.reasons()
+            refuse_unusable(inputs.folder, read.tally, usable, assigner.free, assigner.experts, reasons, settings.key)
+            assignment = assigner.assign(number_sources([file.name for file in inputs.files]))
+            read.tally.count_final(assignment, read.columns)
             with Spooled(read.columns, read.spools) as spooled:
-                _write_late_rejects(placement, read, spooled, rejects)
+                _write_late_rejects(assignment, read, spooled, rejects)
                 tell(WRITING, 0, 1, rows)
-                outputs = write_sides(draft, spooled, placement.sides)
-                personal = look_at_sides(spooled, placement.sides)
+                outputs = write_sides(draft, spooled, assignment.sides)
+                personal = scan_sides(spooled, assignment.sides)
         outputs[REJECTS_FILE] = rejects.facts()
         if settings.answer_check:
             outputs[FAILED_ANSWERS_FILE] = failed.facts()
         else:
             (draft / FAILED_ANSWERS_FILE).unlink()
-        built = Built(settings, inputs, evals, prompts, read.columns, read.tally, placement, outputs, personal)
+        built = Built(settings, inputs, evals, prompts, read.columns, read.tally, assignment, outputs, personal)
         content = content_of(wanted, built)
         write_card(draft, content, row_bytes(built))
         save(draft, content)
@@ -212,7 +212,7 @@ def _build(
 
 
 def _read_all(
-    inputs: Survey,
+    inputs: Inventory,
     reader: ChunkReader,
     work: Path,
     read: _Read,
@@ -242,10 +242,10 @@ def _read_all(
     tell(READING, inputs.bytes, inputs.bytes, rows)
 
 
-def _write_late_rejects(placement: Placement, read: _Read, spooled: Spooled, rejects: LinesWriter) -> None:
+def _write_late_rejects(assignment: Assignment, read: _Read, spooled: Spooled, rejects: LinesWriter) -> None:
     """List the rows that only the whole data set left without a place."""
     names = list(read.tally.files)
     numbers, lines = read.columns.files(), read.columns.load("line")["line"]
-    for reason, rows in placement.late:
+    for reason, rows in assignment.late_rejects:
         for row, text in zip(rows.tolist(), spooled.texts(rows), strict=True):
             rejects.write(reject_line(names[numbers[row]], int(lines[row]), Reject(reason), clip_bytes(text)), 1)

@@ -1,4 +1,4 @@
-"""Rows that cannot be used: why, and where they are listed."""
+"""Rows that cannot be used, or for one side only: why, and where they are listed."""
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ REASONS = {
     "answer_mismatch": "the answer field contradicts the response",
 }
 """Reason code, as counted in the manifest, and what it means."""
+
+MULTI_TURN, DATE = "multi_turn", "prompt_is_a_date"
+NOT_VERIFIABLE, ANSWER_FAILED = "not_verifiable", "answer_check_failed"
+SHARED_PROMPT, CONFLICTING = "prompt_shared_with_sft_only_row", "conflicting_answers"
+# why a row may not leave the SFT side; the last two are seen in its prompt group, the others in the row
+SFT_ONLY = (NOT_VERIFIABLE, MULTI_TURN, DATE, ANSWER_FAILED, SHARED_PROMPT, CONFLICTING)
 
 CLIP_CHARACTERS = 200
 

@@ -17,7 +17,7 @@ from chord_exp.cli import main
 from chord_exp.config import compose
 from chord_exp.launch.folder import open_folder
 from chord_exp.launch.launch_spec import LaunchSpec
-from chord_exp.prepare.read import survey
+from chord_exp.prepare.read import inventory
 from chord_exp.run_files.record import SUCCEEDED, RunRecord
 from chord_exp.sweep.backends import worker
 
@@ -42,9 +42,9 @@ def calls(monkeypatch):
     count(actions, "to_trinity")
     count(actions, "derive")
     count(prepare, "ensure_prepared")
-    count(survey, "sha256_file", "hashes")
+    count(inventory, "sha256_file", "hashes")
     compose.schema.cache_clear()
-    survey._digest.cache_clear()
+    inventory._digest.cache_clear()
     return counted
 
 
@@ -67,7 +67,7 @@ def test_a_run_takes_each_step_once(place, started, calls):
 def test_a_sweep_takes_each_step_once_for_each_trial_and_prepares_once(place, started, machine, calls):
     assert main(SMALL) == 0
     calls.clear()
-    survey._digest.cache_clear()
+    inventory._digest.cache_clear()
     assert main(["-m", "mu_peak=0.1,0.2,0.3", *SMALL, "hydra.sweep.dir=sweep"]) == 0
     # the sweep itself, and its trials
     assert +calls == once(compositions=1 + 3, derive=3, to_trinity=3)

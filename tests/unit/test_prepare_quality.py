@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prepare_samples import free_text, pair, prepare, prompts, rejects, rows, write_lines
 
 from chord_exp.errors import DataError
-from chord_exp.prepare.report.personal import kinds_in
+from chord_exp.prepare.report.pii_scan import kinds_in
 from chord_exp.prepare.rows.script import LANGUAGES, language
 from chord_exp.prepare.split.near_duplicates import Part, near_duplicates, signatures
 from chord_exp.prepare.split.sources import source_of

@@ -13,8 +13,8 @@ from chord_exp.prepare.answers.find import KINDS
 from chord_exp.prepare.answers.reward_check import score_experts
 from chord_exp.prepare.answers.scoring import SCORINGS
 from chord_exp.prepare.read.raw_rows import RawRow
-from chord_exp.prepare.rejects import Reject
-from chord_exp.prepare.rows.build import SFT_ONLY, Row, RowBuilder
+from chord_exp.prepare.rejects import SFT_ONLY, Reject
+from chord_exp.prepare.rows.build import Row, RowBuilder
 
 Record = Any
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from chord_exp.prepare.chunk_reader import ChunkResult
 from chord_exp.prepare.columns import Columns
-from chord_exp.prepare.split.assign import Placement
+from chord_exp.prepare.split.assign import Assignment
 from chord_exp.trinity_config.rows import SIDES
 
 
@@ -56,19 +56,19 @@ class Tally:
         self.formats += result.formats
         self.unused += result.unused
 
-    def settle(self, placement: Placement, columns: Columns) -> None:
+    def count_final(self, assignment: Assignment, columns: Columns) -> None:
         """Count what only the whole showed: duplicates, and rows without a place."""
         import numpy as np
 
         names, number = list(self.files), columns.files()
-        for dropped, what in ((placement.exact, "duplicates"), (placement.near, "near")):
+        for dropped, what in ((assignment.exact, "duplicates"), (assignment.near, "near")):
             for name, count in zip(names, np.bincount(number[dropped], minlength=len(names)), strict=True):
                 setattr(self.files[name], what, getattr(self.files[name], what) + int(count))
-        for reason, rows in placement.late:
+        for reason, rows in assignment.late_rejects:
             self.rejects[reason] += len(rows)
             for row in rows.tolist():
                 self.files[names[number[row]]].rejected += 1
-        self.same_prompt = len(placement.same_prompt)
+        self.same_prompt = len(assignment.same_prompt)
 
     def total(self, name: str) -> int:
         return sum(getattr(file, name) for file in self.files.values())

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from chord_exp.errors import DataError
 from chord_exp.prepare.answers.scoring import SIMILARITY_WARNING
+from chord_exp.prepare.rejects import ANSWER_FAILED, CONFLICTING, MULTI_TURN, NOT_VERIFIABLE, SHARED_PROMPT
 from chord_exp.prepare.report.tally import Tally
-from chord_exp.prepare.rows.build import ANSWER_FAILED, CONFLICTING, MULTI_TURN, NOT_VERIFIABLE, SHARED_PROMPT
 from chord_exp.prepare.split.groups import MAX_EVAL_SHARE
 from chord_exp.trinity_config.rows import FAILED_ANSWERS_FILE, REJECTS_FILE
 from chord_exp.utils.split_settings import BLEU, CHRF

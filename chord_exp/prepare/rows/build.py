@@ -13,7 +13,7 @@ from chord_exp.prepare.answers.find import FREE_TEXT, KINDS, Answer, find_answer
 from chord_exp.prepare.answers.scoring import SCORINGS, expert_row, rollout_row, scoring_of
 from chord_exp.prepare.columns import AS_WRITTEN, LAST_ONLY, RL_ONLY, SEVERAL_TURNS
 from chord_exp.prepare.read.raw_rows import RawRow, parse_row
-from chord_exp.prepare.rejects import Reject
+from chord_exp.prepare.rejects import ANSWER_FAILED, DATE, MULTI_TURN, NOT_VERIFIABLE, SFT_ONLY, Reject
 from chord_exp.prepare.rows.contamination import EvalPrompts
 from chord_exp.prepare.rows.conversation import ASSISTANT, SYSTEM, USER, Message, Record
 from chord_exp.prepare.rows.field_map import least_score, readings_of
@@ -24,12 +24,6 @@ from chord_exp.prepare.rows.text_keys import content_digest, group_digest, norma
 from chord_exp.prepare.rows.turns import check_conversation
 from chord_exp.trinity_config.rows import REWARD_KEY, WORKFLOW_KEY
 from chord_exp.utils.split_settings import SplitSettings
-
-MULTI_TURN, DATE = "multi_turn", "prompt_is_a_date"
-NOT_VERIFIABLE, ANSWER_FAILED = "not_verifiable", "answer_check_failed"
-SHARED_PROMPT, CONFLICTING = "prompt_shared_with_sft_only_row", "conflicting_answers"
-SFT_ONLY = (NOT_VERIFIABLE, MULTI_TURN, DATE, ANSWER_FAILED, SHARED_PROMPT, CONFLICTING)
-"""Why a row may not leave the SFT side. The last two are seen in its prompt group, the others in the row."""
 
 _REASON_NUMBER = {"": 0, **{reason: number for number, reason in enumerate(SFT_ONLY, 1)}}
 _KIND_NUMBER = {kind: number for number, kind in enumerate(KINDS)}

@@ -11,8 +11,8 @@ import xxhash
 
 from chord_exp.errors import DataError
 from chord_exp.prepare.read.chunks import chunks_of, read_chunk
+from chord_exp.prepare.read.inventory import Inventory
 from chord_exp.prepare.read.raw_rows import RawRow, parse_row
-from chord_exp.prepare.read.survey import Survey
 from chord_exp.prepare.rejects import Reject, clip
 from chord_exp.prepare.rows.conversation import USER
 from chord_exp.prepare.rows.field_map import FindReading, readings_of
@@ -72,7 +72,7 @@ def _ngrams(prompt: str) -> Iterable[int]:
         yield xxhash.xxh3_64_intdigest("\0".join(words[start : start + NGRAM]).encode())
 
 
-def read_eval_prompts(evals: Survey, scratch: Path, mapping: Mapping[str, str]) -> EvalPrompts:
+def read_eval_prompts(evals: Inventory, scratch: Path, mapping: Mapping[str, str]) -> EvalPrompts:
     """Read the prompts of an evaluation set: every user turn of every row that has one, whatever its answer.
 
     Args:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chord_exp.prepare.columns import LAST_ONLY, RL_ONLY, SEVERAL_TURNS, Columns
-from chord_exp.prepare.rows.build import CONFLICTING, SFT_ONLY, SHARED_PROMPT
+from chord_exp.prepare.rejects import CONFLICTING, SFT_ONLY, SHARED_PROMPT
 from chord_exp.prepare.rows.script import LANGUAGES
 from chord_exp.prepare.split.groups import Groups, split_groups
 from chord_exp.prepare.split.near_duplicates import Part, near_duplicates
@@ -28,7 +28,7 @@ _KINDS_AND_LANGUAGES = 256 * len(LANGUAGES)
 
 
 @dataclass
-class Placement:
+class Assignment:
     """Where every usable row went.
 
     Args:
@@ -37,7 +37,7 @@ class Placement:
         exact: row numbers of exact duplicates.
         near: row numbers of near duplicates.
         same_prompt: row numbers left out because a rollout or held-out prompt needs to stand there only once.
-        late: row numbers that turned out to have no place, with the reason for the list of rejects.
+        late_rejects: row numbers that turned out to have no place, with the reason for the list of rejects.
         reason: why a row may not leave the SFT side, a number into REASONS; shape (rows,).
         multi_turn: every answer of a conversation is trained, not the last alone.
     """
@@ -46,12 +46,12 @@ class Placement:
     exact: Array
     near: Array
     same_prompt: Array
-    late: list[tuple[str, Array]]
+    late_rejects: list[tuple[str, Array]]
     reason: Array
     multi_turn: bool
 
 
-class Placer:
+class Assigner:
     """Takes the columns through the steps one by one; `free` tells whether there is anything to split."""
 
     def __init__(self, columns: Columns, mentions: bytes, parts: Sequence[Part], settings: SplitSettings) -> None:
@@ -70,7 +70,7 @@ class Placer:
         self._alive[self.exact] = False
         self._alive[self.near] = False
         self._group(loaded.pop("group_high"), loaded.pop("group_low"), mentions)
-        self._bind()
+        self._pin_to_sft()
 
     def _exact_duplicates(self, high: Array, low: Array) -> Array:
         """Of two duplicates the one that may be rolled out stays, else the one with the smaller hash."""
@@ -101,7 +101,7 @@ class Placer:
         self._split_rank, self._eval_rank = high[first], low[first]
         self._group_of, self._mentioned = number[:rows], number[rows:]
 
-    def _bind(self) -> None:
+    def _pin_to_sft(self) -> None:
         """Mark the rows whose prompt group keeps them on the SFT side."""
         np = self._np
         count = len(self._split_rank)
@@ -118,8 +118,8 @@ class Placer:
         self.reason[free & ~conflicting[self._group_of] & bound[self._group_of]] = REASONS.index(SHARED_PROMPT)
         # what has no response cannot stay on the SFT side
         rl_only = (self._flags & RL_ONLY) != 0
-        self._homeless = np.flatnonzero(self._alive & rl_only & (self.reason != 0))
-        self._alive[self._homeless] = False
+        self._unplaceable = np.flatnonzero(self._alive & rl_only & (self.reason != 0))
+        self._alive[self._unplaceable] = False
         self._free = self._alive & (self.reason == 0)
         self._expert = self._free & ~rl_only
 
@@ -138,7 +138,7 @@ class Placer:
         counts = self._np.bincount(self.reason[self._alive], minlength=len(REASONS))
         return {reason: int(count) for reason, count in zip(REASONS, counts, strict=True) if reason and count}
 
-    def place(self, sources: Array) -> Placement:
+    def assign(self, sources: Array) -> Assignment:
         """Split the groups and give every row its side.
 
         Args:
@@ -156,17 +156,17 @@ class Placer:
         # group goes, and needs to stand there only once
         once = np.zeros(len(order), bool)
         once[np.flatnonzero(rolled_out)[np.unique(self._group_of[order[rolled_out]], return_index=True)[1]]] = True
-        homeless = ~rolled_out & ((self._flags[order] & RL_ONLY) != 0)
-        surplus = (rolled_out & ~once) | homeless
-        taught = order[~rolled_out & ~homeless]
+        unplaceable = ~rolled_out & ((self._flags[order] & RL_ONLY) != 0)
+        surplus = (rolled_out & ~once) | unplaceable
+        sft_rows = order[~rolled_out & ~unplaceable]
         asked_side = side[self._group_of[order]]
-        taught, late, multi_turn = self._turns(taught)
-        return Placement(
-            sides={SFT: taught, RL: order[once & (asked_side == _RL)], EVAL: order[once & (asked_side == _EVAL)]},
+        sft_rows, late_rejects, multi_turn = self._turns(sft_rows)
+        return Assignment(
+            sides={SFT: sft_rows, RL: order[once & (asked_side == _RL)], EVAL: order[once & (asked_side == _EVAL)]},
             exact=self.exact,
             near=self.near,
             same_prompt=order[surplus],
-            late=late,
+            late_rejects=late_rejects,
             reason=self.reason,
             multi_turn=multi_turn,
         )
@@ -202,18 +202,18 @@ class Placer:
         stratum[self._group_of[rows]] = kinds
         return stratum
 
-    def _turns(self, taught: Array) -> tuple[Array, list[tuple[str, Array]], bool]:
+    def _turns(self, sft_rows: Array) -> tuple[Array, list[tuple[str, Array]], bool]:
         """Trinity trains every answer of all conversations, or the last of each: rows that forbid what others need
         have no place."""
-        flags = self._flags[taught]
+        flags = self._flags[sft_rows]
         several = (flags & SEVERAL_TURNS) != 0
         last_only = several & ((flags & LAST_ONLY) != 0)
         multi_turn = bool((several & ~last_only).any())
-        late = [("conflicting_truths", self._homeless)] if len(self._homeless) else []
+        late_rejects = [("conflicting_truths", self._unplaceable)] if len(self._unplaceable) else []
         if multi_turn and last_only.any():
-            late.append(("untrained_turn", taught[last_only]))
-            taught = taught[~last_only]
-        return taught, late, multi_turn
+            late_rejects.append(("untrained_turn", sft_rows[last_only]))
+            sft_rows = sft_rows[~last_only]
+        return sft_rows, late_rejects, multi_turn
 
 
 _SFT, _RL, _EVAL = 0, 1, 2

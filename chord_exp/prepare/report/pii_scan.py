@@ -33,7 +33,7 @@ _COMPILED = {name: re.compile(pattern) for name, pattern in PATTERNS.items()}
 _CLUES = re.compile(r"@|[0-9]{8}|\+[0-9]|sk-|AKIA|gh[pousr]_|hf_|AIza|xox|PRIVATE")
 
 
-def look_at_sides(spooled: Spooled, sides: Mapping[str, Array]) -> dict[str, Any]:
+def scan_sides(spooled: Spooled, sides: Mapping[str, Array]) -> dict[str, Any]:
     """How many of the first rows of each side hold what looks like personal data or a key.
 
     Returns:

@@ -14,7 +14,7 @@ from chord_exp.prepare.read.files import InputFile, find_files
 
 
 @dataclass(frozen=True)
-class Survey:
+class Inventory:
     """What a folder held when it was looked at.
 
     Args:
@@ -48,7 +48,7 @@ class Survey:
                 )
 
 
-def survey(folder: Path) -> Survey:
+def take_inventory(folder: Path) -> Inventory:
     """Look at a folder of raw data.
 
     Raises:
@@ -76,7 +76,7 @@ def survey(folder: Path) -> Survey:
             where=str(error.filename or folder),
             fix="check its permissions",
         ) from None
-    return Survey(folder, files, skipped, facts, states)
+    return Inventory(folder, files, skipped, facts, states)
 
 
 def _state(path: Path) -> tuple[int, int]:
