@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chord_exp.config.command_line import RUN_DIR
 from chord_exp.data_facts import assumed_facts, look_at_data, prepare_data
 from chord_exp.errors import SUCCEEDED, ConfigError
 from chord_exp.experiment.geometry import Geometry, derive
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     # needs Hydra
     from chord_exp.config.composer import ComposedExperiment
     from chord_exp.launch.launch_spec import LaunchSpec
-
-RUN_DIR = "hydra.run.dir"
 
 
 def derive_with_warnings(spec: ExperimentSpec, facts: DataFacts) -> Geometry:

@@ -64,6 +64,8 @@ def _main(asked: CommandLine) -> int:
     from chord_exp.config.composer import composing
 
     with composing(asked) as composer:
+        # for this process and those that it starts
+        os.environ.update({str(name): str(value) for name, value in composer.base.hydra.job.env_set.items()})
         if composer.sweeps:
             from chord_exp.sweep.command import run_sweep
 

@@ -98,6 +98,13 @@ def _manifest(spec: ExperimentSpec, before: Callable[[], None] | None = None, ro
     from chord_exp.prepare.report.token_lengths import RowLimit
 
     data = spec.data
+
+    def begin() -> None:
+        if before is not None:
+            before()
+        if sys.stderr.isatty():
+            print(f"preparing {data.input_dir}", file=sys.stderr)
+
     if data.input_dir is None:
         manifest = load_manifest(Path(str(data.out)))
         _refuse_other_system_prompt(spec, manifest)
@@ -109,7 +116,7 @@ def _manifest(spec: ExperimentSpec, before: Callable[[], None] | None = None, ro
         root=root,
         row_limit=RowLimit(_chat(spec), spec.model.window),
         on_wait=lambda: print("chord_exp: waiting for another process that prepares the same data", file=sys.stderr),
-        before=before,
+        before=begin,
     )
     if not manifest.up_to_date:
         warn(manifest.warnings)

@@ -11,6 +11,8 @@ from typing import NoReturn
 from chord_exp import __version__
 from chord_exp.errors import ConfigError
 
+# keys of Hydra's that name the folder of a run and of a sweep
+RUN_DIR, SWEEP_DIR = "hydra.run.dir", "hydra.sweep.dir"
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 

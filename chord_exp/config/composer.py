@@ -19,14 +19,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from chord_exp.config import compose
-from chord_exp.config.command_line import CommandLine
+from chord_exp.config.command_line import RUN_DIR, SWEEP_DIR, CommandLine
 from chord_exp.config.hydra_errors import groups, hydra_errors_in_one_line
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.spec import ExperimentSpec
 
 VERSION_BASE = "1.3"
 JOB = "chord_exp"
-RUN_DIR, SWEEP_DIR, SWEEP_SUBDIR = "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"
+SWEEP_SUBDIR = "hydra.sweep.subdir"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from chord_exp.config.command_line import SWEEP_DIR, parse
 from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
 from chord_exp.launch.private_ray import find_head
 from chord_exp.run_files.names import LOGS
@@ -25,7 +26,6 @@ from chord_exp.sweep.show.live import Watch
 from chord_exp.sweep.tune.best import Result
 from chord_exp.utils.files import write_atomically
 
-SWEEP_DIR = "hydra.sweep.dir"
 PROGRAM = "python -m chord_exp.sweep"
 LINES = 30
 
@@ -92,7 +92,6 @@ def _resume(folder: SweepFolder, given: argparse.Namespace) -> int:
 
 def _go_on(folder: SweepFolder) -> int:
     """Repeat the command of a tuned sweep in its folder, and so go on with it; return the exit code."""
-    from chord_exp.config.command_line import parse
     from chord_exp.config.composer import composing
     from chord_exp.sweep.command import run_sweep
 

@@ -74,10 +74,11 @@ def _grid(composer: Composer) -> int:
     names = labels(jobs)
 
     def compose_all(folder: Path) -> list[ComposedExperiment]:
-        SweepFolder(folder).refuse_used()
         return [composer.trial(job, n, name, folder) for n, (job, name) in enumerate(zip(jobs, names, strict=True))]
 
-    wanted, _ = composer.sweep_dir()
+    wanted, chosen = composer.sweep_dir()
+    if chosen:
+        SweepFolder(wanted).refuse_used()
     experiments = compose_all(wanted)
     asked = {experiment.command.action for experiment in experiments}
     if "run" not in asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from typing import Any
 
@@ -159,6 +160,23 @@ def test_hydra_s_own_values_may_be_named(place, started):
     assert main([*SMALL, run_dir, "name='${hydra:runtime.choices.model}'"]) == 0
     ((launch, folder),) = started.calls
     assert folder == place / "runs" / "chord_exp" and launch.name == "tiny"
+
+
+def test_two_sweeps_of_one_name_in_the_same_second_each_get_a_folder(place, started, machine):
+    (place / "conf" / "experiment").mkdir(parents=True)
+    option = "# @package _global_\nhydra:\n  sweep:\n    dir: multirun/${name}/now\n"
+    (place / "conf" / "experiment" / "clock.yaml").write_text(option, encoding="utf-8")
+    for _ in range(2):
+        assert main(["--config-dir", "conf", "-m", "seed=1,2", "experiment=clock", *SMALL]) == 0
+    trials = sorted((place / "multirun").glob("*/now*/*_seed=*"))
+    assert [trial.parent.name for trial in trials] == ["now", "now", "now-2", "now-2"]
+    assert all(LaunchSpec.load(trial).config["checkpoint_root_dir"] == str(trial / "checkpoints") for trial in trials)
+
+
+def test_the_environment_that_hydra_is_told_to_set_is_set(place, started, monkeypatch):
+    monkeypatch.setenv("OF_THE_TEST", "before")
+    assert main([*SMALL, "+hydra.job.env_set.OF_THE_TEST=after"]) == 0
+    assert os.environ["OF_THE_TEST"] == "after"
 
 
 def test_relative_paths_are_those_of_the_shell_whatever_hydra_is_told(place, started):
