@@ -28,7 +28,7 @@ TRUNCATED_PROMPTS = "sample/prompt_truncated"
 HIGHER_IS_BETTER = {ACCURACY: True, REWARD: True, "actor/loss": False, "actor/expert/sft_loss": False}
 
 
-def parse(line: str) -> Row | None:
+def parse(line: str | bytes) -> Row | None:
     """Return one row; None for a line that a crash cut short."""
     try:
         row = json.loads(line)

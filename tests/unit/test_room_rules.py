@@ -21,6 +21,7 @@ LIGHT = [
     "config",
     "experiment",
     "prepare",
+    "report",
     "run_files",
     "sweep",
     "trinity_config",
