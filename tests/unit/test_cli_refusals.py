@@ -105,7 +105,7 @@ REFUSED = [
     ([*SIZES, "cluster.max_token_len_per_gpu=100"], "cannot hold one row of up to 128 tokens"),
     (["model.max_prompt_tokens=4", "model.max_response_tokens=4", *SMALL], "the model's window is 8"),
     # GPUs that cannot be split
-    ([GPU_8, "cluster.engine_num=8"], "leaves none for the trainer"),
+    ([GPU_8, "cluster.engine_num=8"], "leave none for the trainer"),
     ([GPU_8, "cluster.tensor_parallel_size=16"], "tensor_parallel_size=16"),
     (
         [GPU_8, "cluster.engine_num=1", "cluster.ulysses_sequence_parallel_size=3"],
@@ -147,8 +147,10 @@ def test_a_refused_command_is_one_line_exit_2_and_leaves_nothing(data, started, 
     assert line.startswith("chord_exp: ") and words in line
     assert started.calls == []
     after = files_in(data)
-    # data that was prepared well, and only then found not to fit, is whole and of use to the next command
-    assert all(name.startswith("outputs/prepared/sft_data-") for name in after.keys() - before.keys())
+    # data that was prepared well, and only then found not to fit, is whole and of use to the next command; of data that
+    # cannot be used the list of what is wrong with it is kept
+    left = after.keys() - before.keys()
+    assert all(name.startswith("outputs/prepared/sft_data-") or name.endswith(".rejects.jsonl") for name in left)
     assert {name: after[name] for name in before} == before
     assert left_in(data) - entries <= {"outputs"}
 
