@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -139,18 +140,23 @@ def run(experiment: ComposedExperiment) -> int:
         ConfigError, DataError: the experiment cannot be run, or its folder holds something else.
     """
     from chord_exp.launch.run import run_experiment
+    from chord_exp.launch.start import WARM_ENV
+    from chord_exp.launch.warm_server import warm_server
     from chord_exp.prepare.folder import in_use
 
     _refuse_folder(experiment)
-    facts = prepare_data(experiment.spec, before=partial(check_without_data, experiment))
-    launch = launch_spec(experiment, facts, experiment.run_dir)
-    warn(launch.warnings)
-    run_dir = experiment.run_dir if experiment.run_dir_chosen else claim_folder(experiment.run_dir)
-    if run_dir != experiment.run_dir:
-        # another run of this name took the folder in the same second
-        launch = launch_spec(experiment, facts, run_dir)
-    with in_use(Path(facts.folder)):
-        return run_experiment(launch, run_dir)
+    # what the run's process imports takes as long as the data does, so both at once; a sweep has its own server
+    alone = experiment.spec.cluster.engine == "local" and WARM_ENV not in os.environ
+    with warm_server() if alone else nullcontext():
+        facts = prepare_data(experiment.spec, before=partial(check_without_data, experiment))
+        launch = launch_spec(experiment, facts, experiment.run_dir)
+        warn(launch.warnings)
+        run_dir = experiment.run_dir if experiment.run_dir_chosen else claim_folder(experiment.run_dir)
+        if run_dir != experiment.run_dir:
+            # another run of this name took the folder in the same second
+            launch = launch_spec(experiment, facts, run_dir)
+        with in_use(Path(facts.folder)):
+            return run_experiment(launch, run_dir)
 
 
 def check_without_data(experiment: ComposedExperiment) -> None:

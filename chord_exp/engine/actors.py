@@ -16,6 +16,7 @@ from trinity.explorer.explorer import Explorer
 from trinity.trainer.trainer import Trainer
 
 from chord_exp.engine import checkpoint
+from chord_exp.engine.coordinator import counting_coordinator
 from chord_exp.engine.rollout import LocalAllocator
 from chord_exp.engine.train_engine import LocalTrainEngine
 from chord_exp.errors import ConfigError, RunFailed
@@ -81,6 +82,11 @@ class StrictTrainer(Trainer):
 
 class StrictExplorer(Explorer):
     """Trinity's explorer whose `explore` raises what went wrong and ends after the planned steps."""
+
+    async def prepare(self) -> None:
+        """Start Trinity's rollout models, and a coordinator that counts what evaluations lose."""
+        with counting_coordinator():
+            await super().prepare()
 
     async def explore(self) -> str:
         """Trinity's exploring loop; evaluations are made on the weights of the step they are logged at.

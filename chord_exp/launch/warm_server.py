@@ -19,12 +19,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chord_exp.errors import RUN_FAILED
+from chord_exp.errors import RUN_FAILED, RunFailed
 from chord_exp.launch import forkserver, private_ray, processes, run_process
 from chord_exp.launch.fork_client import process_state
 from chord_exp.launch.start import MODULE, WARM_ENV, run_environment
@@ -36,25 +36,38 @@ OWN_TO_A_RUN |= {"COLUMNS", "LINES", "CHORD_PYTHON", "PYTEST_CURRENT_TEST", *for
 
 
 @contextmanager
-def warm_server(log: Path | None = None) -> Iterator[int]:
-    """Have a warm server for the runs of this process and of those it starts; yield the server's process number.
+def warm_server(log: Path | None = None) -> Iterator[int | None]:
+    """Have a warm server for the runs of this process and of those it starts.
 
     Returns at once: a run that comes before the server is ready waits for it.
 
     Args:
         log: where the server prints; nowhere by default.
+
+    Yields:
+        The server's process number; None if it could not be started, which costs only speed.
     """
-    folder = str(private_ray.make_temp_dir())
-    path = os.path.join(folder, SOCKET)
+    with ExitStack() as at_exit:
+        try:
+            pid = _start(at_exit, log)
+        except (OSError, RunFailed):
+            pid = None
+        yield pid
+
+
+def _start(at_exit: ExitStack, log: Path | None) -> int:
+    folder = private_ray.make_temp_dir()
+    at_exit.callback(shutil.rmtree, folder, ignore_errors=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    listener.listen(64)
     environment = {**os.environ, **run_environment("local", "local"), processes.MARK: processes.NO_RUN}
     # what imports leave there goes with the folder
-    environment["TMPDIR"] = folder
+    environment["TMPDIR"] = str(folder)
     with open(log or os.devnull, "ab") as output, listener:
+        listener.bind(str(folder / SOCKET))
+        listener.listen(64)
+        words = [str(listener.fileno()), str(os.getpid()), str(folder)]
         server = subprocess.Popen(
-            [sys.executable, "-m", "chord_exp.launch.warm_server", str(listener.fileno()), str(os.getpid()), folder],
+            [sys.executable, "-m", "chord_exp.launch.warm_server", *words],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -62,17 +75,18 @@ def warm_server(log: Path | None = None) -> Iterator[int]:
             pass_fds=[listener.fileno()],
             start_new_session=True,
         )
+    at_exit.callback(server.wait)
+    at_exit.callback(server.kill)  # its runs go on
     before = os.environ.get(WARM_ENV)
-    os.environ[WARM_ENV] = path
-    try:
-        yield server.pid
-    finally:
-        os.environ.pop(WARM_ENV)
-        if before is not None:
-            os.environ[WARM_ENV] = before
-        server.kill()  # its runs go on
-        server.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+    at_exit.callback(_restore, before)
+    os.environ[WARM_ENV] = str(folder / SOCKET)
+    return server.pid
+
+
+def _restore(before: str | None) -> None:
+    del os.environ[WARM_ENV]
+    if before is not None:
+        os.environ[WARM_ENV] = before
 
 
 def main(descriptor: int, owner: int, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 SWEEP_DIR/sweep.json      what it is; written last, so that a sweep that has it has all its trials
 SWEEP_DIR/sweep.lock      held by the process that drives it
+SWEEP_DIR/warm_server.log what the process printed that local trials are forked from
 SWEEP_DIR/stop            asks that process to stop
 SWEEP_DIR/ray_head.json   the Ray head that it started, with its log beside
 SWEEP_DIR/multirun.yaml   the command's configuration, as Hydra users know it

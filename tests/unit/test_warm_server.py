@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 from copy import deepcopy
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import pytest
 
 from chord_exp.launch.fork_client import process_state
 from chord_exp.launch.processes import MARK
-from chord_exp.launch.start import MODULE
-from chord_exp.launch.warm_server import reason_to_decline
+from chord_exp.launch.start import MODULE, WARM_ENV
+from chord_exp.launch.warm_server import reason_to_decline, warm_server
 
 SERVER = {"PATH": "/bin", "OMP_NUM_THREADS": "1", MARK: "-" * 12}
 
@@ -76,3 +77,10 @@ def test_the_state_of_a_process_follows_what_it_was_given() -> None:
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(before)
+
+
+def test_a_server_that_cannot_be_started_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(OSError(11, "try again")))
+    before = os.environ.get(WARM_ENV)
+    with warm_server() as server:
+        assert server is None and os.environ.get(WARM_ENV) == before

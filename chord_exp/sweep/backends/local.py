@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
 from chord_exp.errors import RunFailed
+from chord_exp.launch.start import WARM_ENV
+from chord_exp.launch.warm_server import warm_server
 from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.backends import stop_file, worker
 from chord_exp.sweep.scheduling.backend import Exit
@@ -26,6 +28,8 @@ from chord_exp.sweep.scheduling.trial import Trial
 
 GIB = 2**30
 HERE = "this machine"
+# what the server printed that trials are forked from, in the sweep's folder
+WARM_LOG = "warm_server.log"
 
 
 def worker_command(trial: Trial) -> list[str]:
@@ -60,6 +64,8 @@ class LocalProcesses:
         self._attached: dict[int, _Handle | None] = {}
         # by trial, those that processes were told to use
         self._gpus_held: dict[int, list[str]] = {}
+        # ends what was started beside the trials
+        self._beside = ExitStack()
         self._stop_requests = stop_file.StopRequests(self.now, self._kill)
 
     def nodes(self) -> Sequence[Node]:
@@ -73,6 +79,7 @@ class LocalProcesses:
     def start(self, trial: Trial) -> str:
         """Start the trial's process and return a handle that says which it is and what GPUs are its own."""
         stop_file.clear_stop_file(trial.run_dir)
+        self._warm_up_for(trial)
         gpus = self._choose_gpus(trial)
         try:
             with open(trial.run_dir / LOGS / worker.LOG, "ab") as log:
@@ -142,7 +149,14 @@ class LocalProcesses:
         return time.time()
 
     def close(self) -> None:
-        """Do nothing: nothing beside the trials was started."""
+        """End what was started beside the trials."""
+        self._beside.close()
+
+    def _warm_up_for(self, trial: Trial) -> None:
+        """Before the first trial on the local engine: import once for all of them what their runs need."""
+        on_gpus = trial.footprint.gpus or trial.footprint.joins
+        if WARM_ENV not in os.environ and not on_gpus and self._command is worker_command:
+            self._beside.enter_context(warm_server(trial.run_dir.parent / WARM_LOG))
 
     def _kill(self, trial: Trial) -> None:
         child, handle = self._children.get(trial.number), self._attached.get(trial.number)
