@@ -91,12 +91,12 @@ def _restore(before: str | None) -> None:
 
 def main(descriptor: int, owner: int, folder: Path) -> None:
     """Import, then fork a run for each request, until the owner ends."""
+    environment, state = dict(os.environ), process_state()
     processes.end_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         if os.getppid() != owner:  # it died before the kernel was asked
             return
-        environment, state = dict(os.environ), process_state()
         forkserver.set_up_environment()
         run_process.preload()
         if not forkserver.can_serve():
