@@ -37,15 +37,27 @@ from chord_exp.launch.processes import end_with_parent
 SOCKET_ENV = "CHORD_EXP_FORK_SOCKET"
 TESTED_RAY = ("2.60.",)
 # of Ray's Python processes, those that need no file descriptor beyond the standard three
-FORKED = ("default_worker.py", "monitor.py", "log_monitor.py", "dashboard.py")
+FORKED = (
+    "/workers/default_worker.py",
+    "/monitor.py",
+    "/log_monitor.py",
+    "/dashboard/dashboard.py",
+    "/dashboard/agent.py",
+    "/runtime_env/agent/main.py",
+)
 REQUEST_LIMIT = 1 << 20
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # how long a client may take to say what it wants, seconds; it has everything at hand
 REQUEST_SECONDS = 5.0
-# Ray's C++ part reads these once per process, when it is imported, so that forked workers see them: a job (the nil one,
-# any job may then be assigned), and a process whose death should end them (their own group, which lives as long as they
-# do: the kernel ends them when their server dies)
-RAY_ENVIRONMENT = {"RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": "0"}
+RAY_ENVIRONMENT = {
+    # Ray's C++ part reads these two once per process, when it is imported, so that forked workers see them: a job (the
+    # nil one, any job may then be assigned), and a process whose death should end them (their own group, which lives as
+    # long as they do: the kernel ends them when their server dies)
+    "RAY_JOB_ID": "ffffffff",
+    "RAY_RAYLET_PID": "0",
+    # Ray's agents then notice the raylet's death by their standard input, not by the process that is their parent
+    "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
+}
 
 
 def set_up_environment() -> None:
@@ -271,7 +283,7 @@ def _script(arguments: list[str]) -> list[str]:
 
 def _not_a_worker(request: dict[str, Any]) -> str:
     script = _script(request["argv"])
-    return "" if script and os.path.basename(script[0]) in FORKED else "not one of Ray's workers"
+    return "" if script and script[0].endswith(FORKED) else "not one of Ray's workers"
 
 
 def _run_worker(request: dict[str, Any], client: socket.socket) -> int:

@@ -88,6 +88,8 @@ def preload() -> None:
     from chord_exp.engine.vllm_stub import install
 
     install()
+    import ray._private.runtime_env.agent.main
+    import ray.dashboard.agent  # noqa: F401
     import trinity.buffer.reader.file_reader
     import trinity.common.workflows.customized_math_workflows
     import trinity.explorer.rollout_coordinator  # noqa: F401
