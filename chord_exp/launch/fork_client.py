@@ -1,6 +1,7 @@
 """Ask a server that has imported everything to fork a process, and stand in for it: pass on signals and the exit code.
 
-Usage: fork_client.py SOCKET REAL_PYTHON ARG ...
+Usage: fork_client.py [--parent PID] SOCKET REAL_PYTHON ARG ...
+With `--parent`, the death of that process, which started this one, asks the forked process to stop.
 Where no server answers, or it declines, this process becomes `REAL_PYTHON ARG ...` itself, so that a server is never
 more than a faster start. Standard library only, on purpose: this runs once for every Ray worker.
 
@@ -12,6 +13,7 @@ line is the exit code, negative for a signal.
 from __future__ import annotations
 
 import array
+import ctypes
 import json
 import os
 import resource
@@ -24,11 +26,19 @@ from typing import Any, NoReturn
 # how long the first answer may take, seconds: a server that is still importing on a busy machine is worth waiting for
 PATIENCE = 120.0
 DECLINED, GO = "no", "go"
+# from <linux/prctl.h>
+PR_SET_PDEATHSIG = 1
 
 
 def main() -> NoReturn:
     """Become the proxy of a forked process, or the real interpreter."""
-    path, python, arguments = sys.argv[1], sys.argv[2], sys.argv[3:]
+    words = sys.argv[1:]
+    if words[0] == "--parent":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != int(words[1]):  # it died before the kernel was asked
+            sys.exit(1)
+        words = words[2:]
+    path, python, *arguments = words
     asked = _ask(path, arguments)
     if asked is None:
         os.execv(python, [python, *arguments])

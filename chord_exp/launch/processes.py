@@ -9,12 +9,12 @@ import time
 
 import psutil
 
+from chord_exp.launch.fork_client import PR_SET_PDEATHSIG
+
 MARK = "CHORD_EXP_RUN_ID"
 # what a process has for the mark before it belongs to a run; as long as a run's id
 NO_RUN = "-" * 12
 GRACE_SECONDS = 5.0
-# from <linux/prctl.h>
-PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(number: int = signal.SIGTERM) -> None:

@@ -38,7 +38,8 @@ def start_run_process(
     command = [sys.executable, "-m", MODULE, str(run_dir)]
     warm = environment.pop(WARM_ENV, None)
     if warm and engine == "local":
-        command = [sys.executable, "-I", "-S", fork_client.__file__, warm, *command]
+        client = [sys.executable, "-I", "-S", fork_client.__file__, "--parent", str(os.getpid())]
+        command = [*client, warm, *command]
     with open(run_dir / LOGS / "run.log", "ab") as log:
         return subprocess.Popen(
             command, stdin=lock, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True

@@ -123,6 +123,22 @@ def test_a_process_that_dies_leaves_the_others_and_the_server_alone(server, ask:
     assert again.returncode == 5
 
 
+PARENT = """
+import os, subprocess, sys
+sys.exit(subprocess.call([*sys.argv[1:3], "--parent", str(os.getpid()), *sys.argv[3:]]))
+"""
+
+
+def test_the_process_is_asked_to_stop_when_the_parent_of_its_client_is_killed(server, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", PARENT, sys.executable, fork_client.__file__, tmp_path / "sock", "/bin/echo", "stay"]
+    parent = subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, text=True)
+    parent.stdout.readline()
+    parent.kill()
+    parent.wait()
+    assert parent.stdout.read() == "asked to stop\n"
+    parent.stdout.close()
+
+
 @pytest.mark.parametrize("server", [["--kill-orphans"]], indirect=True)
 def test_a_worker_does_not_outlive_its_proxy(server, ask: Ask) -> None:
     client = ask("stay")
