@@ -110,7 +110,9 @@ class LocalTrainEngine(TrainEngineWrapper):
         started = time.perf_counter()
         experiences = sorted(batch_exps, key=training_order)
         batch = collate(experiences, self._pad_token_id())
-        budget = self.config.trainer.max_token_len_per_gpu or batch["input_ids"].numel()
+        trainer = self.config.trainer
+        # fixed batches are of one row
+        budget = (trainer.max_token_len_per_gpu or batch["input_ids"].numel()) if trainer.use_dynamic_bsz else 1
         # what Trinity hands to verl >= 0.8, for expert rows too and without a task set
         temperature = self.config.model.temperature
         self.optimizer.zero_grad(set_to_none=True)

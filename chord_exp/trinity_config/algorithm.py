@@ -21,6 +21,8 @@ from chord_exp.trinity_config.user_overrides import EXPERT_BUFFER, KL_LOSS, flat
 # a loss is the mean over all tokens of a term, as in CHORD's objective; Trinity's own loss classes see one micro-batch
 # at a time and can weigh rows exactly, but not tokens
 LOSS_MEAN = {"exact": "token-mean", "stock": "seq-mean-token-mean"}
+# for micro-batches of one row: its mean, without the NaN that the row mean of Trinity logs for a side without rows
+ONE_ROW_MEAN = "token-mean"
 # PPO's clipping range, as in the upstream mix_chord example
 CLIP_RANGE = 0.2
 # AdamW as in arXiv 2508.11408; the weight decay and clipping are Trinity's own defaults, written out
@@ -48,7 +50,7 @@ def algorithm_section(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> 
         "kl_penalty_fn": "none",
         "kl_loss_fn": "none",
         "entropy_loss_fn": "none",
-        "loss_agg_mode": LOSS_MEAN[spec.loss],
+        "loss_agg_mode": _loss_mean(spec, stage, verl_legacy),
         **_policy_loss(spec, stage, verl_legacy),
     }
     return algorithm
@@ -105,7 +107,7 @@ def _exact_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[
 
 def _stock_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[str, dict[str, Any]]:
     batch, ranks = stage.batch, stage.gpus.data_parallel_size
-    common = {"loss_agg_mode": LOSS_MEAN["stock"]}
+    common = {"loss_agg_mode": _loss_mean(spec, stage, verl_legacy)}
     if stage.kind == "grpo":
         return "ppo", {"clip_range": CLIP_RANGE, **common}
     if stage.kind == "sft":
@@ -115,7 +117,7 @@ def _stock_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[
         "train_batch_size_usual": batch.usual_rows,
         "train_batch_size_expert": batch.expert_rows,
     }
-    if verl_legacy:
+    if not row_by_row(spec, stage, verl_legacy):
         # verl < 0.8 scales each micro-batch by its share of the batch, and the class undoes that from these
         batching = {
             "use_dynamic_bsz": True,
@@ -123,7 +125,15 @@ def _stock_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[
             "ppo_micro_batch_size_per_gpu": 1,
         }
     else:
-        # verl >= 0.8 sums micro-batches; with these the class weighs b rows by b·D/U and b·D/E, whatever
-        # the batching
+        # verl >= 0.8 sums micro-batches; with these the class weighs b rows by b·D/U and b·D/E
         batching = {"use_dynamic_bsz": False, "ppo_mini_batch_size": 1, "ppo_micro_batch_size_per_gpu": 1}
     return STOCK_CHORD_LOSS, {**_mu_args(spec), "clip_range": CLIP_RANGE, **batching, **sizes, **common}
+
+
+def _loss_mean(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> str:
+    return ONE_ROW_MEAN if row_by_row(spec, stage, verl_legacy) else LOSS_MEAN[spec.loss]
+
+
+def row_by_row(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> bool:
+    """Return whether each micro-batch is one row: Trinity's CHORD loss logs NaN where one side has none."""
+    return spec.loss == "stock" and stage.kind == "chord" and not verl_legacy

@@ -14,11 +14,18 @@ import yaml
 
 from chord_exp.experiment.geometry import Geometry, Stage
 from chord_exp.experiment.spec import ClusterSpec, DataFacts, ExperimentSpec
-from chord_exp.trinity_config.algorithm import algorithm_section
+from chord_exp.trinity_config.algorithm import algorithm_section, row_by_row
 from chord_exp.trinity_config.buffers import STEP_TIMEOUT, buffer_section
 from chord_exp.trinity_config.plugin_names import RUN_MONITOR
 from chord_exp.trinity_config.user_overrides import merge_user_overrides
 from chord_exp.trinity_config.wandb_config import wandb_args
+
+# in verl's own sections, for micro-batches of one row
+ONE_ROW = {
+    "actor": {"ppo_micro_batch_size_per_gpu": 1},
+    "ref": {"log_prob_micro_batch_size_per_gpu": 1},
+    "rollout": {"log_prob_micro_batch_size_per_gpu": 1},
+}
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ def _stage_sections(
         "algorithm": algorithm_section(spec, stage, verl_legacy),
         "buffer": buffer_section(spec, facts, stage),
         "explorer": _explorer(spec, facts, stage),
-        "trainer": _trainer(spec, stage, attention),
+        "trainer": _trainer(spec, stage, attention, row_by_row(spec, stage, verl_legacy)),
     }
 
 
@@ -189,7 +196,7 @@ def _explorer(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str,
     }
 
 
-def _trainer(spec: ExperimentSpec, stage: Stage, attention: str | None) -> dict[str, Any]:
+def _trainer(spec: ExperimentSpec, stage: Stage, attention: str | None, one_row: bool) -> dict[str, Any]:
     cluster = spec.cluster
     trainer: dict[str, Any] = {
         "trainer_type": "verl",
@@ -198,25 +205,26 @@ def _trainer(spec: ExperimentSpec, stage: Stage, attention: str | None) -> dict[
         "save_interval": stage.save_interval,
         "save_hf_checkpoint": "last",
         "max_checkpoints_to_keep": cluster.max_checkpoints_to_keep,
-        "use_dynamic_bsz": True,
+        "use_dynamic_bsz": not one_row,
         "max_token_len_per_gpu": stage.max_token_len_per_gpu,
         "ulysses_sequence_parallel_size": cluster.ulysses_sequence_parallel_size,
         "param_offload": cluster.param_offload,
         "optimizer_offload": cluster.optimizer_offload,
     }
-    if verl := _verl_sections(cluster, attention):
+    if verl := _verl_sections(cluster, attention, one_row):
         trainer["trainer_config"] = verl
     return trainer
 
 
-def _verl_sections(cluster: ClusterSpec, attention: str | None) -> dict[str, Any]:
-    """What verl's own configuration must say: its attention, and on a CPU bfloat16 only where it was asked for."""
-    sections: dict[str, Any] = {}
+def _verl_sections(cluster: ClusterSpec, attention: str | None, one_row: bool) -> dict[str, Any]:
+    """What verl's own configuration must say: its attention, the size of fixed micro-batches, on a CPU bfloat16 only
+    where it was asked for."""
+    sections: dict[str, Any] = {part: dict(sizes) for part, sizes in ONE_ROW.items()} if one_row else {}
     if attention is not None:
         sections["model"] = {"override_config": {"attn_implementation": attention}}
     if cluster.engine == "real_cpu" and cluster.dtype == "float32":
         for part in ("actor", "ref"):
-            sections[part] = {"fsdp_config": {"mixed_precision": {"param_dtype": "fp32"}}}
+            sections.setdefault(part, {})["fsdp_config"] = {"mixed_precision": {"param_dtype": "fp32"}}
     return sections
 
 
