@@ -44,7 +44,7 @@ setup-gpu: check-python  ## install everything for GPUs (vLLM, verl) into .venv
 	@echo "pip check names verl's cap on numpy: known, see constraints/override-gpu.txt"
 
 .PHONY: setup-real
-setup-real: .venv-real/.real  ## install the real vLLM and verl for a CPU into .venv-real (see docs/real_cpu.md)
+setup-real: .venv-real/.real  ## install the real vLLM and verl for a CPU into .venv-real
 .venv-real/.real: constraints/real.txt constraints/gpu.txt pyproject.toml | check-python
 	@test -x .venv-real/bin/python || $(PYTHON) -m venv .venv-real
 	@echo "installing $(REAL_TORCH) and the packages of constraints/real.txt into .venv-real (minutes, once)"
