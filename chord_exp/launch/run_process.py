@@ -272,6 +272,9 @@ def _connect(config: Any, request: RunRequest, shared: bool) -> None:
         return
     # a private Ray inherits this process's environment
     os.environ.update(config.get_envs())
+    if request.engine == "real_cpu":
+        # Ray would not believe in more GPUs than it lists
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     # Ray finds out how many GPUs there are, unless two processes share one, or there are none
     counted = {"local": 0, "real_cpu": needed, "verl": needed if shared else None}[request.engine]
     options: dict[str, Any] = {"num_gpus": counted}

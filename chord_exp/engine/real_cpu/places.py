@@ -19,7 +19,7 @@ PLACES: dict[str, tuple[tuple[str, str], ...]] = {
         # memory counters and caches of torch.cuda, asked of torch.cpu
         (
             "import torch\nfrom packaging",
-            f"import torch\nimport {_STAND_INS} as _s; _s.fill(torch.cpu)\nfrom packaging",
+            f"import torch\nimport {_STAND_INS} as _s; _s.fill(torch)\nfrom packaging",
         ),
     ),
     # torch refuses one device with two backends

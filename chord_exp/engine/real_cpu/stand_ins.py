@@ -10,8 +10,13 @@ ACTIONS = ("empty_cache", "reset_peak_memory_stats", "reset_accumulated_memory_s
 TRANSFER_TIMEOUT = timedelta(seconds=600)
 
 
-def fill(cpu: Any) -> None:
-    """Give `torch.cpu` the memory counters (0 bytes) and actions (nothing to do) that verl asks of a device."""
+def fill(torch: Any) -> None:
+    """Give `torch.cpu` the memory counters (0 bytes) and actions (nothing to do) that verl asks of a device.
+
+    A GPU that is there all the same is hidden: verl would choose it.
+    """
+    cpu = torch.cpu
+    torch.cuda.is_available = lambda: False
     for name in COUNTERS:
         _add(cpu, name, lambda *args, **kwargs: 0)
     for name in ACTIONS:
