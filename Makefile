@@ -77,8 +77,8 @@ sweep: $(READY)  ## run several experiments, as many at once as fit (ARGS="mu_pe
 	@$(PY) -m chord_exp -m $(if $(ARGS),$(ARGS),mu_peak=0.2,0.4,0.6)
 
 .PHONY: report
-report:  ## (not yet) compare runs in tables and plots
-	@echo "make report: not yet. Until then: run.json and metrics.jsonl in each run's folder" && exit 1
+report: $(READY)  ## write a page of the newest run or sweep, or of others (ARGS="outputs/a outputs/b --watch")
+	@$(PY) -m chord_exp.report $(ARGS)
 
 .PHONY: package
 package: $(READY)  ## write the generated files of package/ from conf/ and docs/

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import plotext
@@ -14,6 +15,7 @@ from chord_exp.run_files.record import STOPPED, SUCCEEDED, RunRecord
 from chord_exp.run_files.wandb_sync import sync_command
 
 PLOT_SIZE = (64, 10)
+REPORT = "python -m chord_exp.report"
 
 
 def show(console: Console, record: RunRecord, rows: list[metrics.Row], run_dir: Path) -> None:
@@ -112,6 +114,8 @@ def _show_paths(console: Console, record: RunRecord, run_dir: Path) -> None:
     for label, path in where.items():
         if path.exists():
             console.print(f"  {label:<12}{path}", highlight=False, markup=False, soft_wrap=True)
+    page = f"{REPORT} {shlex.quote(str(run_dir))}"
+    console.print(f"  {'look at it':<12}{page}", highlight=False, markup=False, soft_wrap=True)
     if command := sync_command(run_dir):
         console.print(f"  {'upload':<12}{command}", highlight=False, markup=False, soft_wrap=True)
     if record.error and record.status != STOPPED:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,31 +126,48 @@ def numbered(path: Path) -> Iterator[tuple[int, metrics.Row]]:
 
 def history(rows: Iterable[tuple[int, metrics.Row]]) -> History:
     """Gather numbered rows by metric."""
-    found: dict[str, dict[tuple[str, int], tuple[float, int]]] = {key: {} for key in WANTED}
-    clock: dict[tuple[str, int], tuple[float, int]] = {}
+    places: list[tuple[str, int]] = []
+    lines: list[int] = []
+    # of each metric, which rows have it, and its values there
+    found: dict[str, tuple[list[int], list[float | str]]] = {key: ([], []) for key in (*WANTED, WALL_TIME)}
+    wanted = found.keys()
     last_steps: dict[str, int] = {}
-    for number, row in rows:
-        place = (row.get("stage", ""), row["step"])
-        last_steps[place[0]] = max(last_steps.get(place[0], 0), place[1])
-        for key in WANTED & row.keys():
-            # "NaN" and "Infinity" are read by float
-            found[key][place] = (float(row[key]), number)
-        if WALL_TIME in row:
-            clock[place] = (row[WALL_TIME], number)
+    for index, (number, row) in enumerate(rows):
+        stage, step = row.get("stage", ""), row["step"]
+        places.append((stage, step))
+        lines.append(number)
+        if step >= last_steps.get(stage, 0):
+            last_steps[stage] = step
+        for key in wanted & row.keys():
+            where, values = found[key]
+            where.append(index)
+            values.append(row[key])
     stages, begin = {}, 0
     for stage, last in last_steps.items():
         stages[stage] = begin
         begin += last
-    series = {key: _series(points, stages) for key, points in found.items() if points}
-    return History(series, _series(clock, stages), stages or {"": 0})
+    at = np.array([stages[stage] + step for stage, step in places], dtype=np.int64)
+    # steps at which two stages meet are two
+    stage_of = np.array([list(stages).index(stage) for stage, _ in places], dtype=np.int64)
+    line = np.array(lines, dtype=np.int64)
+    series = {}
+    for key, (where, values) in found.items():
+        if where:
+            # "NaN" and "Infinity" become what they say
+            series[key] = _series(at[where], stage_of[where], np.array(values, dtype=float), line[where])
+    clock = series.pop(WALL_TIME, EMPTY)
+    return History(series, clock, stages or {"": 0})
 
 
-def _series(points: dict[tuple[str, int], tuple[float, int]], stages: dict[str, int]) -> Series:
-    at = np.fromiter((stages[stage] + step for stage, step in points), np.int64, len(points))
-    value = np.fromiter((value for value, _ in points.values()), np.float64, len(points))
-    line = np.fromiter((line for _, line in points.values()), np.int64, len(points))
-    order = np.argsort(at, kind="stable")
-    return Series(at[order], value[order], line[order])
+def _series(
+    at: npt.NDArray[np.int64], stage: npt.NDArray[np.int64], value: npt.NDArray[np.float64], line: npt.NDArray[np.int64]
+) -> Series:
+    """Order by step; of a step that was repeated the last value stays."""
+    order = np.lexsort((line, stage, at))
+    at, stage = at[order], stage[order]
+    last = np.append((at[1:] != at[:-1]) | (stage[1:] != stage[:-1]), True)
+    kept = order[last]
+    return Series(at[last], value[kept], line[kept])
 
 
 def thinned(series: Series, most: int) -> Series:
@@ -162,13 +178,15 @@ def thinned(series: Series, most: int) -> Series:
     count = len(series)
     if count <= most:
         return series
-    edges = np.linspace(0, count, max(2, most // 2) + 1).astype(int)
-    kept = {0, count - 1}
-    for begin, end in itertools.pairwise(edges.tolist()):
-        stretch = series.value[begin:end]
-        if np.isfinite(stretch).any():
-            kept |= {begin + int(np.nanargmin(stretch)), begin + int(np.nanargmax(stretch))}
-    return series.take(np.array(sorted(kept), dtype=np.int64))
+    size = -(-count // max(1, most // 2))
+    stretches = -(-count // size)
+    padded = np.full(stretches * size, np.nan)
+    padded[:count] = np.where(np.isfinite(series.value), series.value, np.nan)
+    table = padded.reshape(stretches, size)
+    begins = np.arange(stretches) * size
+    lowest = begins + np.where(np.isnan(table), np.inf, table).argmin(axis=1)
+    highest = begins + np.where(np.isnan(table), -np.inf, table).argmax(axis=1)
+    return series.take(np.unique(np.concatenate([[0], lowest, highest, [count - 1]])))
 
 
 def smoothed(series: Series, width: int) -> npt.NDArray[np.float64]:

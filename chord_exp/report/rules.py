@@ -32,6 +32,7 @@ CLIP_SHARE = 0.3
 # what the held-out accuracy lost against its best while rewards rose
 FORGOTTEN = 0.05
 REWARD_COLLAPSE = 0.5
+FEWEST_TO_MEAN = 5
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ def reward_collapse(history: History) -> Finding | None:
     """The reward fell to a small part of what it had been."""
     series = history[h.REWARD].finite()
     fifth = len(series) // 5
-    if fifth < 2:
+    # fewer steps say little: rewards are noisy
+    if fifth < FEWEST_TO_MEAN:
         return None
     level = h.smoothed(series, fifth)
     best = int(level.argmax())
@@ -227,8 +229,12 @@ def gradient_spikes(history: History) -> Finding | None:
     series = history[h.GRAD_NORM].finite()
     if len(series) < 10:
         return None
-    usual = np.array([np.median(series.value[max(0, i - SPIKE_WINDOW) : i]) for i in range(5, len(series))])
-    spikes = np.concatenate([np.zeros(5, bool), series.value[5:] > SPIKE_RATIO * np.maximum(usual, 1e-8)])
+    spikes = np.zeros(len(series), dtype=bool)
+    # a median is at least the lowest value: only what is far above that is looked at
+    for index in np.flatnonzero(series.value > SPIKE_RATIO * max(series.value.min(), 1e-8)):
+        if index >= 5:
+            usual = np.median(series.value[max(0, index - SPIKE_WINDOW) : index])
+            spikes[index] = series.value[index] > SPIKE_RATIO * max(usual, 1e-8)
     return _first(
         "gradient_spikes",
         WARNING,

@@ -137,8 +137,8 @@ def probability_of_improvement(ours: Sequence[float] | Scores, theirs: Sequence[
 def difference(ours: Mapping[int, float], theirs: Mapping[int, float], *, seed: int = 0) -> Difference:
     """Return the mean difference of two groups' scores by seed, ours less theirs.
 
-    Where the groups share at least two seeds these are compared in pairs; otherwise the groups are drawn from
-    independently.
+    Where all seeds of one group are in the other, and are two or more, they are compared in pairs; otherwise the
+    groups are drawn from independently.
 
     Raises:
         ValueError: a group is empty.
@@ -146,7 +146,7 @@ def difference(ours: Mapping[int, float], theirs: Mapping[int, float], *, seed: 
     if not ours or not theirs:
         raise ValueError("no scores")
     common = sorted(ours.keys() & theirs.keys())
-    if len(common) >= 2:
+    if len(common) >= max(2, min(len(ours), len(theirs))):
         found = bootstrap([ours[one] - theirs[one] for one in common], seed=seed)
         return Difference(found.value, found.low, found.high, found.count, paired=True)
     x, y = np.array(list(ours.values())), np.array(list(theirs.values()))

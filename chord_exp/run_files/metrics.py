@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 Row = dict[str, Any]
 
@@ -31,7 +32,7 @@ HIGHER_IS_BETTER = {ACCURACY: True, REWARD: True, "actor/loss": False, "actor/ex
 def parse(line: str | bytes) -> Row | None:
     """Return one row; None for a line that a crash cut short."""
     try:
-        row = json.loads(line)
+        row = orjson.loads(line)
     except ValueError:
         return None
     return row if isinstance(row, dict) and "step" in row else None

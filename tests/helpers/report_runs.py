@@ -14,8 +14,10 @@ from chord_exp.run_files.record import SUCCEEDED, RunError, RunRecord
 
 def rows(steps: int, *, seed: int = 1, peak: float = 0.6, eval_every: int = 20) -> list[dict]:
     """Rows as the monitor writes them: an explorer's and a trainer's a step, and evaluations."""
-    chance, found = random.Random(seed), []
-    skill = 0.2 + 0.1 * chance.random()
+    found: list[dict] = []
+    # seeds differ by what they start with, runs of one seed by their noise
+    skill = 0.2 + 0.1 * random.Random(seed).random()
+    chance = random.Random(f"{seed} {peak}")
     noise = {f"experience_pipeline/more/{index}": chance.random() for index in range(20)}
     for step in range(steps + 1):
         now = 1.7e9 + 2.0 * step

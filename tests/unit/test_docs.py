@@ -17,6 +17,7 @@ from chord_exp.config.composer import composing
 from chord_exp.config.hydra_errors import groups
 from chord_exp.data_facts import assumed_facts
 from chord_exp.prepare.__main__ import _dashed, build_parser
+from chord_exp.report.__main__ import build_parser as build_report_parser
 from chord_exp.sweep.__main__ import build_parser as build_sweep_parser
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.tune.settings import TuneSettings
@@ -110,6 +111,8 @@ def check_make(words: list[str]) -> None:
     arguments = shlex.split(variables.get("ARGS", ""))
     if arguments and target in _TAKES_OVERRIDES:
         check_experiment([*_TAKES_OVERRIDES[target], *arguments])
+    elif target == "report":
+        build_report_parser().parse_args(arguments)
     elif arguments and target == "prepare":
         build_parser().parse_args([_dashed(word) for word in arguments])
 
@@ -125,6 +128,8 @@ def test_a_shown_command_is_accepted(command, place):
         if "resume=true" in arguments:
             (place / "my_run" / "run.json").touch()
         assert check_experiment(arguments)
+    elif module == "chord_exp.report":
+        build_report_parser().parse_args(arguments)
     elif module == "chord_exp.sweep":
         build_sweep_parser().parse_args(arguments)
     elif module == "chord_exp.prepare":

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
+from report_runs import make_run
+from rich.console import Console
+
 from chord_exp.launch.progress import State, clock
-from chord_exp.launch.summary import mu_plot, warnings, without_last_evaluation
+from chord_exp.launch.summary import mu_plot, show, warnings, without_last_evaluation
 from chord_exp.run_files import metrics
+from chord_exp.run_files.names import METRICS, RECORD
+from chord_exp.run_files.record import RunRecord
 
 
 def rows(**values: list[float]) -> list[metrics.Row]:
@@ -46,6 +53,13 @@ def test_a_run_that_ended_without_its_last_evaluation_says_so() -> None:
     assert warning.endswith("of step 2")
     assert without_last_evaluation([before, *steps, {**evaluated, "step": 3}]) == []
     assert without_last_evaluation([]) == []
+
+
+def test_the_end_names_the_command_that_makes_a_page(tmp_path) -> None:
+    printed = Console(record=True, width=200, file=io.StringIO())
+    run = make_run(tmp_path / "my run", 5)
+    show(printed, RunRecord.load(run / RECORD), metrics.read(run / METRICS), run)
+    assert f"look at it  python -m chord_exp.report '{run}'" in printed.export_text()
 
 
 def test_the_mu_plot_is_plain_text() -> None:

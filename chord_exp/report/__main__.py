@@ -1,0 +1,116 @@
+"""`python -m chord_exp.report DIR...`: what runs did, how they ended and how they compare, as a page to look at.
+
+Exit codes: 0 written, 2 a folder holds no run, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
+from chord_exp.run_files.names import METRICS, RECORD
+from chord_exp.utils.files import write_atomically
+
+PROGRAM = "chord_exp.report"
+NAME = "report.html"
+# how often --watch looks, seconds
+EVERY = 5
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {PROGRAM}",
+        description="Write a report of runs: one HTML file that needs no network, with Markdown and CSV beside it.",
+        epilog="Runs that differ in their seed alone are one group. Exit code 0: written; 2: no run there.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="*",
+        metavar="DIR",
+        help="folder of a run, a sweep, or of many of them (left out: the newest run or sweep)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help=f"the page; {NAME} in the folder, or here where there are several"
+    )
+    parser.add_argument("--target", type=float, help="count the cost to reach this score (default: what half reached)")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="write it again as the runs go on, until they have ended; the open page loads itself again",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write a report; returns the exit code."""
+    given = build_parser().parse_args(argv)
+    try:
+        folders = [folder.expanduser() for folder in given.folders]
+        if not folders:
+            from chord_exp.report.runs import newest
+
+            folders = [newest(Path.cwd())]
+        page = given.out or (folders[0] / NAME if len(folders) == 1 else Path(NAME))
+        going_on = write(folders, page, given.target, given.watch)
+        print(f"report: {page}")
+        if given.watch and going_on:
+            watch(folders, page, given.target)
+        return SUCCEEDED
+    except ChordExpError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def write(folders: Sequence[Path], page: Path, target: float | None, watching: bool = False) -> bool:
+    """Write the page, and Markdown and CSV beside it.
+
+    Returns:
+        Whether a run is still going on.
+
+    Raises:
+        ConfigError: a folder holds no run, or the page cannot be written.
+    """
+    # numpy and the rest, only when there is something to read
+    from chord_exp.report.page import render
+    from chord_exp.report.runs import find_runs, read_runs
+    from chord_exp.report.summary import look
+    from chord_exp.report.texts import markdown, table
+
+    report = look(read_runs(find_runs(folders)), target)
+    html = render(report, refresh=EVERY if watching and report.going_on else None)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(page.with_suffix(".md"), markdown(report))
+        write_atomically(page.with_suffix(".csv"), table(report))
+        write_atomically(page, html)
+    except OSError as error:
+        raise ConfigError(f"cannot write {page}: {error.strerror}", "--out", "give another file") from error
+    return report.going_on
+
+
+def watch(folders: Sequence[Path], page: Path, target: float | None) -> None:
+    """Write the page again whenever a run has written something, until all have ended."""
+    going_on, seen = True, None
+    while going_on:
+        time.sleep(EVERY)
+        now = [(path, path.stat().st_mtime_ns) for folder in folders for path in sorted(_written(folder))]
+        # a run that was killed writes no end: look again now and then
+        if now != seen or int(time.time()) % 60 < EVERY:
+            going_on, seen = write(folders, page, target, watching=True), now
+
+
+def _written(folder: Path) -> set[Path]:
+    return {path for name in (METRICS, RECORD) for path in folder.glob(f"**/{name}")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""The page of one run: how it ended, its curves, its answers, its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from chord_exp.report import history as h
+from chord_exp.report.compare import final_score
+from chord_exp.report.curves import charts_of_run
+from chord_exp.report.parts import error_lines, pairs, sections
+from chord_exp.report.rollouts import same_prompts
+from chord_exp.report.rules import Finding
+from chord_exp.report.runs import Run
+from chord_exp.report.statistics import wilson_interval
+from chord_exp.report.summary import Report, how_it_ended
+from chord_exp.run_files.names import METRICS
+
+
+def one_run(report: Report) -> Iterator[str]:
+    """Yield the body of the page."""
+    run = report.runs[0]
+    yield f'<p class=dim>{escape(str(run.path))}</p><section class="verdict {run.status}">'
+    yield f"<b>{escape(how_it_ended(run).capitalize())}</b>"
+    yield from error_lines(run)
+    yield from _headline(run)
+    yield "</section>"
+    yield _findings(report.found[0])
+    if not run.succeeded and run.log_end:
+        yield f"<h3>Last lines of logs/run.log</h3><pre>{escape(chr(10).join(run.log_end))}</pre>"
+    yield sections(charts_of_run(run))
+    yield _rollouts(run)
+    yield "<h2>Settings and origin</h2>"
+    record = run.record
+    if run.overrides:
+        yield "<h3>Given by hand</h3>" + pairs(run.overrides.items())
+    if facts := run.data_facts():
+        yield "<h3>Data</h3>" + pairs(facts.items())
+    if record is not None:
+        origin = {
+            "variant": record.variant,
+            "seed": str(record.seed),
+            "started": record.started,
+            "git": " ".join(f"{key}={value}" for key, value in record.git.items()),
+            "machine": " ".join(f"{key}={value}" for key, value in record.machine.items()),
+            "configuration": record.config_hash[:16],
+            "checkpoint": record.checkpoint or "",
+        }
+        yield "<h3>Run</h3>" + pairs((key, value) for key, value in origin.items() if value)
+        yield "<h3>Versions</h3>" + pairs(record.versions.items())
+    if run.settings:
+        yield f"<details><summary>All settings</summary>{pairs(run.settings.items())}</details>"
+    yield (
+        f"<p class=dim>Every point is a line of {METRICS}; its number shows under the pointer and stands in the CSV "
+        "beside this page. Thick lines are means of neighbouring steps.</p>"
+    )
+
+
+def _headline(run: Run) -> Iterator[str]:
+    accuracy = run.history[h.ACCURACY].finite()
+    if len(accuracy):
+        counts = run.history[h.EVAL_DONE].finite()
+        share, prompts = float(accuracy.value[-1]), int(counts.value[-1]) if len(counts) else 0
+        if len(accuracy) > 1:
+            text = f"Held-out accuracy {accuracy.value[0]:.1%} at step {accuracy.at[0]}, {share:.1%}"
+            text += f" at step {accuracy.at[-1]} (line {accuracy.line[-1]})"
+        else:
+            text = f"Held-out accuracy {share:.1%} at step {accuracy.at[0]} (line {accuracy.line[0]})"
+        if prompts and 0 <= share <= 1:
+            low, high = wilson_interval(share, prompts)
+            text += f"; over {prompts} prompts that is {low:.0%} to {high:.0%} (95% interval)"
+        yield f"<p>{escape(text)}.</p>"
+    last = final_score(run, h.REWARD)
+    if last is not None:
+        yield f"<p>Rollout reward {last.value:.2f}: mean of the last {last.of} steps, to line {last.line}.</p>"
+
+
+def _findings(found: Sequence[Finding]) -> str:
+    if not found:
+        return "<p class=dim>No rule over the metrics found anything to say.</p>"
+    items = "".join(
+        f"<li class={one.severity}><b>{escape(one.what)}</b><br>{escape(one.remedy)} "
+        f"<small>{escape(one.rule)}: {escape(one.metric)}, line {one.line}</small></li>"
+        for one in found
+    )
+    return f"<h3>What the metrics say</h3><ul class=findings>{items}</ul>"
+
+
+def _rollouts(run: Run) -> str:
+    found = same_prompts(run.path)
+    if found is None:
+        return ""
+    file, prompts = found
+    rows = "".join(
+        f"<tr><td>{escape(prompt) if first else ''}</td><td class=n>{one.step}</td><td>{escape(one.answer)}</td>"
+        f"<td class=n>{one.reward:.3g}</td><td class=n>{one.line}</td></tr>"
+        for prompt, answers in prompts.items()
+        for first, one in ((index == 0, one) for index, one in enumerate(answers))
+    )
+    return (
+        f"<h2>The same prompts over time</h2><p class=dim>{escape(str(file.relative_to(run.path)))}: one answer of a "
+        "step, as it was sampled.</p>"
+        '<div class="scroll rollouts"><table><tr><th>prompt<th class=n>step<th>answer<th class=n>reward'
+        f"<th class=n>line</tr>{rows}</table></div>"
+    )

@@ -1,0 +1,280 @@
+"""Reports of runs: what they say, that it is true, and that each figure stands in a line of metrics.jsonl."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_runs import OUT_OF_MEMORY, make_run
+
+from chord_exp.report import __main__ as command
+from chord_exp.report import history as h
+from chord_exp.report.compare import common_target, cost_to_reach, differing, groups
+from chord_exp.report.page import render
+from chord_exp.report.runs import find_runs, labels, newest, read_run, read_runs
+from chord_exp.report.summary import look, who_wins
+from chord_exp.run_files import names
+from chord_exp.run_files.record import FAILED, RUNNING, SUCCEEDED, RunRecord
+from chord_exp.utils.files import try_lock
+
+
+def sweep(folder: Path, seeds: int, peaks: tuple[float, ...] = (0.1, 0.6), steps: int = 40) -> Path:
+    jobs = [(peak, seed) for peak in peaks for seed in range(1, seeds + 1)]
+    for number, (peak, seed) in enumerate(jobs):
+        make_run(folder / f"{number}_mu_peak={peak},seed={seed}", steps, seed=seed, peak=peak)
+    return folder
+
+
+def page_of(*folders: Path) -> str:
+    return render(look(read_runs(find_runs(folders))))
+
+
+def written(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / names.METRICS).read_text(encoding="utf-8").splitlines()]
+
+
+# --- the page
+
+
+def test_a_page_tells_the_end_first_and_then_goes_the_way_people_know(tmp_path):
+    page = page_of(make_run(tmp_path / "run"))
+    parts = ("Succeeded after 60 of 60 steps", ">Train<", ">Evaluation<", ">Stability<", ">Performance<", "Settings")
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_a_page_needs_nothing_but_itself(tmp_path):
+    page = page_of(make_run(tmp_path / "run"))
+    assert not re.search(r"https?:|src=|<link|@import|url\(", page)
+    # whole without its script
+    assert page.count("<svg") >= 10 and page.index("<script") > page.rindex("</svg>")
+
+
+def test_what_people_typed_is_text_and_no_markup(tmp_path):
+    run = make_run(tmp_path / "run", name="<b>bold</b>", overrides=["data.system_prompt=<script>alert(1)</script>"])
+    page = page_of(run)
+    assert "<b>bold" not in page and "<script>alert" not in page and "&lt;script&gt;alert" in page
+
+
+def test_every_point_of_a_page_is_a_line_of_the_metrics(tmp_path):
+    run = make_run(tmp_path / "run")
+    rows, checked = written(run), 0
+    drawn = {"Clipped rollout tokens": h.CLIP_SHARE, "Held-out accuracy": h.ACCURACY, "logged": h.MU}
+    for label, numbers, path in re.findall(r'data-l="([^"]+)" data-n="([\d ]+)" d="([^"]+)"', page_of(run)):
+        if label not in drawn:
+            continue
+        for number, (at, value) in zip(numbers.split(), re.findall(r"[ML](\S+) ([^MLh]+)", path), strict=True):
+            row = rows[int(number) - 1]
+            assert row["step"] == int(at)
+            assert row[drawn[label]] == pytest.approx(float(value), rel=1e-3)
+            checked += 1
+    assert checked > 100
+
+
+def test_every_figure_of_the_table_is_the_value_in_its_line(tmp_path):
+    run = make_run(tmp_path / "run", 300)
+    assert command.main([str(run)]) == 0
+    rows = written(run)
+    with open(run / "report.csv", encoding="utf-8", newline="") as stream:
+        figures = list(csv.DictReader(stream))
+    for figure in figures:
+        row = rows[int(figure["line"]) - 1]
+        assert row["step"] == int(figure["step"])
+        assert row[figure["metric"]] == float(figure["value"])
+    assert {figure["what"] for figure in figures} == {"final", "best", "point"}
+    assert {h.REWARD, h.GRAD_NORM, "time/train_step"} <= {figure["metric"] for figure in figures}
+
+
+def test_a_crashed_run_shows_the_end_of_its_log_beside_the_cause(tmp_path):
+    page = page_of(make_run(tmp_path / "run", 30, status=FAILED, error=OUT_OF_MEMORY, completed_steps=12))
+    assert "Failed after 12 of 30 steps" in page
+    assert (
+        page.index("the memory did not suffice") < page.index("CUDA out of memory &lt;here&gt;") < page.index(">Train")
+    )
+
+
+def test_a_run_without_a_record_or_metrics_is_still_shown(tmp_path):
+    (tmp_path / "trial").mkdir()
+    (tmp_path / "trial" / names.LAUNCH).write_text('{"overrides": ["mu_peak=0.3"]}', encoding="utf-8")
+    page = page_of(tmp_path / "trial")
+    assert "Waiting" in page and "mu_peak" in page
+
+
+def test_a_line_that_a_crash_cut_short_is_passed_over(tmp_path):
+    run = make_run(tmp_path / "run", 10)
+    with open(run / names.METRICS, "a", encoding="utf-8") as stream:
+        stream.write('{"step": 11, "actor/lo')
+    assert read_run(run).history.steps == 10
+
+
+def test_answers_to_the_same_prompt_are_shown_over_time(tmp_path):
+    run = make_run(tmp_path / "run", 10)
+    buffer = run / "checkpoints" / "chord" / "tiny" / "buffer" / "experience_buffer.jsonl"
+    buffer.parent.mkdir(parents=True)
+    rows = [
+        {"eid": {"batch": step}, "prompt_text": prompt, "response_text": f"{prompt} <{step}>", "reward": step / 10}
+        for step in range(1, 10)
+        for prompt in ("2+2", f"once {step}")
+    ]
+    text = "\n".join(map(json.dumps, rows)) + '\n{"eid": {"ba'
+    buffer.write_text(text, encoding="utf-8")
+    page = page_of(run)
+    assert "2+2 &lt;1&gt;" in page and "2+2 &lt;9&gt;" in page
+    assert page.index("2+2 &lt;1&gt;") < page.index("2+2 &lt;9&gt;") < page.index("once")
+
+
+# --- several runs
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_group(tmp_path):
+    runs = read_runs(find_runs([sweep(tmp_path / "s", 3)]))
+    assert differing(runs) == ["mu_peak"]
+    assert [(one.label, len(one.runs)) for one in groups(runs)] == [("mu_peak=0.1", 3), ("mu_peak=0.6", 3)]
+    assert [run.seed for run in runs] == [1, 2, 3, 1, 2, 3]
+
+
+def test_trials_come_in_the_order_of_their_numbers(tmp_path):
+    for number in (10, 9, 1):
+        make_run(tmp_path / f"{number}_x", 2)
+    assert [path.name for path in find_runs([tmp_path])] == ["1_x", "9_x", "10_x"]
+
+
+def test_all_settings_count_where_they_are_known(tmp_path):
+    for name, lr in (("a", 1e-3), ("b", 1e-4)):
+        run = make_run(tmp_path / name, 5, overrides=["experiment=mine"])
+        (run / ".hydra").mkdir()
+        settings = f"lr: {lr}\nseed: 1\nname: {name}\nmodel: {{path: here}}\n"
+        (run / ".hydra" / "config.yaml").write_text(settings, encoding="utf-8")
+    assert differing(read_runs(find_runs([tmp_path]))) == ["lr"]
+
+
+def test_few_seeds_are_shown_and_not_judged(tmp_path):
+    (said,) = who_wins(look(read_runs(find_runs([sweep(tmp_path / "s", 3)]))))
+    assert "fewer than 5 seeds" in said
+
+
+def test_a_clear_difference_over_five_seeds_is_named_with_its_interval(tmp_path):
+    (said,) = who_wins(look(read_runs(find_runs([sweep(tmp_path / "s", 5, (0.1, 0.9))]))))
+    assert said.startswith("mu_peak=0.9 is better than mu_peak=0.1: +") and "paired by seed, 5 seeds" in said
+
+
+def test_equal_methods_are_not_told_apart(tmp_path):
+    for number, (size, seed) in enumerate((size, seed) for size in (8, 16) for seed in range(1, 6)):
+        name, overrides = f"{number}", [f"batch_size={size}", f"seed={seed}"]
+        make_run(tmp_path / name, 40, seed=seed * size, overrides=overrides)
+    (said,) = who_wins(look(read_runs(find_runs([tmp_path]))))
+    assert said.startswith("No group differs from batch_size=8")
+
+
+def test_a_run_that_failed_is_listed_and_does_not_count(tmp_path):
+    sweep(tmp_path / "s", 2)
+    make_run(tmp_path / "s" / "9_broken", 40, seed=3, peak=0.6, status=FAILED, error=OUT_OF_MEMORY)
+    report = look(read_runs(find_runs([tmp_path / "s"])))
+    assert [len(one.final) for one in report.scores] == [2, 2]
+    page = render(report)
+    assert "9_broken: failed" in page and "lower cluster.max_token_len_per_gpu" in page and "2 of 3" in page
+
+
+def test_the_cost_of_a_score_is_counted_until_it_was_reached(tmp_path):
+    run = read_run(make_run(tmp_path / "run", 60))
+    series = run.history[h.ACCURACY]
+    cost = cost_to_reach(run, h.ACCURACY, float(series.value[2]))
+    assert cost is not None and cost.steps <= series.at[2]
+    assert cost.seconds == pytest.approx(2.0 * cost.steps, abs=1.1) and cost.tokens == 4000.0 * cost.steps
+    assert cost_to_reach(run, h.ACCURACY, 1.01) is None
+    assert common_target([run], h.ACCURACY) is None
+
+
+def test_thirty_runs_fit_in_a_page_of_a_megabyte_and_a_half(tmp_path):
+    page = page_of(sweep(tmp_path / "s", 5, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), steps=200))
+    assert len(page.encode()) < 1_500_000
+
+
+# --- histories
+
+
+def seen(*rows: dict) -> h.History:
+    return h.history((number, {"source": "trainer", **row}) for number, row in enumerate(rows, start=1))
+
+
+def test_of_a_step_that_a_resume_repeated_the_last_value_counts():
+    loss = seen({"step": 1, h.LOSS: 5.0}, {"step": 2, h.LOSS: 4.0}, {"step": 2, h.LOSS: 3.0})[h.LOSS]
+    assert (loss.at.tolist(), loss.value.tolist(), loss.line.tolist()) == ([1, 2], [5, 3], [1, 3])
+
+
+def test_steps_of_a_later_stage_count_on():
+    found = seen(
+        {"step": 1, "stage": "sft", h.LOSS: 1.0},
+        {"step": 2, "stage": "sft", h.LOSS: 2.0, h.ACCURACY: 0.5},
+        {"step": 0, "stage": "grpo", h.ACCURACY: 0.6},
+        {"step": 1, "stage": "grpo", h.LOSS: 3.0},
+    )
+    assert found.stages == {"sft": 0, "grpo": 2} and found.steps == 3
+    assert found[h.ACCURACY].at.tolist() == [2, 2] and found[h.ACCURACY].value.tolist() == [0.5, 0.6]
+
+
+def test_thinning_keeps_the_extremes_and_makes_nothing_up():
+    values = np.sin(np.arange(1000.0))
+    values[500], values[700] = 9.0, np.nan
+    series = h.Series(np.arange(1000), values, np.arange(1, 1001))
+    thin = h.thinned(series, 50)
+    assert len(thin) <= 54 and thin.at[0] == 0 and thin.at[-1] == 999
+    assert 9.0 in thin.value and all(values[at] == value for at, value in zip(thin.at, thin.value, strict=True))
+    assert (thin.line == thin.at + 1).all()
+
+
+# --- the command
+
+
+def test_the_newest_run_or_sweep_is_the_default(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command.main([]) == 2 and "no run below outputs/" in capsys.readouterr().err
+    run = make_run(tmp_path / "outputs" / "tiny" / "2026-01-01", 5)
+    assert command.main([]) == 0 and (run / "report.html").is_file() and (run / "report.md").is_file()
+    sweep(tmp_path / "multirun" / "tiny" / "2026-01-02", 1, steps=5)
+    assert newest(tmp_path) == tmp_path / "multirun" / "tiny" / "2026-01-02"
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_folder_without_runs_is_refused(tmp_path, capsys, made):
+    folder = tmp_path / "x"
+    if made:
+        folder.mkdir()
+    assert command.main([str(folder)]) == 2
+    assert "DIR" in capsys.readouterr().err
+
+
+def test_labels_are_what_sets_paths_apart():
+    assert labels([Path("/a/b/c"), Path("/a/d/c")]) == ["b/c", "d/c"]
+    assert labels([Path("/a/b")]) == ["b"]
+    assert labels([Path("/a/b"), Path("/a/b/c")]) == ["b", "c"]
+
+
+def test_a_watched_page_loads_itself_again_until_the_run_has_ended(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run", 20, status=RUNNING, seconds=None, completed_steps=0)
+    lock = try_lock(run / names.LOCK)
+    assert lock is not None
+    page = run / "report.html"
+
+    def end_it(seconds: float) -> None:
+        assert 'http-equiv="refresh"' in page.read_text(encoding="utf-8")
+        assert "Running after 20 of 20 steps" in page.read_text(encoding="utf-8")
+        record = RunRecord.load(run / names.RECORD)
+        record.with_end(status=SUCCEEDED, completed_steps=20).save(run / names.RECORD)
+
+    monkeypatch.setattr(command.time, "sleep", end_it)
+    with lock:
+        assert command.main([str(run), "--watch"]) == 0
+    assert 'http-equiv="refresh"' not in page.read_text(encoding="utf-8")
+    assert "Succeeded after 20" in page.read_text(encoding="utf-8")
+
+
+def test_a_page_that_is_not_watched_stays_as_it_is(tmp_path):
+    run = make_run(tmp_path / "run", 20, status=RUNNING, seconds=None)
+    with try_lock(run / names.LOCK):
+        assert command.main([str(run)]) == 0
+    assert 'http-equiv="refresh"' not in (run / "report.html").read_text(encoding="utf-8")

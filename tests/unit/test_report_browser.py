@@ -1,0 +1,89 @@
+"""Pages of reports in headless Chromium at three widths, light and dark: nothing sticks out, no plot is blank."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from report_runs import OUT_OF_MEMORY, make_run
+
+from chord_exp.report.page import render
+from chord_exp.report.runs import find_runs, read_runs
+from chord_exp.report.summary import look
+from chord_exp.run_files.record import FAILED
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WIDTHS, HEIGHT = (360, 800, 1400), 4000
+# of the page's own documents: how far each is wider than its frame, and where its plots are on the picture
+MEASURE = """
+addEventListener("load", () => {
+  const found = [...document.querySelectorAll("iframe")].map(frame => {
+    const page = frame.contentDocument, at = frame.getBoundingClientRect();
+    const plots = [...page.querySelectorAll(".plot svg, .rows svg, .parallel svg")].map(svg => {
+      const box = svg.getBoundingClientRect(), title = svg.getAttribute("aria-label");
+      return [title, box.left + at.left, box.top + at.top, box.width, box.height];
+    });
+    return {over: page.documentElement.scrollWidth - page.documentElement.clientWidth, plots};
+  });
+  document.body.append(Object.assign(document.createElement("pre"), {textContent: JSON.stringify(found)}));
+});
+"""
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+
+def chromium(folder: Path, page: Path, *flags: str) -> str:
+    assert CHROMIUM is not None
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *flags]
+    command += [f"--window-size={sum(WIDTHS)},{HEIGHT}", f"--user-data-dir={folder / 'profile'}", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pages")
+    make_run(root / "one", 60, status=FAILED, error=OUT_OF_MEMORY)
+    overrides = {"model.path": "a/very/long/path/to/a/model/that/does/not/break/anywhere_at_all_in_a_line"}
+    for number, (peak, seed) in enumerate((peak, seed) for peak in (0.1, 0.3, 0.6) for seed in (1, 2)):
+        given = [*(f"{key}={value}/{peak}" for key, value in overrides.items()), f"mu_peak={peak}", f"lr={peak / 100}"]
+        make_run(root / "sweep" / str(number), 40, seed=seed, peak=peak, overrides=given)
+    return {name: render(look(read_runs(find_runs([root / name])))) for name in ("one", "sweep")}
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("name", ["one", "sweep"])
+def test_nothing_sticks_out_and_no_plot_is_blank(pages, tmp_path, name, scheme):
+    frame = '<iframe style="border:0;float:left" width={} height={} srcdoc="{}"></iframe>'
+    frames = "".join(frame.format(width, HEIGHT, html.escape(pages[name])) for width in WIDTHS)
+    page, picture = tmp_path / "frames.html", tmp_path / "picture.png"
+    page.write_text(
+        f'<meta charset="utf-8"><body style="margin:0">{frames}<script>{MEASURE}</script>', encoding="utf-8"
+    )
+    colours = f"--blink-settings=preferredColorScheme={('dark', 'light').index(scheme)}"
+    dom = chromium(tmp_path, page, colours, "--dump-dom")
+    chromium(tmp_path, page, colours, f"--screenshot={picture}")
+    pixels = matplotlib.image.imread(picture)[..., :3]
+    ground = pixels[2, 2].mean()
+    assert ground < 0.3 if scheme == "dark" else ground > 0.9
+
+    measured = json.loads(html.unescape(re.findall(r"<pre>(\[\{.*?)</pre></body>", dom, re.DOTALL)[-1]))
+    for width, found in zip(WIDTHS, measured, strict=True):
+        assert found["over"] == 0, f"{width} wide: {found['over']} too wide"
+        assert len(found["plots"]) > 10
+        for title, left, top, wide, high in found["plots"]:
+            assert wide > 0.4 * min(width, 400) and high > 20, title
+            if top + high > HEIGHT:
+                continue
+            # grey is the grid; a curve has a colour
+            inside = pixels[int(top) : int(top + high), int(left) : int(left + wide)]
+            coloured = np.ptp(inside, axis=2) > 0.2
+            assert coloured.sum() > 20, f"blank at {width}: {title}"
