@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
@@ -45,6 +47,14 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="write it again as the runs go on, until they have ended; the open page loads itself again",
     )
+    parser.add_argument(
+        "--serve",
+        type=int,
+        nargs="?",
+        const=0,
+        metavar="PORT",
+        help="watch, and show the page to browsers of this machine until Ctrl-C",
+    )
     return parser
 
 
@@ -58,16 +68,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             folders = [newest(Path.cwd())]
         page = given.out or (folders[0] / NAME if len(folders) == 1 else Path(NAME))
-        going_on = write(folders, page, given.target, given.watch)
+        watching = given.watch or given.serve is not None
+        going_on = write(folders, page, given.target, watching)
         print(f"report: {page}")
-        if given.watch and going_on:
-            watch(folders, page, given.target)
+        with _shown(page, given.serve):
+            if watching and going_on:
+                watch(folders, page, given.target)
+            if given.serve is not None:
+                threading.Event().wait()
         return SUCCEEDED
     except ChordExpError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+@contextmanager
+def _shown(page: Path, port: int | None) -> Iterator[None]:
+    """Show the page to browsers, where a port is given."""
+    if port is None:
+        yield
+        return
+    from chord_exp.report.serve import serving
+
+    with serving(page, port) as address:
+        print(f"report: {address} (end with Ctrl-C)", flush=True)
+        yield
 
 
 def write(folders: Sequence[Path], page: Path, target: float | None, watching: bool = False) -> bool:

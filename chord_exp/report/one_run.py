@@ -9,11 +9,12 @@ from chord_exp.report import history as h
 from chord_exp.report.compare import final_score
 from chord_exp.report.curves import charts_of_run
 from chord_exp.report.parts import error_lines, pairs, sections
-from chord_exp.report.rollouts import same_prompts
+from chord_exp.report.rollouts import response_lengths, same_prompts
 from chord_exp.report.rules import Finding
 from chord_exp.report.runs import Run
 from chord_exp.report.statistics import wilson_interval
 from chord_exp.report.summary import Report, how_it_ended
+from chord_exp.report.svg import Chart, Line, draw
 from chord_exp.run_files.names import METRICS
 
 
@@ -91,6 +92,9 @@ def _rollouts(run: Run) -> str:
     if found is None:
         return ""
     file, prompts = found
+    steps, means = response_lengths(file)
+    line = Line("mean of a step", steps, means, 0)
+    lengths = Chart("Response length", "tokens, rollouts only", lines=[line])
     rows = "".join(
         f"<tr><td>{escape(prompt) if first else ''}</td><td class=n>{one.step}</td><td>{escape(one.answer)}</td>"
         f"<td class=n>{one.reward:.3g}</td><td class=n>{one.line}</td></tr>"
@@ -100,6 +104,7 @@ def _rollouts(run: Run) -> str:
     return (
         f"<h2>The same prompts over time</h2><p class=dim>{escape(str(file.relative_to(run.path)))}: one answer of a "
         "step, as it was sampled.</p>"
+        f'<div class="charts">{draw(lengths)}</div>'
         '<div class="scroll rollouts"><table><tr><th>prompt<th class=n>step<th>answer<th class=n>reward'
         f"<th class=n>line</tr>{rows}</table></div>"
     )

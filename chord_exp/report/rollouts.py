@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from chord_exp.run_files.names import CHECKPOINTS
 
@@ -41,21 +44,45 @@ def same_prompts(run_dir: Path) -> tuple[Path, dict[str, list[Rollout]]] | None:
     return None
 
 
-def _by_prompt(file: Path) -> dict[str, dict[int, Rollout]]:
-    found: dict[str, dict[int, Rollout]] = {}
+def response_lengths(file: Path) -> tuple[list[int], list[float]]:
+    """Return explorer steps and the mean length of their responses in tokens; expert rows are in no such file."""
+    sums: dict[int, tuple[int, int]] = {}
+    for _, row in _rows(file):
+        try:
+            step, length = int(row["eid"]["batch"]), int(row["response_length"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        count, total = sums.get(step, (0, 0))
+        sums[step] = (count + 1, total + length)
+    steps = sorted(sums)
+    return steps, [sums[step][1] / sums[step][0] for step in steps]
+
+
+def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows of a file with their line numbers; what a crash cut short is passed over."""
     read = 0
     with open(file, "rb") as stream:
         for number, line in enumerate(stream, start=1):
             read += len(line)
             if read > MOST_BYTES:
-                break
+                return
             try:
-                row = json.loads(line)
-                step, reward = int(row["eid"]["batch"]), float(row["reward"])
-                prompt, answer = str(row["prompt_text"]), str(row["response_text"])
-            except (ValueError, KeyError, TypeError):
-                continue  # a row of another kind, or one that a crash cut short
-            found.setdefault(_cut(prompt), {}).setdefault(step, Rollout(step, _cut(answer), reward, number))
+                row = orjson.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield number, row
+
+
+def _by_prompt(file: Path) -> dict[str, dict[int, Rollout]]:
+    found: dict[str, dict[int, Rollout]] = {}
+    for number, row in _rows(file):
+        try:
+            step, reward = int(row["eid"]["batch"]), float(row["reward"])
+            prompt, answer = str(row["prompt_text"]), str(row["response_text"])
+        except (ValueError, KeyError, TypeError):
+            continue  # a row of another kind
+        found.setdefault(_cut(prompt), {}).setdefault(step, Rollout(step, _cut(answer), reward, number))
     return found
 
 

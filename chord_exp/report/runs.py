@@ -185,7 +185,7 @@ def read_run(path: Path, label: str = "") -> Run:
     config = _yaml(path / TRINITY_CONFIG)
     given = record.overrides if record else _launch_overrides(path)
     overrides = dict(word.lstrip("+~").split("=", 1) for word in given if "=" in word)
-    composed = dict(flat(_yaml(path / COMPOSED)))
+    composed = resolved(dict(flat(_yaml(path / COMPOSED))))
     settings = {key: value for key, value in (composed or overrides).items() if not NO_SETTING.match(key)}
     return Run(
         path=path,
@@ -221,6 +221,16 @@ def _yaml(path: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def resolved(settings: dict[str, str]) -> dict[str, str]:
+    """Return settings with those that point to another (`lr: ${model.lr}`) replaced by what they point to."""
+
+    def follow(value: str, left: int) -> str:
+        points = re.fullmatch(r"\$\{([\w.]+)\}", value)
+        return follow(settings.get(points[1], value), left - 1) if points and left and points[1] in settings else value
+
+    return {key: follow(value, len(settings)) for key, value in settings.items()}
 
 
 def flat(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:

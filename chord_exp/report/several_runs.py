@@ -10,6 +10,7 @@ import numpy as np
 from chord_exp.report import history as h
 from chord_exp.report.compare import Group, GroupScores, best_score, cost_to_reach, differing, final_score
 from chord_exp.report.curves import charts_of_groups
+from chord_exp.report.importance import setting_importance
 from chord_exp.report.measures import TITLES, is_higher_better, shown
 from chord_exp.report.parts import error_lines, pairs, sections
 from chord_exp.report.runs import Run
@@ -33,7 +34,7 @@ def several_runs(report: Report) -> Iterator[str]:
     yield "".join(f"<p>{escape(line)}</p>" for line in who_wins(report)) + "</section>"
     yield "<h2>Scores</h2>" + _score_table(report) + _estimates(report)
     yield sections(charts_of_groups(report.groups))
-    yield _parallel(report)
+    yield _parallel(report) + _importance(report)
     yield "<h2>Runs</h2>" + _run_table(report)
     yield "".join(_broken(run) for run in report.runs if run.status in ("failed", "stopped"))
     same = {key: value for key, value in report.runs[0].overrides.items() if key not in differing(report.runs)}
@@ -49,7 +50,9 @@ def several_runs(report: Report) -> Iterator[str]:
 def _score_table(report: Report) -> str:
     name = escape(TITLES.get(report.metric, report.metric))
     reach = (
-        "" if report.target is None else f"<th class=n>steps to {shown(report.target, report.metric)}<th class=n>time"
+        ""
+        if report.target is None
+        else f"<th class=n>steps to {shown(report.target, report.metric)}<th class=n>time<th class=n>tokens"
     )
     rows = []
     for index, one in enumerate(report.scores):
@@ -91,11 +94,14 @@ def _cost(group: Group, report: Report) -> str:
     costs = [cost_to_reach(run, report.metric, report.target) for run in group.runs]
     reached = [cost for cost in costs if cost is not None]
     if not reached:
-        return "<td class=n>never<td>"
+        return "<td class=n>never<td><td>"
     steps = float(np.median([cost.steps for cost in reached]))
     times = [cost.seconds for cost in reached if cost.seconds is not None]
     missed = f" <small>({len(reached)} of {len(costs)})</small>" if len(reached) < len(costs) else ""
-    return f"<td class=n>{steps:.4g}{missed}<td class=n>{took(float(np.median(times))) if times else ''}"
+    time = took(float(np.median(times))) if times else ""
+    tokens = [cost.tokens for cost in reached if cost.tokens is not None]
+    trained = f"{np.median(tokens):.3g}" if tokens else ""
+    return f"<td class=n>{steps:.4g}{missed}<td class=n>{time}<td class=n>{trained}"
 
 
 def _estimates(report: Report) -> str:
@@ -129,6 +135,17 @@ def _parallel(report: Report) -> str:
         for place, (index, one) in enumerate(scored)
     ]
     return draw_parallel(axes, rows)
+
+
+def _importance(report: Report) -> str:
+    found = setting_importance(report.scores, is_higher_better(report.metric))
+    if not found:
+        return ""
+    values = ((key, f"{share:.0%}") for key, share in found.items())
+    return (
+        "<h3>Which settings matter</h3><p class=dim>Importance for the final score by Optuna's PED-ANOVA, which asks "
+        f"what the better half of the groups has in common.</p>{pairs(values)}"
+    )
 
 
 def _numbers_first(text: str) -> tuple[bool, float, str]:

@@ -36,7 +36,8 @@ class Report:
         if len(self.runs) == 1:
             record = self.runs[0].record
             return f"{record.name if record else self.runs[0].label}"
-        return f"{len(self.runs)} runs, {len(self.groups)} settings"
+        kinds = len(self.groups)
+        return f"{len(self.runs)} runs of {'one setting' if kinds == 1 else f'{kinds} settings'}"
 
 
 def look(runs: Sequence[Run], target: float | None = None) -> Report:

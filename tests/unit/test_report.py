@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from report_runs import OUT_OF_MEMORY, make_run
 from chord_exp.report import __main__ as command
 from chord_exp.report import history as h
 from chord_exp.report.compare import common_target, cost_to_reach, differing, groups
+from chord_exp.report.importance import setting_importance
 from chord_exp.report.page import render
 from chord_exp.report.runs import find_runs, labels, newest, read_run, read_runs
+from chord_exp.report.serve import serving
 from chord_exp.report.summary import look, who_wins
 from chord_exp.run_files import names
 from chord_exp.run_files.record import FAILED, RUNNING, SUCCEEDED, RunRecord
@@ -116,13 +119,20 @@ def test_answers_to_the_same_prompt_are_shown_over_time(tmp_path):
     buffer = run / "checkpoints" / "chord" / "tiny" / "buffer" / "experience_buffer.jsonl"
     buffer.parent.mkdir(parents=True)
     rows = [
-        {"eid": {"batch": step}, "prompt_text": prompt, "response_text": f"{prompt} <{step}>", "reward": step / 10}
+        {
+            "eid": {"batch": step},
+            "prompt_text": prompt,
+            "response_text": f"{prompt} <{step}>",
+            "response_length": step,
+            "reward": step / 10,
+        }
         for step in range(1, 10)
         for prompt in ("2+2", f"once {step}")
     ]
     text = "\n".join(map(json.dumps, rows)) + '\n{"eid": {"ba'
     buffer.write_text(text, encoding="utf-8")
     page = page_of(run)
+    assert "Response length: mean of a step from 1 to 9" in page
     assert "2+2 &lt;1&gt;" in page and "2+2 &lt;9&gt;" in page
     assert page.index("2+2 &lt;1&gt;") < page.index("2+2 &lt;9&gt;") < page.index("once")
 
@@ -150,6 +160,23 @@ def test_all_settings_count_where_they_are_known(tmp_path):
         settings = f"lr: {lr}\nseed: 1\nname: {name}\nmodel: {{path: here}}\n"
         (run / ".hydra" / "config.yaml").write_text(settings, encoding="utf-8")
     assert differing(read_runs(find_runs([tmp_path]))) == ["lr"]
+
+
+def test_a_setting_that_points_to_another_is_what_that_is(tmp_path):
+    for name, lr in (("a", "${model.lr}"), ("b", "0.001")):
+        run = make_run(tmp_path / name, 5)
+        (run / ".hydra").mkdir()
+        (run / ".hydra" / "config.yaml").write_text(f"lr: {lr}\nmodel: {{lr: 0.001}}\n", encoding="utf-8")
+    assert differing(read_runs(find_runs([tmp_path]))) == []
+
+
+def test_the_setting_that_decides_is_the_important_one(tmp_path):
+    for number, (peak, size) in enumerate((peak, size) for peak in (0.0, 0.3, 0.6, 0.9) for size in (4, 8)):
+        make_run(tmp_path / f"{number}", 20, peak=peak, overrides=[f"mu_peak={peak}", f"batch_size={size}"])
+    report = look(read_runs(find_runs([tmp_path])))
+    found = setting_importance(report.scores, True)
+    assert found["mu_peak"] > 0.8 and "Which settings matter" in render(report)
+    assert setting_importance(report.scores[:4], True) == {}
 
 
 def test_few_seeds_are_shown_and_not_judged(tmp_path):
@@ -271,6 +298,25 @@ def test_a_watched_page_loads_itself_again_until_the_run_has_ended(tmp_path, mon
         assert command.main([str(run), "--watch"]) == 0
     assert 'http-equiv="refresh"' not in page.read_text(encoding="utf-8")
     assert "Succeeded after 20" in page.read_text(encoding="utf-8")
+
+
+def test_a_served_page_is_given_to_this_machine_and_no_other_name(tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("the page", encoding="utf-8")
+    with serving(page, 0) as address:
+        host, port = address.removeprefix("http://").rstrip("/").split(":")
+        assert host == "127.0.0.1"
+
+        def get(path: str, name: str) -> tuple[int, bytes]:
+            connection = HTTPConnection(host, int(port), timeout=30)
+            connection.request("GET", path, headers={"Host": name})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+        assert get("/", f"{host}:{port}") == (200, b"the page")
+        assert get("/", f"localhost:{port}")[0] == 200
+        assert get("/", "elsewhere.example")[0] == 403
+        assert get("/../run.json", f"{host}:{port}")[0] == 404
 
 
 def test_a_page_that_is_not_watched_stays_as_it_is(tmp_path):
