@@ -92,9 +92,9 @@ check: $(READY)  ## explain what does not fit in a hand-written configuration (A
 doctor: $(READY)  ## check this machine: Python, packages, Ray, GPUs, disk
 	@$(PY) -m chord_exp.doctor
 
-# tests at once; tests that share a costly fixture stay together (tests/conftest.py)
+# files of tests at once, in this order: whole runs begin first (xdist's groups are lost on pytest 9.2)
 WORKERS ?= 2
-PYTEST = $(PY) -m pytest -q -n $(WORKERS) --dist loadgroup
+PYTEST = $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: test
 test: $(READY)  ## quick tests and one whole run of each mechanism (WORKERS=4 for more at once)

@@ -118,6 +118,16 @@ def finish(folder: Path, *overrides: str, env: dict[str, str] | None = None) -> 
     return run, run.wait()
 
 
+def check_resumes(run: Run, *overrides: str, env: dict[str, str] | None = None) -> Run:
+    """Resume a run of FINISHED_STEPS steps, which must then have made every step; returns it."""
+    again, output = finish(run.folder, f"total_steps={FINISHED_STEPS}", "resume=true", *overrides, env=env)
+    assert again.process.returncode == 0, output
+    assert again.record["status"] == "succeeded"
+    assert again.record["attempt"] > 1
+    assert sorted(again.series("actor/mu")) == list(range(1, FINISHED_STEPS + 1))
+    return again
+
+
 @contextmanager
 def ended_at_exit(run: Run) -> Iterator[Run]:
     """Whatever the test does, nothing of the run stays alive."""

@@ -38,6 +38,7 @@ class Sweep:
         self.folder = SweepFolder(folder)
         self.settings = settings or {}
         self.process: subprocess.Popen[str] | None = None
+        self.killed = False
 
     def start(self, *trials: dict) -> Sweep:
         """Start a sweep of fake trials."""
@@ -48,6 +49,7 @@ class Sweep:
         return self._launch("resume", "{}")
 
     def _launch(self, action: str, text: str) -> Sweep:
+        self.killed = False
         self.process = subprocess.Popen(
             [sys.executable, SCRIPT, str(self.folder.path), action, text],
             stdout=subprocess.PIPE,
@@ -67,6 +69,7 @@ class Sweep:
     def kill(self) -> None:
         """SIGKILL the driving process, and nothing else."""
         assert self.process is not None
+        self.killed = True
         self.process.kill()
         self.process.communicate(timeout=TIMEOUT)
 
@@ -79,6 +82,8 @@ class Sweep:
         """Wait for something to come true."""
         deadline = time.monotonic() + TIMEOUT
         while not condition():
+            if self.process is not None and self.process.poll() is not None and not self.killed and not condition():
+                raise AssertionError(f"it ended before that: {self.wait()[1]}")
             assert time.monotonic() < deadline, "it never came true"
             time.sleep(0.05)
 

@@ -34,7 +34,7 @@ def shared_by_all_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
-    """A whole run, and what it printed; its tests are in one group, so that one worker makes it once."""
+    """A whole run, and what it printed; its tests are in one file, so that one worker makes it once."""
     return finish(tmp_path_factory.mktemp("finished") / "run", f"total_steps={FINISHED_STEPS}")
 
 

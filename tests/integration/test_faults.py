@@ -13,7 +13,7 @@ import psutil
 import pytest
 from breaking_reward import NAN_AFTER_CALLS, RAISE_AFTER_CALLS
 from running import FINISHED_STEPS as STEPS
-from running import Run, ended_at_exit, finish, start
+from running import Run, check_resumes, ended_at_exit, finish, start
 from safetensors.torch import load_file
 
 HELPERS = str(Path(breaking_reward.__file__).parent)
@@ -31,15 +31,6 @@ def check_failed(run: Run, output: str, *signs: str) -> None:
     assert record["error"]["what"] in output.replace("\n", " ")
     assert "Traceback" not in output
     assert run.processes() == []
-
-
-def check_resumes(run: Run, *overrides: str, env: dict[str, str] | None = None) -> Run:
-    again, output = finish(run.folder, f"total_steps={STEPS}", "resume=true", *overrides, env=env)
-    assert again.process.returncode == 0, output
-    assert again.record["status"] == "succeeded"
-    assert again.record["attempt"] > 1
-    assert sorted(again.series("actor/mu")) == list(range(1, STEPS + 1))
-    return again
 
 
 def test_a_killed_trainer_fails_the_run_and_a_resume_sets_the_damaged_checkpoint_aside(tmp_path: Path) -> None:
@@ -96,35 +87,6 @@ def test_a_reward_that_raises_fails_the_run_instead_of_hanging_it(tmp_path: Path
     run, output = finish(tmp_path / "run", f"total_steps={STEPS}", BREAKING, env=broken)
     check_failed(run, output, "rollouts of step")
     assert "\n" not in run.record["error"]["what"]
-
-
-def test_ctrl_c_stops_cleanly_and_the_resumed_run_equals_one_never_stopped(
-    tmp_path: Path, finished: tuple[Run, str]
-) -> None:
-    run = start(tmp_path / "run", f"total_steps={STEPS}")
-    with ended_at_exit(run):
-        run.wait_for_step(5)
-        # no step is made while another process asks for the folder
-        (trainer,) = run.find("LocalTrainer")
-        trainer.suspend()
-        other, output = finish(run.folder, f"total_steps={STEPS}", "resume=true")
-        trainer.resume()
-        assert other.process.returncode == 2, output
-        assert "still going on" in output
-        run.process.send_signal(signal.SIGINT)
-        output = run.wait()
-        assert run.process.returncode == 130, output
-        assert run.record["status"] == "stopped"
-        assert run.processes() == []
-    # what was done is kept: the step under way when the stop came is finished and saved
-    stopped_at = run.record["completed_steps"]
-    assert run.weights(stopped_at).exists()
-    again, (whole, _) = check_resumes(run), finished
-    left, right = load_file(again.weights(STEPS)), load_file(whole.weights(STEPS))
-    assert left.keys() == right.keys()
-    assert all(left[name].equal(right[name]) for name in left)
-    assert again.series("rollout/model_version") == {step: step - 1 for step in range(1, STEPS + 1)}
-    assert again.series("rollout/accuracy/mean") == whole.series("rollout/accuracy/mean")
 
 
 @pytest.mark.slow

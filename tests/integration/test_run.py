@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from running import FINISHED_STEPS as STEPS
-from running import Run, finish
+from running import Run, check_resumes, ended_at_exit, finish, start
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from wandb_reader import rows_of, run_of
 
@@ -122,6 +124,35 @@ def test_a_resumed_run_must_be_the_same_experiment(finished: tuple[Run, str]) ->
     again, output = finish(run.folder, f"total_steps={STEPS}", "resume=true", "mu_peak=0.3")
     assert again.process.returncode == 2
     assert "mu_peak was 0.6 and is now 0.3" in output
+
+
+def test_ctrl_c_stops_cleanly_and_the_resumed_run_equals_one_never_stopped(
+    tmp_path: Path, finished: tuple[Run, str]
+) -> None:
+    run = start(tmp_path / "run", f"total_steps={STEPS}")
+    with ended_at_exit(run):
+        run.wait_for_step(5)
+        # no step is made while another process asks for the folder
+        (trainer,) = run.find("LocalTrainer")
+        trainer.suspend()
+        other, output = finish(run.folder, f"total_steps={STEPS}", "resume=true")
+        trainer.resume()
+        assert other.process.returncode == 2, output
+        assert "still going on" in output
+        run.process.send_signal(signal.SIGINT)
+        output = run.wait()
+        assert run.process.returncode == 130, output
+        assert run.record["status"] == "stopped"
+        assert run.processes() == []
+    # what was done is kept: the step under way when the stop came is finished and saved
+    stopped_at = run.record["completed_steps"]
+    assert run.weights(stopped_at).exists()
+    again, (whole, _) = check_resumes(run), finished
+    left, right = load_file(again.weights(STEPS)), load_file(whole.weights(STEPS))
+    assert left.keys() == right.keys()
+    assert all(left[name].equal(right[name]) for name in left)
+    assert again.series("rollout/model_version") == {step: step - 1 for step in range(1, STEPS + 1)}
+    assert again.series("rollout/accuracy/mean") == whole.series("rollout/accuracy/mean")
 
 
 def test_the_phi_variant_trains_and_is_evaluated_on_held_out_rows(tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ def test_a_terminated_launcher_s_orphans_are_waited_for_not_doubled(sweep, tmp_p
 def test_the_worker_of_a_dead_launcher_does_nothing(sweep):
     sweep.start({"steps": 1, "seconds": 0.01}).wait()
     run_dir = sweep.trial(0).run_dir
+    before = (run_dir / "run.json").read_bytes()
     dead = subprocess.Popen(["true"])
     dead.wait()
     words = [
@@ -146,4 +147,4 @@ def test_the_worker_of_a_dead_launcher_does_nothing(sweep):
         str(dead.pid),
     ]
     assert subprocess.run(words, timeout=900).returncode == 130
-    assert not (run_dir / "trinity.yaml").exists()
+    assert (run_dir / "run.json").read_bytes() == before
