@@ -19,6 +19,7 @@ from chord_exp.utils.files import write_atomically
 
 PROGRAM = "chord_exp.report"
 NAME = "report.html"
+SUFFIXES = (".html", ".htm")
 # how often --watch looks, seconds
 EVERY = 5
 
@@ -68,6 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             folders = [newest(Path.cwd())]
         page = given.out or (folders[0] / NAME if len(folders) == 1 else Path(NAME))
+        if page.suffix not in SUFFIXES:
+            raise ConfigError(
+                f"{page} is not named as a page",
+                "--out",
+                f"end it in {SUFFIXES[0]}: .md and .csv are written beside it",
+            )
         watching = given.watch or given.serve is not None
         going_on = write(folders, page, given.target, watching)
         print(f"report: {page}")

@@ -140,7 +140,10 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
     if any((folder / mark).is_file() for mark in MARKS):
         yield folder
     elif depth:
-        inner = (one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+        try:
+            inner = [one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
+        except OSError:  # not for us to read
+            return
         for one in sorted(inner, key=_by_number):
             yield from _below(one, depth - 1)
 

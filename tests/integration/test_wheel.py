@@ -11,6 +11,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from report_runs import make_run
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("chord_exp", "conf", "sft_data", "pyproject.toml", "README.md", "LICENSE")
@@ -65,6 +66,8 @@ def test_its_commands_run_from_any_folder(installed, tmp_path):
     assert " errors" not in run(installed, tmp_path, "chord_exp-check", "--verl", "new", "my.yaml").replace(
         "0 errors", ""
     )
+    run(installed, tmp_path, "chord_exp-report", str(make_run(tmp_path / "made", 5)))
+    assert "color-scheme" in (tmp_path / "made" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

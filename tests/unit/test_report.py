@@ -275,6 +275,12 @@ def test_a_folder_without_runs_is_refused(tmp_path, capsys, made):
     assert "DIR" in capsys.readouterr().err
 
 
+def test_a_page_that_would_be_overwritten_by_its_own_table_is_refused(tmp_path, capsys):
+    run = make_run(tmp_path / "run", 5)
+    assert command.main([str(run), "--out", str(tmp_path / "page.csv")]) == 2
+    assert "end it in .html" in capsys.readouterr().err and not (tmp_path / "page.csv").exists()
+
+
 def test_labels_are_what_sets_paths_apart():
     assert labels([Path("/a/b/c"), Path("/a/d/c")]) == ["b/c", "d/c"]
     assert labels([Path("/a/b")]) == ["b"]
