@@ -178,7 +178,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chord-bench-") as scratch:
         folder = Path(scratch, "run")
         loop = loop_seconds(folder, options.overrides)
-        plain = plain_seconds(folder / "trinity.yaml", options.plain_steps, Path(scratch, "plain"))
+        # the configuration has prompts for no more steps than the run made
+        steps = min(options.plain_steps, max(metrics.series(metrics.read(folder / "metrics.jsonl"), metrics.MU)))
+        plain = plain_seconds(folder / "trinity.yaml", steps, Path(scratch, "plain"))
         trials = trial_seconds(Path(scratch, "sweep"))
         shown, empty = showing_seconds(Path(scratch))
     table = Table(title="default run, seconds")
