@@ -49,13 +49,18 @@ def unknown_key(key: str) -> ConfigError:
     return ConfigError(f"unknown key {key!r}", key, hint)
 
 
+class CompositionError(ConfigError):
+    """A configuration that Hydra does not compose: an unknown key or option, or a value of the wrong type."""
+
+
 @contextmanager
 def hydra_errors_in_one_line() -> Iterator[None]:
     """Turn what Hydra and OmegaConf refuse into a ConfigError."""
     try:
         yield
     except REFUSALS as error:
-        raise to_config_error(error) from error
+        said = to_config_error(error)
+        raise CompositionError(said.what, said.where, said.fix) from error
 
 
 def to_config_error(error: Exception) -> ConfigError:

@@ -214,6 +214,7 @@ REFUSED = [
     (["data.input_dir=数据"], "type \"data.input_dir='数据'\""),
     (["data.input_dir=~/x"], "type \"data.input_dir='~/x'\""),
     (["experiment=我的实验"], "type \"experiment='我的实验'\""),
+    (["-m", "hydra/sweeper=optuna", "mu_peka=interval(0,1)"], "did you mean 'mu_peak'"),
     (["-m", "action=plan,run"], "action=plan is no trial"),
 ]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from chord_exp.errors import RunFailed
 from chord_exp.launch import processes
-from chord_exp.run_files.names import LOGS
+from chord_exp.run_files.names import LOCK, LOGS
 from chord_exp.sweep.scheduling.attempt_end import read_record
 from chord_exp.sweep.scheduling.trial import Trial
-from chord_exp.utils.files import write_atomically
+from chord_exp.utils.files import is_locked, write_atomically
 
 # what the file says: finish the step and save, or end at once
 GRACEFUL, IMMEDIATE = "stop", "now"
@@ -117,3 +117,6 @@ def end_leftovers(run_dir: Path, patience: float = 0.0) -> None:
     while time.monotonic() < deadline and processes.of_run(run.run_id):
         time.sleep(0.2)
     processes.end_run(run.run_id, grace=0.0 if patience == 0 else processes.GRACE_SECONDS)
+    # a process that is going cannot be told by its environment any more, and may still hold the folder
+    while time.monotonic() < deadline and is_locked(run_dir / LOCK):
+        time.sleep(0.1)

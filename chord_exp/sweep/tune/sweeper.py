@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from chord_exp.config.composer import Composer
+from chord_exp.config.hydra_errors import CompositionError
 from chord_exp.errors import RUN_FAILED, ConfigError
 from chord_exp.sweep.command import launcher_settings, new_sweep_dir
 from chord_exp.sweep.folder import SweepFolder
@@ -65,10 +65,13 @@ def tune(composer: Composer) -> int:
         return requests.make(composer.trial(overrides, number, label, folder.path), number, label)
 
     try:
-        # composing tells unknown keys and wrong types before anything is written
         probe = None
-        with suppress(ConfigError):  # a point may be refused; others may not be
+        try:
             probe = request(0, _probe(plan.space))
+        except CompositionError:
+            raise  # no point has another key
+        except ConfigError:
+            pass  # this point is refused; others may not be
         return _run_to_end(plan, folder, given, probe, request, composer)
     except BaseException:
         if not folder.exists():
