@@ -170,6 +170,7 @@ def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Ou
     # a trial's file was written before its first attempt
     whole.continue_from_checkpoint = request.resume
     stages = list(whole) if whole.stages else [whole]
+    shared = any(stage.mode == "colocate" for stage in stages)
     outcome, previous = Outcome("finished", 0), None
     for index, config in enumerate(stages):
         is_last = index + 1 == len(stages)
@@ -181,9 +182,7 @@ def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Ou
         if done < planned or is_last:
             bench = _as_bench(config)
             _check(config, request, run_dir)
-            _connect(config, request, shared=any(stage.mode == "colocate" for stage in stages))
-            # connecting to Ray replaces the handler of SIGTERM by one that exits at once
-            _stop_on_signals(stop)
+            _connect(config, request, shared, stop)
             classes = _actor_classes(request)
             say = partial(_announce_stage, run_dir, index, len(stages))
             result = run_stage(config, classes, stop, say)
@@ -193,6 +192,7 @@ def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Ou
                 return outcome
             if is_last and config.mode == "train" and bench.buffer.explorer_input.eval_tasksets:
                 _check(bench, request, run_dir)
+                _connect(bench, request, shared, stop)
                 benchmark(bench, classes, stop, say, result.completed_steps)
         previous = checkpoint.hf_dir(job_dir, planned)
     return outcome
@@ -244,16 +244,28 @@ def _actor_classes(request: RunRequest) -> Any:
     return ActorClasses(actors.StrictExplorer, actors.StrictTrainer)
 
 
-def _connect(config: Any, request: RunRequest, shared: bool) -> None:
-    """Start a private Ray on loopback, or join the cluster that the request names.
+def _connect(config: Any, request: RunRequest, shared: bool, stop: threading.Event) -> None:
+    """Start a private Ray on loopback, or join the cluster that the request names, with no GPU taken by us.
 
     Args:
         shared: in some stage, engine and trainer share one GPU.
+        stop: see `_stop_on_signals`.
     """
     import ray
 
     if ray.is_initialized():
-        return
+        if request.engine == "local":
+            return
+        # verl's placement groups last as long as the connection: a next stage would find their GPUs taken
+        ray.shutdown()
+    _start_or_join(config, request, shared)
+    # connecting to Ray replaces the handler of SIGTERM by one that exits at once
+    _stop_on_signals(stop)
+
+
+def _start_or_join(config: Any, request: RunRequest, shared: bool) -> None:
+    import ray
+
     # engine and trainer that share a GPU each ask for a whole one
     needed = 2 if shared else config.cluster.node_num * config.cluster.gpu_per_node
     set_up: dict[str, Any] = {"worker_process_setup_hook": worker_setup.HOOK}
