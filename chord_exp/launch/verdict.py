@@ -41,7 +41,7 @@ KNOWN_CAUSES = (
         f"look at {LOGS}/run.log, then go on with resume=true",
     ),
     (
-        r"Trainer.*died|died.*Trainer",
+        r"Trainer.*died|died.*Trainer|create_colocated_worker_cls",
         "the trainer's process was killed or crashed",
         f"look at {LOGS}/trainer.log, then go on with resume=true",
     ),

@@ -42,7 +42,7 @@ def exported(folder: Path, *overrides: str) -> Path:
 
 
 def trinity_run(config: Path, address: str) -> str:
-    ours = {"RAY_JOB_CONFIG_JSON_ENV_VAR": JOB, "RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"}
+    ours = {**private_ray.environment(), "RAY_JOB_CONFIG_JSON_ENV_VAR": JOB, "RAY_ADDRESS": address}
     done = subprocess.run(
         [Path(sys.executable).with_name("trinity"), "run", "--config", config],
         env={**os.environ, **real_cpu.ENVIRONMENT, **ONE_THREAD, **ours},

@@ -55,7 +55,13 @@ def test_a_killed_process_fails_the_run(tmp_path: Path, title: str, sign: str) -
 
 def test_a_reward_that_raises_is_named(tmp_path: Path) -> None:
     run, output = finish(
-        tmp_path / "run", *REAL, f"total_steps={STEPS}", BREAKING, env={"PYTHONPATH": HELPERS, RAISE_AFTER_CALLS: "12"}
+        tmp_path / "run",
+        *REAL,
+        f"total_steps={STEPS}",
+        # each runner counts for itself
+        "cluster.runner_per_model=1",
+        BREAKING,
+        env={"PYTHONPATH": HELPERS, RAISE_AFTER_CALLS: "12"},
     )
     check_failed(run, output, "rollouts")
 

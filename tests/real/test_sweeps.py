@@ -12,13 +12,23 @@ import pytest
 from conftest import REAL
 from running import SMALL, TIMEOUT
 
+# the local launcher counts no GPU that is only believed in, the other one those that its head says it has
+LAUNCHERS = {
+    "local": ["hydra.launcher.max_concurrent=2"],
+    "ray": ["cluster.ray_address=auto", "hydra.launcher.address=start", "hydra.launcher.num_gpus=4"],
+}
 
-@pytest.mark.parametrize("launcher", ["local", "ray"])
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_trials_of_two_gpus_run_at_once_on_four_and_the_third_waits(tmp_path: Path, launcher: str) -> None:
     words = [*REAL[:1], *SMALL, "total_steps=2", "mu_schedule=constant", "mu_peak=0.2,0.4,0.6"]
-    words += [f"hydra/launcher={launcher}", "hydra.launcher.num_gpus=4", f"hydra.sweep.dir={tmp_path}/sweep"]
+    words += [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"hydra.sweep.dir={tmp_path}/sweep"]
+    words += ["hydra.launcher.cpus_per_trial=0.5"]
     done = subprocess.run(
-        [sys.executable, "-m", "chord_exp", "-m", *words], capture_output=True, text=True, timeout=TIMEOUT
+        [sys.executable, "-m", "chord_exp", "-m", *words],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("sweep/*/run.json"))]

@@ -16,6 +16,8 @@ LOCAL_BASE = 2.0
 LOCAL_BYTES_PER_PARAMETER = 24
 # of a checkpoint that does not say how many parameters it has
 LEAST_BYTES_PER_PARAMETER = 2
+# of the real stack on a CPU, with the tiny model: 6 measured for one engine and one trainer rank, GiB
+REAL_BASE, REAL_PER_PROCESS = 3.0, 1.5
 # on a cluster, Ray places an actor only where a core is free, even one that then takes none
 CPUS_TO_PLACE = 1
 # verl asks Ray for {"CPU": 3, "GPU": 1} for each trainer worker, an engine for one CPU
@@ -44,6 +46,15 @@ def footprint_of(spec: ExperimentSpec, cpus: float | None = None, memory: float 
             joins=joins,
         )
     splits = [split_gpus(cluster, kind, spec.batch_size * spec.repeat_times) for kind in stage_kinds(spec.variant)]
+    if cluster.engine == "real_cpu" and not joins:
+        # its GPUs are believed in by a Ray of its own
+        busy = max(split.trainer + split.engine_num for split in splits)
+        return Footprint(
+            gpus=0,
+            cpus=float(busy) if cpus is None else cpus,
+            memory=REAL_BASE + REAL_PER_PROCESS * busy if memory is None else memory,
+            joins=False,
+        )
     wanted = max(CPUS_PER_TRAINER_GPU * split.trainer + CPUS_PER_ENGINE * split.engine_num for split in splits)
     return Footprint(
         gpus=cluster.node_num * cluster.gpu_per_node,
