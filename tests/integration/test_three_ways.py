@@ -165,7 +165,7 @@ def test_way_1_starts_ray_where_none_runs_stops_it_and_returns_the_code_of_the_r
     assert done.returncode == 1, done.stdout
     assert "没有正在运行的 Ray" in done.stdout and "停止本脚本启动的 Ray" in done.stdout
     assert "failed after 0 of 1 steps" in done.stdout
-    assert re.search("No module named '(vllm|fastapi)'", done.stdout), done.stdout
+    assert re.search("No module named '(vllm|fastapi)", done.stdout), done.stdout
     (head,) = re.findall(r"ray_address: (127\.0\.0\.1:\d+)", (run_folder(tmp_path) / "trinity.yaml").read_text())
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(head.partition(":")[2]))), "Ray still listens"
