@@ -44,6 +44,11 @@ _TAKES_OVERRIDES = {"run": [], "plan": ["action=plan"], "export": ["action=expor
 _TAKES_FILES = ("check", "package")
 
 
+def in_this_python(text: str) -> str:
+    """Commands of the environment of the real stack take the same words in any other."""
+    return text.replace(".venv-real/bin/python ", "python ")
+
+
 def blocks_and_prose(text: str) -> tuple[list[str], str]:
     """The lines of all fenced blocks, and the text without the blocks."""
     fenced = re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
@@ -53,7 +58,7 @@ def blocks_and_prose(text: str) -> tuple[list[str], str]:
 
 def commands_of(document: Path) -> list[str]:
     """Commands of this project in fenced blocks and inline code, without comments, in order."""
-    lines, prose = blocks_and_prose(document.read_text(encoding="utf-8"))
+    lines, prose = blocks_and_prose(in_this_python(document.read_text(encoding="utf-8")))
     spans = [*lines, *re.findall(r"`([^`\n]+)`", prose)]
     found = [shlex.join(shlex.split(span, comments=True)) for span in spans if _COMMAND.match(span.strip())]
     return [command for command in found if command not in _NAMED_ONLY]

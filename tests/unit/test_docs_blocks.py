@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from package_script import planned, run
-from test_docs import _COMMAND, DOCUMENTS, ROOT, check_experiment, place  # noqa: F401 - a fixture
+from test_docs import _COMMAND, DOCUMENTS, ROOT, check_experiment, in_this_python, place  # noqa: F401 - a fixture
 
 from chord_exp.check.rules import findings
 from chord_exp.check.subject import ERROR
@@ -33,7 +33,9 @@ def shell_lines() -> list[str]:
     found = []
     for document in DOCUMENTS:
         for block in blocks(document, "bash"):
-            lines = [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines()]
+            lines = [
+                shlex.split(line, comments=True) for line in in_this_python(block).replace("\\\n", " ").splitlines()
+            ]
             found += [shlex.join(words) for words in lines if words]
     return list(dict.fromkeys(found))
 
