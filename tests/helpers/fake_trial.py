@@ -19,6 +19,7 @@ from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.run_files import record
 from chord_exp.run_files.names import METRICS, RECORD
 from chord_exp.sweep.backends import worker
+from chord_exp.utils.files import write_atomically
 
 
 def run(run_dir: Path) -> tuple[int, str]:
@@ -71,7 +72,7 @@ def run(run_dir: Path) -> tuple[int, str]:
         with open(run_dir / METRICS, "a") as stream:
             stream.write(json.dumps(row) + "\n")
         if done % save_every == 0:
-            checkpoint.write_text(str(done))
+            write_atomically(checkpoint, str(done))
         if done == int(words.get("die_at", 0)) and attempt <= int(words.get("dies", 1)):
             os.kill(os.getpid(), signal.SIGKILL)
         if done == int(words.get("lose_actor_at", 0)) and attempt == 1:
@@ -79,7 +80,7 @@ def run(run_dir: Path) -> tuple[int, str]:
         if done == int(words.get("fail_at", 0)):
             return end(record.FAILED, 1, record.RunError("actor/loss is not finite"))
         if stopped:
-            checkpoint.write_text(str(done))
+            write_atomically(checkpoint, str(done))
             return end(record.STOPPED, 130)
     del held
     return end(record.SUCCEEDED, 0)
