@@ -62,13 +62,6 @@ class Dimension:
             return str(trial.suggest_int(self.key, int(self.low), int(self.high), step=step, log=self.log))
         return repr(trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log))
 
-    @property
-    def lowest(self) -> str:
-        """Its first choice or least number, as an override writes it."""
-        if self.choices:
-            return self.choices[0]
-        return str(int(self.low)) if self.whole else repr(self.low)
-
     def grid(self) -> list[Any]:
         """Return all its values, as Optuna keeps them.
 

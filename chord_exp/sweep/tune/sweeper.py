@@ -102,8 +102,6 @@ def make_plan(composer: Composer, settings: TuneSettings, folder: SweepFolder) -
     fixed = [*started, *fixed]
     base = composer.compose(fixed)
     space = [dimension(override, lambda key: OmegaConf.select(base, key)) for override in swept]
-    # a key that there is not is wrong at every point
-    composer.compose([*fixed, *(f"{axis.key}={axis.lowest}" for axis in space)])
     if settings.sampler == "cmaes" and any(axis.choices for axis in space):
         raise ConfigError(
             "cmaes takes numbers between two ends, and no choices",
