@@ -87,6 +87,15 @@ def test_a_cluster_that_stays_silent_is_given_up_on(jobs, client, monkeypatch):
         jobs.external()
 
 
+def test_a_cluster_that_says_that_it_is_starting_is_given_more_time(jobs, client, monkeypatch):
+    monkeypatch.setattr(ray_jobs, "PATIENCE", -1.0)
+    later = RuntimeError(
+        "Request failed with status code 500: No available agent to submit job, please try again later."
+    )
+    client.answers = [later, later, []]
+    assert jobs.external() == [] and client.asked == 3
+
+
 def test_jobs_of_another_version_are_read_as_far_as_they_go(jobs, client):
     theirs = {SWEEP_KEY: "theirs"}
     whole = Footprint(2, 3.0, 4.0)

@@ -34,6 +34,9 @@ WHOLE_TRIALS = "chord_gpu"
 SWEEP_KEY, FOOTPRINT_KEY = "chord_exp_sweep", "chord_exp_footprint"
 # a cluster that does not answer is asked again for so long, seconds
 PATIENCE = 60.0
+# one that answers that it is still starting is there, and its agents take minutes to start on a busy machine, seconds
+START_PATIENCE = 300.0
+STARTING = "No available agent"
 # a cluster that takes a question and does not answer it is given up on after so long, seconds
 REQUEST_SECONDS = 30.0
 # jobs are looked at at most so often, seconds
@@ -250,12 +253,13 @@ class RayJobs:
         """Ask the cluster, again where it does not answer.
 
         Raises:
-            ClusterLost: it has not answered for `PATIENCE` seconds, or it answered that it will not.
+            ClusterLost: it has not answered for `PATIENCE` seconds, `START_PATIENCE` while it starts, or it
+                answered that it will not.
         """
         from ray.exceptions import RayError
         from ray.util.state.exception import RayStateApiException
 
-        deadline = time.monotonic() + PATIENCE
+        began = time.monotonic()
         while True:
             try:
                 return ask()
@@ -263,7 +267,8 @@ class RayJobs:
             except (OSError, RuntimeError, RayError, RayStateApiException) as error:
                 refused = isinstance(error, RayError) or REFUSED.search(str(error)) is not None
                 gone = self._head is not None and self._head.process() is None
-                if refused or gone or time.monotonic() > deadline:
+                patience = START_PATIENCE if STARTING in str(error) else PATIENCE
+                if refused or gone or time.monotonic() - began > patience:
                     self._lost = not gone
                     said = " ".join(str(error).split())[:200]
                     raise ClusterLost(
