@@ -15,7 +15,13 @@ from running import SMALL, TIMEOUT
 # the local launcher counts no GPU that is only believed in, the other one those that its head says it has
 LAUNCHERS = {
     "local": ["hydra.launcher.max_concurrent=2"],
-    "ray": ["cluster.ray_address=auto", "hydra.launcher.address=start", "hydra.launcher.num_gpus=4"],
+    # the workers of a joined Ray are not forked: each imports for itself, and takes a gigabyte
+    "ray": [
+        "cluster.ray_address=auto",
+        "cluster.runner_per_model=1",
+        "hydra.launcher.address=start",
+        "hydra.launcher.num_gpus=4",
+    ],
 }
 
 
