@@ -176,9 +176,6 @@ def _explorer(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str,
         "dtype": cluster.dtype,
         "seed": spec.seed,
     }
-    if stage.gpus.mode == "colocate":
-        # Ray counts two GPUs on the one: the engine and the trainer are each to see the real one
-        rollout["cuda_visible_devices"] = "0"
     if cluster.engine == "local":
         rollout["extra_engine_args"] = {
             "device": cluster.device,

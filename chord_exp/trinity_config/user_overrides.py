@@ -97,7 +97,6 @@ DERIVED_FROM = {
     f"{ROLLOUT_MODEL}.tensor_parallel_size": "cluster.tensor_parallel_size",
     f"{ROLLOUT_MODEL}.gpu_memory_utilization": "cluster.gpu_memory_utilization",
     f"{ROLLOUT_MODEL}.dtype": "cluster.dtype",
-    f"{ROLLOUT_MODEL}.cuda_visible_devices": "the cluster's GPUs",
     f"{ROLLOUT_MODEL}.seed": "seed",
     f"{ROLLOUT_MODEL}.extra_engine_args.device": "cluster.device",
     f"{ROLLOUT_MODEL}.extra_engine_args.threads": "cluster.threads",
