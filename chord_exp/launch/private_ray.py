@@ -43,6 +43,9 @@ SHORT_PARENTS = ("/tmp", "/var/tmp", "/dev/shm")
 MAX_NODES = 1000
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
+# what a run's placement groups hold of Ray's CPU cores: verl's {"CPU": 3, "GPU": 1} for each GPU of the trainer,
+# Trinity's one for an engine; and one must be free wherever an actor is placed, even if it then takes none
+CPUS_PER_TRAINER_GPU, CPUS_PER_ENGINE, CPUS_TO_PLACE = 3, 1, 1
 # Ray then believes in two GPUs, and whichever it gives to a process is GPU 0
 SHARING_COMMAND = "CUDA_VISIBLE_DEVICES=0,0 ray start --head --num-gpus=2"
 

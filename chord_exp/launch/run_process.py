@@ -268,6 +268,7 @@ def _start_or_join(config: Any, request: RunRequest, shared: bool) -> None:
 
     # engine and trainer that share a GPU each ask for a whole one
     needed = 2 if shared else config.cluster.node_num * config.cluster.gpu_per_node
+    cpus = _cpus(config)
     set_up: dict[str, Any] = {"worker_process_setup_hook": worker_setup.HOOK}
     if request.ray_address != "local":
         ours = real_cpu.ENVIRONMENT if request.engine == "real_cpu" else {}
@@ -280,7 +281,7 @@ def _start_or_join(config: Any, request: RunRequest, shared: bool) -> None:
                 "cluster.ray_address",
                 "start one with `ray start --head`, or set it to local for a private one",
             ) from error
-        _need_gpus(needed, shared)
+        _need(needed, cpus, shared)
         return
     # a private Ray inherits this process's environment
     os.environ.update(config.get_envs())
@@ -289,23 +290,41 @@ def _start_or_join(config: Any, request: RunRequest, shared: bool) -> None:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     # Ray finds out how many GPUs there are, unless two processes share one, or there are none
     counted = {"local": 0, "real_cpu": needed, "verl": needed if shared else None}[request.engine]
-    options: dict[str, Any] = {"num_gpus": counted}
-    if request.engine != "verl":
-        options["num_cpus"] = LOCAL_CPUS
+    own_cpus = os.cpu_count() or 1 if request.engine == "verl" else LOCAL_CPUS
+    # placement groups would wait for cores in vain, and cores are only counted
+    options: dict[str, Any] = {"num_gpus": counted, "num_cpus": max(own_cpus, cpus)}
     room = _object_store_bytes(config.model.model_path)
     with forkserver.workers_forked() as python, private_ray.sharing_gpus(shared):
         if request.engine != "local":  # there workers are forked from a process that is set up already
             options["runtime_env"] = set_up | ({"py_executable": python} if python else {})
         private_ray.start(Path(request.ray_dir), namespace=request.namespace, object_store_memory=room, **options)
     if request.engine != "local":
-        _need_gpus(needed, shared)
+        _need(needed, cpus, shared)
 
 
-def _need_gpus(needed: int, shared: bool) -> None:
-    """Refuse to wait for GPUs that the cluster does not have: Trinity's placement groups would wait forever."""
+def _cpus(config: Any) -> int:
+    """CPU cores that a stage's actors ask Ray for: Trinity and verl run as many threads as they like."""
+    rollout, cluster = config.explorer.rollout_model, config.cluster
+    engines = 0 if config.mode == "train" else rollout.engine_num * rollout.nnodes
+    return (
+        private_ray.CPUS_PER_ENGINE * engines
+        + private_ray.CPUS_PER_TRAINER_GPU * cluster.trainer_gpu_num
+        + private_ray.CPUS_TO_PLACE
+    )
+
+
+def _need(needed: int, cpus: int, shared: bool) -> None:
+    """Refuse to wait for what the cluster does not have: placement groups of Trinity and verl would wait forever."""
     import ray
 
-    there = ray.cluster_resources().get("GPU", 0)
+    resources = ray.cluster_resources()
+    there = resources.get("GPU", 0)
+    if resources.get("CPU", 0) < cpus:
+        raise RunFailed(
+            f"the run's actors ask for {cpus} CPU cores and the Ray cluster has {resources.get('CPU', 0):g}",
+            "cluster",
+            f"Ray only counts them: start it with `ray start --head --num-cpus={cpus}`",
+        )
     if there < needed:
         raise RunFailed(
             f"the run needs {needed} GPUs and the Ray cluster has {there:g}",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from chord_exp.errors import RunFailed
 from chord_exp.launch import private_ray
-from chord_exp.launch.run_process import _need_gpus
+from chord_exp.launch.run_process import _cpus, _need
 
 TWO_PLACES = """
 import os, sys
@@ -42,7 +43,28 @@ def test_two_processes_that_each_take_a_gpu_share_the_one_that_is_there() -> Non
 
 
 def test_a_cluster_with_one_gpu_is_refused_with_the_command_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": 1.0})
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": 1.0, "CPU": 8.0})
     with pytest.raises(RunFailed, match=r"CUDA_VISIBLE_DEVICES=0,0 ray start --head --num-gpus=2"):
-        _need_gpus(2, shared=True)
-    _need_gpus(1, shared=False)
+        _need(2, 5, shared=True)
+    with pytest.raises(RunFailed, match="needs 4 GPUs and the Ray cluster has 1"):
+        _need(4, 8, shared=False)
+    _need(1, 8, shared=False)
+
+
+def test_a_cluster_with_too_few_cores_is_refused_instead_of_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """verl asks Ray for three cores with each GPU: two engines and two trainer GPUs on a machine of eight hang."""
+    cluster = SimpleNamespace(trainer_gpu_num=2)
+    rollout = SimpleNamespace(engine_num=2, nnodes=1)
+    config = SimpleNamespace(mode="both", cluster=cluster, explorer=SimpleNamespace(rollout_model=rollout))
+    assert _cpus(config) == 9
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": 4.0, "CPU": 8.0})
+    with pytest.raises(RunFailed, match=r"ask for 9 CPU cores .* has 8") as refused:
+        _need(4, 9, shared=False)
+    assert "ray start --head --num-cpus=9" in str(refused.value)
+
+
+def test_verl_asks_for_as_many_cores_with_a_gpu_as_is_counted_here() -> None:
+    from verl.single_controller.ray.base import ResourcePoolManager
+
+    field = ResourcePoolManager.__dataclass_fields__["max_colocate_count"]
+    assert field.default == private_ray.CPUS_PER_TRAINER_GPU

@@ -8,6 +8,7 @@ from pathlib import Path
 from chord_exp.experiment.geometry import stage_kinds
 from chord_exp.experiment.gpu_split import split_gpus
 from chord_exp.experiment.spec import ExperimentSpec
+from chord_exp.launch.private_ray import CPUS_PER_ENGINE, CPUS_PER_TRAINER_GPU, CPUS_TO_PLACE
 from chord_exp.sweep.scheduling.resources import Footprint
 
 # of a local run without its model: a Ray and the processes of the loop, which share most of it (1.5 measured), GiB
@@ -18,11 +19,6 @@ LOCAL_BYTES_PER_PARAMETER = 24
 LEAST_BYTES_PER_PARAMETER = 2
 # of the real stack on a CPU, with the tiny model: 6 measured for one engine and one trainer rank, GiB
 REAL_BASE, REAL_PER_PROCESS = 3.0, 1.5
-# on a cluster, Ray places an actor only where a core is free, even one that then takes none
-CPUS_TO_PLACE = 1
-# verl asks Ray for {"CPU": 3, "GPU": 1} for each trainer worker, an engine for one CPU
-CPUS_PER_TRAINER_GPU = 3
-CPUS_PER_ENGINE = 1
 # the run's own process, its explorer and its trainer
 CPUS_OF_DRIVERS = 2
 
