@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +28,7 @@ from chord_exp.run_files.record import FAILED, STOPPED, RunError, RunRecord
 from chord_exp.utils.signals import collect_stop_signals
 
 POLL_SECONDS = 0.25
+GPU_PACKAGES = ("vllm", "verl")
 EXIT_CODES = {record.SUCCEEDED: SUCCEEDED, FAILED: RUN_FAILED, STOPPED: INTERRUPTED}
 
 
@@ -40,8 +42,7 @@ def run_experiment(launch: LaunchSpec, run_dir: Path, console: Console | None = 
         ConfigError: the packages that cluster.engine needs are missing, the folder holds a run already and `resume` is
             off, or it cannot be written.
     """
-    if launch.engine == "real_cpu":
-        real_cpu.require()
+    _require_packages(launch.engine)
     console = console or Console()
     run_dir = run_dir.absolute()
     # nothing may stop this process between the record that says "running" and the one that says how it ended
@@ -67,6 +68,20 @@ def run_experiment(launch: LaunchSpec, run_dir: Path, console: Console | None = 
         lock.close()
     summary.show(console, ended, metrics.read(run_dir / METRICS), run_dir)
     return EXIT_CODES[ended.status]
+
+
+def _require_packages(engine: str) -> None:
+    """Refuse an engine whose packages are missing, before a folder is made or Ray is started."""
+    if engine == "real_cpu":
+        real_cpu.require()
+    # asked of the path: where vLLM is missing, a stub of it is loaded (engine.vllm_stub)
+    missing = [name for name in GPU_PACKAGES if engine == "verl" and PathFinder.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"{' and '.join(missing)} not installed, which cluster.engine=verl needs",
+            "cluster.engine",
+            "run `make setup-gpu`, or rehearse with cluster=local, or with cluster=real_cpu after `make setup-real`",
+        )
 
 
 def _run_to_end(
