@@ -6,6 +6,7 @@ writes a last checkpoint. The subclasses here run the same steps through the sam
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import trinity.trainer.trainer as trinity_trainer
@@ -18,7 +19,7 @@ from trinity.trainer.trainer import Trainer
 from chord_exp.engine import checkpoint
 from chord_exp.engine.coordinator import counting_coordinator
 from chord_exp.engine.rollout import LocalAllocator
-from chord_exp.engine.train_engine import LocalTrainEngine
+from chord_exp.engine.train_engine import LocalTrainEngine, NonFiniteLoss
 from chord_exp.errors import ConfigError, RunFailed
 
 
@@ -51,6 +52,7 @@ class StrictTrainer(Trainer):
                 self.logger.info("No more samples to train. Stopping training.")
                 break
             metrics.update(await self.train_step(experiences))
+            _refuse_non_finite(metrics, self.train_step_num)
             need_sync, need_save = await self.need_sync(), self.need_save()
             # a full checkpoint is also what checkpoint synchronisation reads
             saves_for_sync = need_save and self.sync_method == SyncMethod.CHECKPOINT
@@ -78,6 +80,14 @@ class StrictTrainer(Trainer):
     async def completed_steps(self) -> int:
         """Number of updates made."""
         return self.train_step_num
+
+
+def _refuse_non_finite(metrics: dict[str, Any], step: int) -> None:
+    """Refuse to go on after an update whose gradient was no number: verl leaves the update out, without a word."""
+    if not math.isfinite(metrics.get("actor/grad_norm", 0.0)):
+        ours = ((key, value) for key, value in metrics.items() if key.startswith("actor/"))
+        wrong = next(key for key, value in ours if not math.isfinite(value))
+        raise NonFiniteLoss(f"{wrong} is not finite at step {step}")
 
 
 class StrictExplorer(Explorer):
