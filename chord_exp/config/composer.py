@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,6 +41,8 @@ class ComposedExperiment:
     run_dir_chosen: bool
     # as Hydra composed it, with Hydra's own node
     config: DictConfig
+    # the text of the same composition without any override; empty where it has no value for a key
+    defaults: Callable[[], str]
 
     @property
     def overrides(self) -> list[str]:
@@ -48,7 +50,10 @@ class ComposedExperiment:
         return _words(self.config.hydra.overrides.task)
 
     def hydra_files(self, run_dir: Path) -> dict[str, str]:
-        """Return what Hydra would leave in a run's folder, by path below it: the configuration and the overrides."""
+        """Return what Hydra would leave in a run's folder, by path below it: the configuration and the overrides.
+
+        Beside them the defaults, so that a reader sees what differs.
+        """
         folder = self.config.hydra.output_subdir
         if folder is None:
             return {}
@@ -57,6 +62,7 @@ class ComposedExperiment:
             node.hydra.runtime.output_dir = str(run_dir)
         return {
             f"{folder}/config.yaml": OmegaConf.to_yaml(_without_hydra(self.config)),
+            f"{folder}/defaults.yaml": self.defaults(),
             f"{folder}/hydra.yaml": OmegaConf.to_yaml(node),
             f"{folder}/overrides.yaml": OmegaConf.to_yaml(self.config.hydra.overrides.task),
         }
@@ -125,6 +131,14 @@ class Composer:
             raise ConfigError("hydra.callbacks are not called", "hydra.callbacks", "leave them out")
         return base
 
+    @cached_property
+    def defaults(self) -> str:
+        """The text of the configuration without any override; empty where that does not compose."""
+        try:
+            return OmegaConf.to_yaml(_without_hydra(self.compose([])))
+        except ConfigError:
+            return ""
+
     @property
     def sweeps(self) -> bool:
         """Whether it is a sweep that is asked for."""
@@ -179,7 +193,7 @@ class Composer:
             spec, command = _read(config, run_dir)
         if command.action != "run" and not chosen:
             run_dir = _exported(spec)
-        return ComposedExperiment(spec, command, run_dir, chosen, config)
+        return ComposedExperiment(spec, command, run_dir, chosen, config, lambda: self.defaults)
 
     def sweep_dir(self) -> tuple[Path, bool]:
         """Return the folder of the sweep, and whether the user named it."""
@@ -219,7 +233,9 @@ class Composer:
             )
         if command.action != "run" and not self.sweep_dir()[1]:
             run_dir = _exported(spec)
-        return ComposedExperiment(compose.in_sweep(spec, sweep_dir), command, run_dir, chosen, config)
+        return ComposedExperiment(
+            compose.in_sweep(spec, sweep_dir), command, run_dir, chosen, config, lambda: self.defaults
+        )
 
 
 @contextmanager

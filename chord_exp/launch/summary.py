@@ -10,8 +10,10 @@ from rich.console import Console
 
 from chord_exp.launch.progress import clock
 from chord_exp.run_files import metrics
+from chord_exp.run_files.history import history
 from chord_exp.run_files.names import CHECKPOINTS, LOGS, METRICS, RECORD, TRINITY_CONFIG
 from chord_exp.run_files.record import STOPPED, SUCCEEDED, RunRecord
+from chord_exp.run_files.rules import findings
 from chord_exp.run_files.wandb_sync import sync_command
 
 PLOT_SIZE = (64, 10)
@@ -25,9 +27,9 @@ def show(console: Console, record: RunRecord, rows: list[metrics.Row], run_dir: 
     console.print(
         f"{record.name}: {say}", style="bold green" if record.status == SUCCEEDED else "bold red", highlight=False
     )
-    unfinished = without_last_evaluation(rows) if record.status == SUCCEEDED else []
-    for warning in warnings(rows) + unfinished:
-        console.print(f"warning: {warning}", style="yellow", highlight=False, soft_wrap=True)
+    for found in findings(history(enumerate(rows, start=1)), succeeded=record.status == SUCCEEDED):
+        text = f"warning: {found.what} -> {found.remedy}"
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
     accuracy = metrics.series(rows, metrics.ACCURACY)
     if len(accuracy) > 1:
         first, last = min(accuracy), max(accuracy)
@@ -58,49 +60,6 @@ def mu_plot(mu: dict[int, float]) -> str:
     plotext.title("μ by step")
     # plotext ends each line with an escape code even in its colourless theme
     return plotext.uncolorize(plotext.build())
-
-
-def warnings(rows: list[metrics.Row]) -> list[str]:
-    """Return signs, in the figures themselves, that a run did not train what was meant."""
-    found = []
-    reward = list(metrics.series(rows, metrics.REWARD).values())
-    if len(reward) > 1 and min(reward) == max(reward):
-        if reward[0] == 0:
-            found.append(
-                "every rollout had reward 0, so GRPO learnt nothing: look at buffer/*.jsonl under checkpoints/ for "
-                "what the model answered, at data.workflow for how it is judged, and at model.max_prompt_tokens for "
-                "cut prompts"
-            )
-        else:
-            found.append(
-                f"every step had the same rollout reward {reward[0]:.2f}: GRPO saw no difference to learn from"
-            )
-    spread = list(metrics.series(rows, metrics.GROUP_REWARD_STD_MAX).values())
-    if reward and any(reward) and spread and not any(spread):
-        found.append(
-            "the rollouts of a prompt always had equal rewards, so GRPO learnt nothing: raise model.temperature or "
-            "repeat_times, or give prompts that the model solves sometimes"
-        )
-    cut = sum(metrics.series(rows, metrics.TRUNCATED_PROMPTS).values())
-    if cut:
-        found.append(f"{cut:.0f} rollouts had their prompt cut and taught nothing: raise model.max_prompt_tokens")
-    lost = metrics.series(rows, metrics.EVAL_LOST_ROLLOUTS)
-    if any(lost.values()):
-        found.append(
-            f"{sum(lost.values()):.0f} rollouts of evaluations failed and are not in the held-out accuracy (at step "
-            f"{', '.join(str(step) for step in sorted(lost) if lost[step])}): look at {LOGS}/explorer_runner_*.log"
-        )
-    return found
-
-
-def without_last_evaluation(rows: list[metrics.Row]) -> list[str]:
-    """Return a warning if the last step was not evaluated, as in a run that was asked to stop during it."""
-    of_stage = [row for row in rows if row.get("stage", "") == rows[-1].get("stage", "")]
-    evaluated = metrics.series(of_stage, metrics.ACCURACY)
-    trained = max((row["step"] for row in of_stage if row.get("source") == "trainer"), default=0)
-    if not evaluated or max(evaluated) >= trained:
-        return []
-    return [f"the run was asked to stop before its last evaluation: the held-out accuracy is of step {max(evaluated)}"]
 
 
 def _show_paths(console: Console, record: RunRecord, run_dir: Path) -> None:

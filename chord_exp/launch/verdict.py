@@ -9,64 +9,15 @@ from pathlib import Path
 
 from chord_exp.launch.run_request import Outcome
 from chord_exp.run_files import metrics
+from chord_exp.run_files.causes import end_of_log, explain
 from chord_exp.run_files.names import LOGS
 from chord_exp.run_files.record import FAILED, STOPPED, SUCCEEDED, RunError
 
 INDEX = "model.safetensors.index.json"
 # below this, writing has been failing, bytes
 FULL_DISK = 256 * 1024
-
-# from a sign in an error to what it means and what helps
-KNOWN_CAUSES = (
-    (
-        r"No space left on device|Errno 28",
-        "the disk of the run's folder is full",
-        "free some space or lower cluster.max_checkpoints_to_keep, then go on with resume=true",
-    ),
-    (
-        r"NonFiniteLoss|is not finite",
-        "the loss or its gradient overflowed; the weights were left as they were",
-        "look for damaged expert rows and rewards and go on with resume=true, or start a new run with a lower lr or "
-        "mu_peak",
-    ),
-    (
-        r"CUDA out of memory|OutOfMemoryError|MemoryError|\bOOM\b",
-        "the memory did not suffice",
-        "lower cluster.max_token_len_per_gpu and go on with resume=true, or start a new run with a smaller "
-        "batch_size or model.max_response_tokens",
-    ),
-    (
-        r"^Ray died|raylet|\bGCS\b|ray\.exceptions|RaySystemError",
-        "Ray went away while the run was using it",
-        f"look at {LOGS}/run.log, then go on with resume=true",
-    ),
-    (
-        r"Trainer.*died|died.*Trainer|create_colocated_worker_cls",
-        "the trainer's process was killed or crashed",
-        f"look at {LOGS}/trainer.log, then go on with resume=true",
-    ),
-    (
-        r"Explorer.*died|died.*Explorer",
-        "the explorer's process was killed or crashed",
-        f"look at {LOGS}/explorer.log, then go on with resume=true",
-    ),
-    (
-        r"ActorDied|ActorUnavailable|RayActorError|WorkerCrashed|process died",
-        "a process of the run was killed or crashed",
-        f"look at {LOGS}/, then go on with resume=true",
-    ),
-    (
-        r"Timeout",
-        "something was waited for in vain",
-        f"look at {LOGS}/explorer.log and {LOGS}/trainer.log for the first error",
-    ),
-)
-
-# signs of a fault of the machine, not of the experiment: the same run may well succeed elsewhere or later
-MACHINE_FAULT = (
-    r"^Ray died|ActorDied|ActorUnavailable|RayActorError|RaySystemError|WorkerCrashed|NodeDied|raylet|\bGCS\b"
-    r"|process died|No space left on device|Errno 28"
-)
+# in the log of a run whose Ray went away
+LOST_RAY = r"(raylet|GCS).{0,80}(died|dead|fail|lost|unreachable|exited)"
 
 
 @dataclass(frozen=True)
@@ -129,28 +80,14 @@ def trained_steps(rows: list[metrics.Row], stage: str) -> int:
     return max((row["step"] for row in of_stage), default=0)
 
 
-def explain(error: str) -> RunError:
-    """Return cause and remedy of an error line, where known."""
-    for sign, cause, remedy in KNOWN_CAUSES:
-        if re.search(sign, error):
-            return RunError(error, cause, remedy)
-    return RunError(error, f"see the traceback in {LOGS}/run.log")
-
-
-def is_machine_fault(error: RunError) -> bool:
-    """Return whether the same run may well succeed when it is started again."""
-    return re.search(MACHINE_FAULT, error.what) is not None
-
-
 def _died(evidence: Evidence) -> RunError:
     if evidence.free_bytes < FULL_DISK:
         return explain("No space left on device")
     how = f"signal {-evidence.exit_code}" if evidence.exit_code < 0 else f"exit code {evidence.exit_code}"
-    log = _read_end(evidence.run_dir / LOGS / "run.log")
-    lost_ray = re.search(r"(raylet|GCS|gcs).{0,80}(died|dead|fail|lost|unreachable|exited)", log, re.IGNORECASE)
-    if lost_ray:
+    log = end_of_log(evidence.run_dir)
+    if any(re.search(LOST_RAY, line, re.IGNORECASE) for line in log):
         return explain(f"Ray died: the run's process ended with it ({how})")
-    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "")
+    last = log[-1].strip() if log else ""
     if re.match(r"(\w+\.)*\w*(Error|Exception|Interrupt)\b", last):
         return explain(last)
     return RunError(
@@ -158,15 +95,6 @@ def _died(evidence: Evidence) -> RunError:
         "it was killed from outside, perhaps by the system for want of memory",
         f"look at {LOGS}/run.log, then go on with resume=true",
     )
-
-
-def _read_end(path: Path, size: int = 65536) -> str:
-    try:
-        with open(path, "rb") as stream:
-            stream.seek(max(0, path.stat().st_size - size))
-            return stream.read().decode(errors="replace")
-    except OSError:
-        return ""
 
 
 def _stopped_short(evidence: Evidence, steps: int) -> RunError | None:

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         folders = [folder.expanduser() for folder in given.folders]
         if not folders:
-            from chord_exp.report.runs import newest
+            from chord_exp.report.read.folders import newest
 
             folders = [newest(Path.cwd())]
         page = given.out or (folders[0] / NAME if len(folders) == 1 else Path(NAME))
@@ -97,7 +97,7 @@ def _shown(page: Path, port: int | None) -> Iterator[None]:
     if port is None:
         yield
         return
-    from chord_exp.report.serve import serving
+    from chord_exp.report.page.serve import serving
 
     with serving(page, port) as address:
         print(f"report: {address} (end with Ctrl-C)", flush=True)
@@ -114,10 +114,11 @@ def write(folders: Sequence[Path], page: Path, target: float | None, watching: b
         ConfigError: a folder holds no run, or the page cannot be written.
     """
     # numpy and the rest, only when there is something to read
-    from chord_exp.report.page import render
-    from chord_exp.report.runs import find_runs, read_runs
-    from chord_exp.report.summary import look
-    from chord_exp.report.texts import markdown, table
+    from chord_exp.report.figures.summary import look
+    from chord_exp.report.page.html import render
+    from chord_exp.report.page.texts import markdown, table
+    from chord_exp.report.read.folders import find_runs
+    from chord_exp.report.read.runs import read_runs
 
     report = look(read_runs(find_runs(folders)), target)
     html = render(report, refresh=EVERY if watching and report.going_on else None)

@@ -15,6 +15,8 @@ Row = dict[str, Any]
 # numbers that JSON cannot write, as the monitor writes them
 NON_FINITE = ("NaN", "Infinity", "-Infinity")
 ACCURACY = "eval/eval/accuracy/mean@1"
+# on the test set, which nothing is chosen by
+TEST_ACCURACY = "eval/test/accuracy/mean@1"
 # rollouts of an evaluation that failed and so are not in its accuracy; the last word is engine.coordinator's
 EVAL_LOST_ROLLOUTS = "eval/eval/lost_rollouts"
 REWARD = "rollout/accuracy/mean"

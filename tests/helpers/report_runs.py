@@ -7,12 +7,12 @@ import math
 import random
 from pathlib import Path
 
-from chord_exp.report import history as h
+from chord_exp.run_files import history as h
 from chord_exp.run_files import names
 from chord_exp.run_files.record import SUCCEEDED, RunError, RunRecord
 
 
-def rows(steps: int, *, seed: int = 1, peak: float = 0.6, eval_every: int = 20) -> list[dict]:
+def rows(steps: int, *, seed: int = 1, peak: float = 0.6, eval_every: int = 20, tested: bool = False) -> list[dict]:
     """Rows as the monitor writes them: an explorer's and a trainer's a step, and evaluations."""
     found: list[dict] = []
     # seeds differ by what they start with, runs of one seed by their noise
@@ -26,7 +26,9 @@ def rows(steps: int, *, seed: int = 1, peak: float = 0.6, eval_every: int = 20) 
         if step % eval_every == 0 or step == steps:
             accuracy = round(min(1.0, level + chance.gauss(0, 0.02)), 4)
             evaluation = {h.ACCURACY: accuracy, h.EVAL_DONE: 100.0, "time/eval": 1.5, "wall_time": now}
-            found.append({"step": step, "source": "explorer", **evaluation})
+            # a little below what was chosen by
+            test = {h.TEST_ACCURACY: round(accuracy - 0.03, 4)} if tested else {}
+            found.append({"step": step, "source": "explorer", **evaluation, **test})
         if not step:
             continue
         explorer = {
@@ -60,11 +62,24 @@ def rows(steps: int, *, seed: int = 1, peak: float = 0.6, eval_every: int = 20) 
 
 
 def make_run(
-    folder: Path, steps: int = 60, *, seed: int = 1, peak: float = 0.6, status: str = SUCCEEDED, **record: object
+    folder: Path,
+    steps: int = 60,
+    *,
+    seed: int = 1,
+    peak: float = 0.6,
+    status: str = SUCCEEDED,
+    tested: bool = False,
+    composed: dict | None = None,
+    **record: object,
 ) -> Path:
-    """Write a run's folder; returns it."""
+    """Write a run's folder; returns it.
+
+    Args:
+        tested: with a test set beside the evaluation set.
+        composed: the configuration that Hydra composed; none is written without.
+    """
     (folder / names.LOGS).mkdir(parents=True)
-    lines = "".join(json.dumps(row) + "\n" for row in rows(steps, seed=seed, peak=peak))
+    lines = "".join(json.dumps(row) + "\n" for row in rows(steps, seed=seed, peak=peak, tested=tested))
     (folder / names.METRICS).write_text(lines, encoding="utf-8")
     values = {
         "name": folder.name,
@@ -83,8 +98,12 @@ def make_run(
     RunRecord(status=status, seed=seed, **values).save(folder / names.RECORD)  # type: ignore[arg-type]
     (folder / names.LOGS / "run.log").write_text("step 1\nCUDA out of memory <here>\n", encoding="utf-8")
     schedule = {"mu_warmup_steps": 0, "mu_decay_steps": steps, "mu_peak": peak, "mu_valley": 0.05}
+    schedule |= {"usual_rows": 48, "expert_rows": 16}
     config = {"algorithm": {"policy_loss_fn_args": schedule}, "buffer": {"total_steps": steps}}
     (folder / names.TRINITY_CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    if composed is not None:
+        (folder / ".hydra").mkdir()
+        (folder / ".hydra" / "config.yaml").write_text(json.dumps(composed), encoding="utf-8")
     return folder
 
 

@@ -13,13 +13,17 @@ import pytest
 from report_runs import OUT_OF_MEMORY, make_run
 
 from chord_exp.report import __main__ as command
-from chord_exp.report import history as h
-from chord_exp.report.compare import common_target, cost_to_reach, differing, groups
-from chord_exp.report.importance import setting_importance
-from chord_exp.report.page import render
-from chord_exp.report.runs import find_runs, labels, newest, read_run, read_runs
-from chord_exp.report.serve import serving
-from chord_exp.report.summary import look, who_wins
+from chord_exp.report.figures.budget import budget
+from chord_exp.report.figures.compare import common_target, cost_to_reach, differing, groups
+from chord_exp.report.figures.importance import setting_importance
+from chord_exp.report.figures.summary import look, who_wins
+from chord_exp.report.page.curves import thinned
+from chord_exp.report.page.html import render
+from chord_exp.report.page.parts import changed
+from chord_exp.report.page.serve import serving
+from chord_exp.report.read.folders import find_runs, labels, newest
+from chord_exp.report.read.runs import read_run, read_runs
+from chord_exp.run_files import history as h
 from chord_exp.run_files import names
 from chord_exp.run_files.record import FAILED, RUNNING, SUCCEEDED, RunRecord
 from chord_exp.utils.files import try_lock
@@ -51,7 +55,7 @@ def test_a_page_tells_the_end_first_and_then_goes_the_way_people_know(tmp_path):
 
 
 def test_a_page_needs_nothing_but_itself(tmp_path):
-    page = page_of(make_run(tmp_path / "run"))
+    page = page_of(make_run(tmp_path / "run")).replace("/*! https://github.com/leeoniya/uPlot (v1.6.32) */", "")
     assert not re.search(r"https?:|src=|<link|@import|url\(", page)
     # whole without its script
     assert page.count("<svg") >= 10 and page.index("<script") > page.rindex("</svg>")
@@ -67,7 +71,7 @@ def test_every_point_of_a_page_is_a_line_of_the_metrics(tmp_path):
     run = make_run(tmp_path / "run")
     rows, checked = written(run), 0
     drawn = {"Clipped rollout tokens": h.CLIP_SHARE, "Held-out accuracy": h.ACCURACY, "logged": h.MU}
-    for label, numbers, path in re.findall(r'data-l="([^"]+)" data-n="([\d ]+)" d="([^"]+)"', page_of(run)):
+    for label, numbers, path in re.findall(r'data-l="([^"]+)" data-x="0" data-n="([\d ]+)" d="([^"]+)"', page_of(run)):
         if label not in drawn:
             continue
         for number, (at, value) in zip(numbers.split(), re.findall(r"[ML](\S+) ([^MLh]+)", path), strict=True):
@@ -155,18 +159,14 @@ def test_trials_come_in_the_order_of_their_numbers(tmp_path):
 
 def test_all_settings_count_where_they_are_known(tmp_path):
     for name, lr in (("a", 1e-3), ("b", 1e-4)):
-        run = make_run(tmp_path / name, 5, overrides=["experiment=mine"])
-        (run / ".hydra").mkdir()
-        settings = f"lr: {lr}\nseed: 1\nname: {name}\nmodel: {{path: here}}\n"
-        (run / ".hydra" / "config.yaml").write_text(settings, encoding="utf-8")
+        composed = {"lr": lr, "seed": 1, "name": name, "model": {"path": "here"}}
+        make_run(tmp_path / name, 5, overrides=["experiment=mine"], composed=composed)
     assert differing(read_runs(find_runs([tmp_path]))) == ["lr"]
 
 
 def test_a_setting_that_points_to_another_is_what_that_is(tmp_path):
     for name, lr in (("a", "${model.lr}"), ("b", "0.001")):
-        run = make_run(tmp_path / name, 5)
-        (run / ".hydra").mkdir()
-        (run / ".hydra" / "config.yaml").write_text(f"lr: {lr}\nmodel: {{lr: 0.001}}\n", encoding="utf-8")
+        make_run(tmp_path / name, 5, composed={"lr": lr, "model": {"lr": 0.001}})
     assert differing(read_runs(find_runs([tmp_path]))) == []
 
 
@@ -211,9 +211,41 @@ def test_the_cost_of_a_score_is_counted_until_it_was_reached(tmp_path):
     series = run.history[h.ACCURACY]
     cost = cost_to_reach(run, h.ACCURACY, float(series.value[2]))
     assert cost is not None and cost.steps <= series.at[2]
-    assert cost.seconds == pytest.approx(2.0 * cost.steps, abs=1.1) and cost.tokens == 4000.0 * cost.steps
+    assert cost.seconds == pytest.approx(2.0 * cost.steps, abs=1.1)
+    assert cost.tokens == 4000 * cost.steps and cost.samples == 64 * cost.steps
     assert cost_to_reach(run, h.ACCURACY, 1.01) is None
     assert common_target([run], h.ACCURACY) is None
+
+
+def test_what_a_run_spends_follows_its_stages(tmp_path):
+    run = make_run(tmp_path / "run", 1, composed={"model": {"parameters_b": 0.001}})
+    stages = [
+        {"stage_name": "sft", "algorithm": {"policy_loss_fn_args": {"expert_rows": 16}}},
+        {"stage_name": "grpo", "algorithm": {"policy_loss_fn_args": {"usual_rows": 48}}},
+    ]
+    (run / names.TRINITY_CONFIG).write_text(json.dumps({"stages": stages}), encoding="utf-8")
+    steps = [("sft", 1, 100), ("sft", 2, 100), ("grpo", 1, 1000)]
+    rows = [{"stage": stage, "step": step, h.TOKENS: tokens, "wall_time": 10.0 * step} for stage, step, tokens in steps]
+    (run / names.METRICS).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = budget(read_run(run))
+    # 6 a parameter and token; and 2 more for making a rollout
+    assert found.until(2).samples == 32 and found.until(2).flops == pytest.approx(200 * 6e6)
+    assert (found.total.samples, found.total.tokens) == (80, 1200)
+    assert found.total.flops == pytest.approx(200 * 6e6 + 1000 * 8e6)
+
+
+def test_what_nobody_wrote_down_is_no_number(tmp_path):
+    total = budget(read_run(make_run(tmp_path / "run", 5))).total
+    assert np.isnan(total.flops) and total.samples == 320
+
+
+def test_what_differs_from_the_defaults_is_shown_beside_them(tmp_path):
+    composed = {"lr": "${model.lr}", "model": {"lr": 0.01, "path": "here"}, "seed": 1}
+    run = make_run(tmp_path / "run", 5, overrides=["model.lr=0.01"], composed=composed)
+    (run / ".hydra" / "defaults.yaml").write_text("lr: ${model.lr}\nmodel: {lr: 0.02, path: here}\nseed: 1\n")
+    found = changed(read_run(run))
+    assert found == [("model.lr", "0.01", "0.02"), ("lr", "0.01", "0.02")]
+    assert "<td class=long>model.lr<td class=long>0.01<td class=long>0.02" in page_of(run)
 
 
 def test_thirty_runs_fit_in_a_page_of_a_megabyte_and_a_half(tmp_path):
@@ -248,7 +280,7 @@ def test_thinning_keeps_the_extremes_and_makes_nothing_up():
     values = np.sin(np.arange(1000.0))
     values[500], values[700] = 9.0, np.nan
     series = h.Series(np.arange(1000), values, np.arange(1, 1001))
-    thin = h.thinned(series, 50)
+    thin = thinned(series, 50)
     assert len(thin) <= 54 and thin.at[0] == 0 and thin.at[-1] == 999
     assert 9.0 in thin.value and all(values[at] == value for at, value in zip(thin.at, thin.value, strict=True))
     assert (thin.line == thin.at + 1).all()

@@ -14,26 +14,30 @@ import numpy as np
 import pytest
 from report_runs import OUT_OF_MEMORY, make_run
 
-from chord_exp.report.page import render
-from chord_exp.report.runs import find_runs, read_runs
-from chord_exp.report.summary import look
+from chord_exp.report.figures.summary import look
+from chord_exp.report.page.html import render
+from chord_exp.report.read.folders import find_runs
+from chord_exp.report.read.runs import read_runs
 from chord_exp.run_files.record import FAILED
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-WIDTHS, HEIGHT = (360, 800, 1400), 4000
+# widths of the frames on a picture; the last one runs no script
+WIDTHS, HEIGHT = (360, 800, 1400, 700), 4000
 # of the page's own documents: how far each is wider than its frame, and where its plots are on the picture
 MEASURE = """
-addEventListener("load", () => {
+addEventListener("load", () => setTimeout(() => {
   const found = [...document.querySelectorAll("iframe")].map(frame => {
     const page = frame.contentDocument, at = frame.getBoundingClientRect();
-    const plots = [...page.querySelectorAll(".plot svg, .rows svg, .parallel svg")].map(svg => {
-      const box = svg.getBoundingClientRect(), title = svg.getAttribute("aria-label");
+    const shown = [...page.querySelectorAll(".plot svg, .canvas canvas, .rows svg, .parallel svg")];
+    const plots = shown.filter(one => one.checkVisibility()).map(one => {
+      const box = one.getBoundingClientRect(), title = one.closest("figure").innerText;
       return [title, box.left + at.left, box.top + at.top, box.width, box.height];
     });
-    return {over: page.documentElement.scrollWidth - page.documentElement.clientWidth, plots};
+    const canvases = page.querySelectorAll("canvas").length;
+    return {over: page.documentElement.scrollWidth - page.documentElement.clientWidth, plots, canvases};
   });
   document.body.append(Object.assign(document.createElement("pre"), {textContent: JSON.stringify(found)}));
-});
+}, 2000));
 """
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -42,6 +46,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def chromium(folder: Path, page: Path, *flags: str) -> str:
     assert CHROMIUM is not None
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *flags]
+    # as if so many milliseconds had passed
+    command += ["--virtual-time-budget=8000"]
     command += [f"--window-size={sum(WIDTHS)},{HEIGHT}", f"--user-data-dir={folder / 'profile'}", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -62,8 +68,10 @@ def pages(tmp_path_factory):
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize("name", ["one", "sweep"])
 def test_nothing_sticks_out_and_no_plot_is_blank(pages, tmp_path, name, scheme):
-    frame = '<iframe style="border:0;float:left" width={} height={} srcdoc="{}"></iframe>'
-    frames = "".join(frame.format(width, HEIGHT, html.escape(pages[name])) for width in WIDTHS)
+    frame = '<iframe {} style="border:0;float:left" width={} height={} srcdoc="{}"></iframe>'
+    still = 'sandbox="allow-same-origin"'
+    kinds = zip(WIDTHS, ("", "", "", still), strict=True)
+    frames = "".join(frame.format(kind, width, HEIGHT, html.escape(pages[name])) for width, kind in kinds)
     page, picture = tmp_path / "frames.html", tmp_path / "picture.png"
     page.write_text(
         f'<meta charset="utf-8"><body style="margin:0">{frames}<script>{MEASURE}</script>', encoding="utf-8"
@@ -79,6 +87,7 @@ def test_nothing_sticks_out_and_no_plot_is_blank(pages, tmp_path, name, scheme):
     for width, found in zip(WIDTHS, measured, strict=True):
         assert found["over"] == 0, f"{width} wide: {found['over']} too wide"
         assert len(found["plots"]) > 10
+        assert (found["canvases"] > 0) == (width != WIDTHS[-1])
         for title, left, top, wide, high in found["plots"]:
             assert wide > 0.4 * min(width, 400) and high > 20, title
             if top + high > HEIGHT:

@@ -3,63 +3,37 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 
 from report_runs import make_run
 from rich.console import Console
 
 from chord_exp.launch.progress import State, clock
-from chord_exp.launch.summary import mu_plot, show, warnings, without_last_evaluation
+from chord_exp.launch.summary import mu_plot, show
 from chord_exp.run_files import metrics
 from chord_exp.run_files.names import METRICS, RECORD
 from chord_exp.run_files.record import RunRecord
 
 
-def rows(**values: list[float]) -> list[metrics.Row]:
-    count = max(map(len, values.values()))
-    keys = {"reward": metrics.REWARD, "spread": metrics.GROUP_REWARD_STD_MAX, "cut": metrics.TRUNCATED_PROMPTS}
-    return [
-        {"step": step + 1, "source": "explorer", **{keys[k]: v[step] for k, v in values.items()}}
-        for step in range(count)
-    ]
+def printed(run: Path) -> str:
+    console = Console(record=True, width=200, file=io.StringIO())
+    show(console, RunRecord.load(run / RECORD), metrics.read(run / METRICS), run)
+    return console.export_text()
 
 
-def test_a_run_whose_rollouts_never_earned_anything_is_pointed_out() -> None:
-    (warning,) = warnings(rows(reward=[0.0, 0.0], spread=[0.0, 0.0]))
-    assert "reward 0" in warning
-
-
-def test_groups_whose_rollouts_are_all_alike_are_pointed_out() -> None:
-    (warning,) = warnings(rows(reward=[0.2, 0.4], spread=[0.0, 0.0]))
-    assert "equal rewards" in warning
-    assert warnings(rows(reward=[0.2, 0.4], spread=[0.0, 0.5])) == []
-
-
-def test_prompts_that_were_cut_are_counted() -> None:
-    (warning,) = warnings(rows(reward=[0.2, 0.4], spread=[0.5, 0.5], cut=[0, 3]))
-    assert warning.startswith("3 rollouts")
-
-
-def test_rollouts_that_an_evaluation_lost_are_counted() -> None:
-    seen = [{"step": step, "source": "explorer", metrics.EVAL_LOST_ROLLOUTS: lost} for step, lost in ((0, 0), (4, 2))]
-    (warning,) = warnings(seen)
-    assert warning.startswith("2 rollouts of evaluations") and "step 4)" in warning
-
-
-def test_a_run_that_ended_without_its_last_evaluation_says_so() -> None:
-    before = {"step": 9, "source": "trainer", "stage": "sft"}
-    steps = [{"step": step, "source": "trainer", "stage": "grpo"} for step in (1, 2, 3)]
-    evaluated = {"step": 2, "source": "explorer", "stage": "grpo", metrics.ACCURACY: 0.5}
-    (warning,) = without_last_evaluation([before, *steps, evaluated])
-    assert warning.endswith("of step 2")
-    assert without_last_evaluation([before, *steps, {**evaluated, "step": 3}]) == []
-    assert without_last_evaluation([]) == []
+def test_the_end_names_what_the_metrics_give_away(tmp_path) -> None:
+    run = make_run(tmp_path / "run", 5)
+    assert "warning:" not in printed(run)
+    with open(run / METRICS, "a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"step": 5, "source": "trainer", metrics.TRUNCATED_PROMPTS: 3}) + "\n")
+    assert "warning: 3 of 240 rollouts had their prompt cut" in printed(run)
+    assert "first at step 5 -> raise model.max_prompt_tokens" in printed(run)
 
 
 def test_the_end_names_the_command_that_makes_a_page(tmp_path) -> None:
-    printed = Console(record=True, width=200, file=io.StringIO())
     run = make_run(tmp_path / "my run", 5)
-    show(printed, RunRecord.load(run / RECORD), metrics.read(run / METRICS), run)
-    assert f"look at it  python -m chord_exp.report '{run}'" in printed.export_text()
+    assert f"look at it  python -m chord_exp.report '{run}'" in printed(run)
 
 
 def test_the_mu_plot_is_plain_text() -> None:

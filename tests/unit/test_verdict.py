@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from chord_exp.launch.run_request import Outcome
-from chord_exp.launch.verdict import Evidence, damaged_weights, is_machine_fault, judge_run
+from chord_exp.launch.verdict import Evidence, damaged_weights, judge_run
+from chord_exp.run_files.causes import is_machine_fault
 from chord_exp.run_files.record import RunError
 
 PLENTY = 1 << 40

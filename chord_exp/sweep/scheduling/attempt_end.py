@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from chord_exp.errors import BAD_INPUT, INTERRUPTED
-from chord_exp.launch.verdict import is_machine_fault
 from chord_exp.run_files import record
+from chord_exp.run_files.causes import is_machine_fault
 from chord_exp.run_files.names import LOGS, RECORD
 from chord_exp.run_files.record import RunRecord
 from chord_exp.sweep.scheduling.backend import Exit

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from chord_exp.report import history as h
-from chord_exp.report import statistics
-from chord_exp.report.history import Series
-from chord_exp.report.measures import is_higher_better, objective
-from chord_exp.report.runs import Run
+from chord_exp.report.figures.budget import Spent, budget
+from chord_exp.report.figures.measures import is_higher_better
+from chord_exp.report.read.runs import Run
+from chord_exp.report.read.settings import StudyPlan
+from chord_exp.run_files import history as h
+from chord_exp.run_files.history import Series
+from chord_exp.utils import statistics
 
 # noisy metrics are scored by the mean of their last values, accuracy by its last value
 LAST = {h.ACCURACY: 1}
@@ -31,16 +33,6 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What it took a run to reach a score."""
-
-    steps: int
-    seconds: float | None
-    # trained tokens
-    tokens: float | None
-
-
-@dataclass(frozen=True)
 class Group:
     """Runs that differ in their seeds alone."""
 
@@ -48,6 +40,8 @@ class Group:
     # settings that differ between the groups
     settings: dict[str, str]
     runs: list[Run]
+    # how its settings were chosen, where there was a choice
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,13 +52,21 @@ class GroupScores:
     # by seed
     final: dict[int, float]
     best: dict[int, float]
-    # None: no run of the group has succeeded
-    final_mean: statistics.Interval | None
-    final_iqm: statistics.Interval | None
-    best_mean: statistics.Interval | None
-    # against the first group; None for itself
+    # on the test set, at the step that was best on the evaluation set; empty without a test set
+    tested: dict[int, float]
+    # what it is judged by: tested where there is a test set, otherwise final; against the reference, None for itself
     difference: statistics.Difference | None
     improvement: float | None
+
+    @property
+    def judged(self) -> dict[int, float]:
+        """By seed, what the group is judged by."""
+        return self.tested or self.final
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether a run of the group has succeeded."""
+        return bool(self.final)
 
 
 def final_score(run: Run, metric: str) -> Score | None:
@@ -85,6 +87,20 @@ def best_score(run: Run, metric: str) -> Score | None:
     return Score(float(series.value[index]), int(series.at[index]), int(series.line[index]))
 
 
+def chosen_score(run: Run) -> Score | None:
+    """Return a run's accuracy on the test set at the step that was best on the evaluation set.
+
+    The untrained model, at step 0, is no step of the run. Of equals the first counts.
+    """
+    evaluated, tested = run.history[h.ACCURACY].finite(), run.history[h.TEST_ACCURACY].finite()
+    evaluated = evaluated.take((evaluated.at > 0) & np.isin(evaluated.at, tested.at))
+    if not len(evaluated):
+        return None
+    step = evaluated.at[evaluated.best(higher=True)]
+    index = int(np.searchsorted(tested.at, step, side="right")) - 1
+    return Score(float(tested.value[index]), int(step), int(tested.line[index]))
+
+
 def differing(runs: Sequence[Run]) -> list[str]:
     """Return the settings in which runs differ: those given by hand, where these tell all of them apart."""
     keys = sorted({key for run in runs for key in run.settings})
@@ -100,11 +116,8 @@ def differing(runs: Sequence[Run]) -> list[str]:
 def groups(runs: Sequence[Run]) -> list[Group]:
     """Return groups of runs of equal settings, in the order of their first runs."""
     keys = differing(runs)
-    found: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
-        found.setdefault(tuple(run.settings.get(key, "-") for key in keys), []).append(run)
     made = []
-    for values, members in found.items():
+    for values, members in _partition(runs, keys).items():
         settings = dict(zip(keys, values, strict=True))
         # a run alone among many is known by its settings; runs that differ in nothing known by their variant
         label = " ".join(f"{key}={value}" for key, value in settings.items()) if len(keys) <= 4 else members[0].label
@@ -112,36 +125,76 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     return made
 
 
-def compare(found: Sequence[Group], metric: str = "") -> list[GroupScores]:
-    """Score groups and compare each with the first."""
-    metric = metric or objective(run.history for group in found for run in group.runs)
-    scored: list[GroupScores] = []
+def methods(runs: Sequence[Run], plan: StudyPlan) -> list[Group]:
+    """Return the methods of a study, in the order of their first runs.
+
+    Where a method was run with several settings, those count whose runs reached most on the evaluation set, in the
+    mean over seeds, each at its best step.
+    """
+    made = []
+    for values, members in _partition(runs, plan.by).items():
+        candidates = groups(members)
+        chosen = max(candidates, key=_evaluated)
+        note = (
+            f"of {len(candidates)} settings best on the evaluation set: {chosen.label}" if len(candidates) > 1 else ""
+        )
+        label = (
+            values[0]
+            if len(values) == 1
+            else " ".join(f"{key}={one}" for key, one in zip(plan.by, values, strict=True))
+        )
+        made.append(Group(label, dict(zip(plan.by, values, strict=True)), chosen.runs, note))
+    return made
+
+
+def _partition(runs: Sequence[Run], keys: Sequence[str]) -> dict[tuple[str, ...], list[Run]]:
+    found: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        # a group of options is no setting, and known by its override
+        values = tuple(run.settings.get(key, run.overrides.get(key, "-")) for key in keys)
+        found.setdefault(values, []).append(run)
+    return found
+
+
+def _evaluated(group: Group) -> float:
+    scores = [score for run in group.runs if run.succeeded and (score := best_score(run, h.ACCURACY)) is not None]
+    return sum(score.value for score in scores) / len(scores) if scores else -np.inf
+
+
+def compare(found: Sequence[Group], metric: str, reference: int = 0) -> list[GroupScores]:
+    """Score groups and compare each with the one at place `reference`."""
+    measured = []
     for group in found:
         ended = [run for run in group.runs if run.succeeded]
-        final = _by_seed([(run.seed, final_score(run, metric)) for run in ended])
-        best = _by_seed([(run.seed, best_score(run, metric)) for run in ended])
-        reference = scored[0].final if scored else {}
-        scored.append(
-            GroupScores(
-                group,
-                final,
-                best,
-                statistics.bootstrap(list(final.values())) if final else None,
-                statistics.interquartile_interval(list(final.values())) if final else None,
-                statistics.bootstrap(list(best.values())) if best else None,
-                statistics.difference(final, reference) if final and reference else None,
-                _improvement(final, reference, metric) if final and reference else None,
-            )
+        columns = (
+            [final_score(run, metric) for run in ended],
+            [best_score(run, metric) for run in ended],
+            [chosen_score(run) for run in ended],
         )
-    return scored
+        final, best, tested = (_by_seed(ended, column) for column in columns)
+        measured.append(GroupScores(group, final, best, tested, None, None))
+    # all by the same rows
+    if not all(one.tested for one in measured if one.has_ended):
+        measured = [replace(one, tested={}) for one in measured]
+    theirs = measured[reference].judged
+    return [
+        one
+        if index == reference or not one.judged or not theirs
+        else replace(
+            one,
+            difference=statistics.difference(one.judged, theirs),
+            improvement=_improvement(one.judged, theirs, metric),
+        )
+        for index, one in enumerate(measured)
+    ]
 
 
-def _by_seed(scores: list[tuple[int, Score | None]]) -> dict[int, float]:
+def _by_seed(runs: Sequence[Run], scores: Sequence[Score | None]) -> dict[int, float]:
     """Seeds are the unit: a seed that was run twice counts once, by its mean."""
     values: dict[int, list[float]] = {}
-    for seed, score in scores:
+    for run, score in zip(runs, scores, strict=True):
         if score is not None:
-            values.setdefault(seed, []).append(score.value)
+            values.setdefault(run.seed, []).append(score.value)
     return {seed: sum(of_seed) / len(of_seed) for seed, of_seed in values.items()}
 
 
@@ -160,20 +213,11 @@ def common_target(runs: Sequence[Run], metric: str) -> float | None:
     return (np.floor if higher else np.ceil)(middle * 100) / 100
 
 
-def cost_to_reach(run: Run, metric: str, target: float) -> Cost | None:
+def cost_to_reach(run: Run, metric: str, target: float) -> Spent | None:
     """Return what a run spent until it first reached a score; None if it never did."""
     series = run.history[metric].finite()
     reached = series.value >= target if is_higher_better(metric) else series.value <= target
-    if not reached.any():
-        return None
-    at = int(series.at[int(reached.argmax())])
-    clock, tokens = run.history.clock, run.history[h.TOKENS].finite()
-    return Cost(at, _seconds_until(clock, at), float(tokens.value[tokens.at <= at].sum()) if len(tokens) else None)
-
-
-def _seconds_until(clock: Series, at: int) -> float | None:
-    before = clock.value[clock.at <= at]
-    return float(before[-1] - clock.value[0]) if len(before) else None
+    return budget(run).until(float(series.at[reached.argmax()])) if reached.any() else None
 
 
 def common_curves(series: Sequence[Series], most: int, smooth: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from chord_exp.report import history as h
-from chord_exp.report import statistics
-from chord_exp.report.compare import Group, common_curves
-from chord_exp.report.history import Series, smoothed, thinned
-from chord_exp.report.measures import MEASURES, Measure
-from chord_exp.report.runs import Run
-from chord_exp.report.svg import Band, Chart, Line
+from chord_exp.report.figures.compare import Group, common_curves
+from chord_exp.report.figures.measures import MEASURES, Measure
+from chord_exp.report.page.clocks import clock_numbers
+from chord_exp.report.page.svg import Band, Chart, Line
+from chord_exp.report.read.planned import planned_mu
+from chord_exp.report.read.runs import Run
+from chord_exp.run_files import history as h
+from chord_exp.run_files.history import Series, smoothed
+from chord_exp.utils import statistics
 
 # points of all curves of a page, so that it stays small, and of one curve
 ALL_POINTS, FEWEST_POINTS, MOST_POINTS = 50_000, 24, 400
@@ -22,6 +24,25 @@ MEAN_POINTS = 100
 LEAST_SMOOTH, SMOOTH_PART, FEWEST_TO_SMOOTH = 8, 40, 24
 # with more groups charts have no legend: the table of groups is one
 MOST_IN_LEGEND = 8
+
+
+def thinned(series: Series, most: int) -> Series:
+    """Return at most about `most` points of a series, none of them made up: the lowest and highest of each stretch.
+
+    The first and the last point stay.
+    """
+    count = len(series)
+    if count <= most:
+        return series
+    size = -(-count // max(1, most // 2))
+    stretches = -(-count // size)
+    padded = np.full(stretches * size, np.nan)
+    padded[:count] = np.where(np.isfinite(series.value), series.value, np.nan)
+    table = padded.reshape(stretches, size)
+    begins = np.arange(stretches) * size
+    lowest = begins + np.where(np.isnan(table), np.inf, table).argmin(axis=1)
+    highest = begins + np.where(np.isnan(table), -np.inf, table).argmax(axis=1)
+    return series.take(np.unique(np.concatenate([[0], lowest, highest, [count - 1]])))
 
 
 def points_of_a_curve(runs: int) -> int:
@@ -46,11 +67,14 @@ def charts_of_run(run: Run) -> Iterator[tuple[str, Chart]]:
         lines: list[Line] = []
         for index, (metric, label) in enumerate(measure.lines):
             lines += _lines_of_run(run, measure, metric, label, index)
-        if measure.lines[0][0] == h.MU and (planned := run.planned_mu()):
+        if measure.lines[0][0] == h.MU and (planned := planned_mu(run.config, run.planned_steps)):
             at, value = np.array(planned).T
             plan = thinned(Series(at.astype(int), value, at.astype(int)), MOST_POINTS)
             lines.append(Line("planned", plan.at, plan.value, 1, "plan"))
-        yield measure.section, Chart(measure.title, measure.note, measure.share, lines, marks=stages)
+        yield (
+            measure.section,
+            Chart(measure.title, measure.note, measure.share, measure.noisy, measure.span, lines, marks=stages),
+        )
 
 
 def _lines_of_run(run: Run, measure: Measure, metric: str, label: str, colour: int) -> Iterator[Line]:
@@ -83,32 +107,36 @@ def charts_of_groups(groups: Sequence[Group]) -> Iterator[tuple[str, Chart]]:
         note = measure.note
         if measure.noisy and width > 1:
             note += f"{'; ' if note else ''}means of {width} steps"
-        chart = Chart(measure.title, note, measure.share, legend=len(groups) <= MOST_IN_LEGEND)
-        for index, group in enumerate(groups):
-            _add_group(chart, measure, width if measure.noisy else 1, group, index, runs)
+        chart = Chart(
+            measure.title, note, measure.share, measure.noisy, measure.span, legend=len(groups) <= MOST_IN_LEGEND
+        )
+        for index, (group, numbers) in enumerate(zip(groups, clock_numbers(groups), strict=True)):
+            _add_group(chart, measure, width if measure.noisy else 1, group, index, numbers, runs)
         yield measure.section, chart
 
 
-def _add_group(chart: Chart, measure: Measure, width: int, group: Group, index: int, runs: int) -> None:
+def _add_group(
+    chart: Chart, measure: Measure, width: int, group: Group, index: int, clocks: tuple[int, list[int]], runs: int
+) -> None:
     metric = measure.lines[0][0]
-    found = [run for run in group.runs if len(run.history[metric].finite())]
+    found = [pair for pair in zip(group.runs, clocks[1], strict=True) if len(pair[0].history[metric].finite())]
     if not found:
         return
-    common = common_curves([run.history[metric] for run in found], MEAN_POINTS, width)
-    for run in found:
+    common = common_curves([run.history[metric] for run, _ in found], MEAN_POINTS, width)
+    for run, clock in found:
         kind = "mean" if common is None else "raw"
         whole = run.history[metric].finite()
         points = drawn_points(run, metric, runs)
         if width > 1:
             some = np.unique(np.linspace(0, len(whole) - 1, min(len(whole), MEAN_POINTS)).astype(int))
             level = smoothed(whole, width)[some]
-            chart.lines.append(Line(group.label, whole.at[some], level, index, kind, group=index))
+            chart.lines.append(Line(group.label, whole.at[some], level, index, kind, group=index, clock=clock))
         else:
-            chart.lines.append(Line(group.label, points.at, points.value, index, kind, group=index))
+            chart.lines.append(Line(group.label, points.at, points.value, index, kind, group=index, clock=clock))
         if measure.dots:
-            chart.lines.append(Line(group.label, points.at, points.value, index, "dots", group=index))
+            chart.lines.append(Line(group.label, points.at, points.value, index, "dots", group=index, clock=clock))
     if common is not None:
         at, curves = common
         middle, low, high = statistics.band(curves)
-        chart.bands.append(Band(at, low, high, index, group=index))
-        chart.lines.append(Line(group.label, at, middle, index, "mean", group=index))
+        chart.bands.append(Band(at, low, high, index, group=index, clock=clocks[0]))
+        chart.lines.append(Line(group.label, at, middle, index, "mean", group=index, clock=clocks[0]))

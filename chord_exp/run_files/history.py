@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from chord_exp.run_files import metrics
 
-REWARD, ACCURACY, MU = metrics.REWARD, metrics.ACCURACY, metrics.MU
+REWARD, ACCURACY, TEST_ACCURACY, MU = metrics.REWARD, metrics.ACCURACY, metrics.TEST_ACCURACY, metrics.MU
 GROUP_STD_MEAN = "experience_pipeline/group_advantages/reward_std/mean"
 GROUP_STD_MAX = metrics.GROUP_REWARD_STD_MAX
 LOSS, GRPO_LOSS = "actor/loss", "actor/usual/pg_loss"
@@ -35,6 +35,7 @@ WANTED = frozenset(
     (
         REWARD,
         ACCURACY,
+        TEST_ACCURACY,
         MU,
         GROUP_STD_MEAN,
         GROUP_STD_MAX,
@@ -168,25 +169,6 @@ def _series(
     last = np.append((at[1:] != at[:-1]) | (stage[1:] != stage[:-1]), True)
     kept = order[last]
     return Series(at[last], value[kept], line[kept])
-
-
-def thinned(series: Series, most: int) -> Series:
-    """Return at most about `most` points of a series, none of them made up: the lowest and highest of each stretch.
-
-    The first and the last point stay.
-    """
-    count = len(series)
-    if count <= most:
-        return series
-    size = -(-count // max(1, most // 2))
-    stretches = -(-count // size)
-    padded = np.full(stretches * size, np.nan)
-    padded[:count] = np.where(np.isfinite(series.value), series.value, np.nan)
-    table = padded.reshape(stretches, size)
-    begins = np.arange(stretches) * size
-    lowest = begins + np.where(np.isnan(table), np.inf, table).argmin(axis=1)
-    highest = begins + np.where(np.isnan(table), -np.inf, table).argmax(axis=1)
-    return series.take(np.unique(np.concatenate([[0], lowest, highest, [count - 1]])))
 
 
 def smoothed(series: Series, width: int) -> npt.NDArray[np.float64]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from report_runs import rows
 
-from chord_exp.report import history as h
-from chord_exp.report.rules import BAD, RULES, findings
+from chord_exp.run_files import history as h
+from chord_exp.run_files.rules import BAD, RULES, findings
 
 
 def seen(**values: list[float | str]) -> h.History:
@@ -78,11 +78,33 @@ def test_a_rule_says_nothing_of_metrics_that_are_not_there(name):
 
 
 def test_a_healthy_run_has_no_findings():
-    assert findings(h.history(enumerate(rows(100), start=1))) == []
+    assert findings(h.history(enumerate(rows(100), start=1)), succeeded=True) == []
+
+
+def test_a_short_run_without_any_spread_is_flat_and_one_without_any_reward_is_told_so_once():
+    spread = {"GROUP_STD_MAX": [0.0, 0.0]}
+    assert RULES["flat_rewards"](seen(**spread, REWARD=[0.2, 0.4])) is not None
+    assert [one.rule for one in findings(seen(**spread, REWARD=[0.0, 0.0]), succeeded=True)] == ["reward_zero"]
+
+
+def test_a_run_that_goes_on_is_not_blamed_for_what_comes_at_the_end():
+    history = seen(**FIRES["not_evaluated"])
+    assert [one.rule for one in findings(history, succeeded=True)] == ["not_evaluated"]
+    assert findings(history, succeeded=False) == []
+
+
+def test_the_last_evaluation_of_a_later_stage_counts_from_the_start():
+    trained = [("sft", 1), ("sft", 2), ("grpo", 1), ("grpo", 2)]
+    rows = [{"stage": stage, "step": step, "source": "trainer", h.LOSS: 0.5} for stage, step in trained]
+    evaluated = {"stage": "grpo", "source": "explorer", h.ACCURACY: 0.5}
+    early, last = (h.history(enumerate([*rows, {**evaluated, "step": step}], start=1)) for step in (1, 2))
+    finding = RULES["not_evaluated"](early)
+    assert finding is not None and finding.step == 3
+    assert RULES["not_evaluated"](last) is None
 
 
 def test_the_grave_comes_first():
-    found = findings(seen(ENTROPY=[0.4, 0.01], EVAL_LOST=[0, 2]))
+    found = findings(seen(ENTROPY=[0.4, 0.01], EVAL_LOST=[0, 2]), succeeded=True)
     assert [one.severity for one in found] == [BAD, "warning"]
 
 

@@ -37,6 +37,8 @@ class Line:
     lines: Sequence[int] | np.ndarray | None = None
     # number of the group of runs that it belongs to
     group: int | None = None
+    # place in the page's list of clocks
+    clock: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Band:
     high: np.ndarray
     colour: int
     group: int | None = None
+    clock: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ class Chart:
     title: str
     note: str = ""
     share: bool = False
+    # from step to step: may be smoothed further
+    noisy: bool = False
+    # least height of the value axis, so that noise about a constant is seen to be none
+    span: float = 0.0
     lines: list[Line] = field(default_factory=list)
     bands: list[Band] = field(default_factory=list)
     # steps at which a stage ends
@@ -118,7 +125,7 @@ def value_range(chart: Chart) -> tuple[float, float, float | None]:
         low = 0.0
     # rounding is no change
     flat = high - low <= 1e-9 * max(abs(low), abs(high))
-    margin = (0.1 * abs(high) or 0.5) if flat else 0.06 * (high - low)
+    margin = max((0.1 * abs(high) or 0.5) if flat and not chart.span else 0.06 * (high - low), chart.span - high + low)
     return (low - margin if low else 0.0), high + margin, over
 
 
@@ -138,8 +145,10 @@ def draw(chart: Chart) -> str:
     note = chart.note
     if over is not None:
         note += f"{'; ' if note else ''}values up to {tick_text(over, chart.share)} go over the edge"
+    marks = " ".join(map(str, chart.marks))
+    share, noisy = " data-share" if chart.share else "", " data-noisy" if chart.noisy else ""
     # thin lines below thick ones
-    drawn.sort(key=lambda line: ("raw", "dots", "plan", "mean").index(line.kind))
+    drawn.sort(key=lambda line: ("raw", "dots", "mean", "plan").index(line.kind))
     names = dict.fromkeys(
         (line.label, line.colour, "plan" if line.kind == "plan" else "") for line in drawn if line.label
     )
@@ -152,7 +161,7 @@ def draw(chart: Chart) -> str:
         f'<div class="plot"><div class="ys">{_ticks(low, high, "bottom", chart.share)}</div>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(chart.title)}: {escape(_in_words(drawn, chart.share))}"'
-        f"{' data-share' if chart.share else ''}>"
+        f' data-y="{low:.6g} {high:.6g}" data-unit="{unit:g}" data-marks="{marks}"{share}{noisy}>'
         f"<title>{escape(chart.title)}: {escape(_in_words(drawn, chart.share))}</title>"
         f'<g transform="{transform}">'
         f"{_grid(low, high, left, right, unit)}"
@@ -160,7 +169,7 @@ def draw(chart: Chart) -> str:
         f"{''.join(_band(band, unit) for band in chart.bands)}"
         f"{''.join(_line(line, unit) for line in drawn)}</g></svg>"
         f'<div class="xs">{_ticks(left, right, "left", whole=True)}</div></div>'
-        f'<div class="out" aria-live="off"></div>'
+        f'<div class="canvas"></div><div class="out" aria-live="off"></div>'
         f"{f'<div class=legend>{legend}</div>' if chart.legend and len(names) > 1 else ''}</figure>"
     )
 
@@ -190,7 +199,7 @@ def _band(band: Band, unit: float) -> str:
     ]
     edge = [f"{number(x)} {number(high)}" for x, _, high in there]
     edge += [f"{number(x)} {number(low)}" for x, low, _ in reversed(there)]
-    own = "" if band.group is None else f' data-g="{band.group}"'
+    own = f' data-x="{band.clock}"' + ("" if band.group is None else f' data-g="{band.group}"')
     return f'<path class="band {colour_class(band.colour)}"{own} d="M{"L".join(edge)}Z"/>' if edge else ""
 
 
@@ -200,6 +209,7 @@ def _line(line: Line, unit: float) -> str:
         numbers = f' data-n="{" ".join(map(str, line.lines))}"'
     named = line.label and (line.kind in ("mean", "plan") or line.lines is not None)
     name = f' data-l="{escape(line.label)}"' if named else ""
+    name += f' data-x="{line.clock}"'
     if line.group is not None:
         name += f' data-g="{line.group}"'
     classes = f"{line.kind} {colour_class(line.colour)}"

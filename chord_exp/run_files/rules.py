@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from chord_exp.report import history as h
-from chord_exp.report.history import History, Series
+from chord_exp.run_files import history as h
+from chord_exp.run_files.history import History, Series
 
 BAD, WARNING = "bad", "warning"
 # steps in a row without any spread of rewards
@@ -54,6 +54,8 @@ class Finding:
 
 Rule = Callable[[History], "Finding | None"]
 RULES: dict[str, Rule] = {}
+# rules that speak of the end, and so only of a run that has come to its planned one
+OF_THE_END = {"not_evaluated"}
 
 
 def rule(name: str) -> Callable[[Rule], Rule]:
@@ -66,9 +68,14 @@ def rule(name: str) -> Callable[[Rule], Rule]:
     return enter
 
 
-def findings(history: History) -> list[Finding]:
-    """Return what all rules say, the grave first."""
-    found = [finding for look in RULES.values() if (finding := look(history)) is not None]
+def findings(history: History, *, succeeded: bool) -> list[Finding]:
+    """Return what all rules say, the grave first.
+
+    Args:
+        succeeded: the run came to its planned end; what is missing at the end of another is no news.
+    """
+    asked = (look for name, look in RULES.items() if succeeded or name not in OF_THE_END)
+    found = [finding for look in asked if (finding := look(history)) is not None]
     return sorted(found, key=lambda finding: finding.severity != BAD)
 
 
@@ -146,13 +153,15 @@ def reward_zero(history: History) -> Finding | None:
 
 @rule("flat_rewards")
 def flat_rewards(history: History) -> Finding | None:
-    """No spread of rewards within any prompt group for many steps: GRPO has nothing to learn from."""
-    series = history[h.GROUP_STD_MAX] if len(history[h.GROUP_STD_MAX]) else history[h.GROUP_STD_MEAN]
-    stretches = [(begin, length) for begin, length in _runs_of(series.value == 0) if length >= FLAT_STEPS]
+    """No spread of rewards within any prompt group for many steps, or ever: GRPO has nothing to learn from."""
+    series, reward = history[h.GROUP_STD_MAX], history[h.REWARD]
+    if len(reward) and not reward.value.any():
+        return None  # reward_zero says so
+    enough = min(FLAT_STEPS, max(2, len(series)))
+    stretches = [(begin, length) for begin, length in _runs_of(series.value == 0) if length >= enough]
     if not stretches:
         return None
     begin, length = max(stretches, key=lambda stretch: stretch[1])
-    reward = history[h.REWARD]
     inside = np.isin(reward.at, series.at[begin : begin + length])
     level = f" (mean reward {reward.value[inside].mean():.2f})" if inside.any() else ""
     return Finding(

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from chord_exp.report import history as h
-from chord_exp.report.compare import final_score
-from chord_exp.report.curves import charts_of_run
-from chord_exp.report.parts import error_lines, pairs, sections
-from chord_exp.report.rollouts import response_lengths, same_prompts
-from chord_exp.report.rules import Finding
-from chord_exp.report.runs import Run
-from chord_exp.report.statistics import wilson_interval
-from chord_exp.report.summary import Report, how_it_ended
-from chord_exp.report.svg import Chart, Line, draw
+from chord_exp.report.figures.compare import chosen_score, final_score
+from chord_exp.report.figures.summary import Report, how_it_ended
+from chord_exp.report.page.curves import charts_of_run
+from chord_exp.report.page.parts import changed, error_lines, pairs, sections, setting_table
+from chord_exp.report.page.svg import Chart, Line, draw
+from chord_exp.report.page.tables import html
+from chord_exp.report.read.planned import data_facts
+from chord_exp.report.read.rollouts import response_lengths, same_prompts
+from chord_exp.report.read.runs import Run
+from chord_exp.run_files import history as h
 from chord_exp.run_files.names import METRICS
+from chord_exp.run_files.rules import Finding
+from chord_exp.utils.statistics import wilson_interval
 
 
 def one_run(report: Report) -> Iterator[str]:
@@ -27,15 +29,13 @@ def one_run(report: Report) -> Iterator[str]:
     yield from _headline(run)
     yield "</section>"
     yield _findings(report.found[0])
-    if not run.succeeded and run.log_end:
-        yield f"<h3>Last lines of logs/run.log</h3><pre>{escape(chr(10).join(run.log_end))}</pre>"
-    yield sections(charts_of_run(run))
+    yield sections(charts_of_run(run), steps_drawn=True)
     yield _rollouts(run)
     yield "<h2>Settings and origin</h2>"
     record = run.record
-    if run.overrides:
-        yield "<h3>Given by hand</h3>" + pairs(run.overrides.items())
-    if facts := run.data_facts():
+    if rows := changed(run):
+        yield "<h3>What differs from the defaults</h3>" + html(setting_table(rows))
+    if facts := data_facts(run.config):
         yield "<h3>Data</h3>" + pairs(facts.items())
     if record is not None:
         origin = {
@@ -49,8 +49,8 @@ def one_run(report: Report) -> Iterator[str]:
         }
         yield "<h3>Run</h3>" + pairs((key, value) for key, value in origin.items() if value)
         yield "<h3>Versions</h3>" + pairs(record.versions.items())
-    if run.settings:
-        yield f"<details><summary>All settings</summary>{pairs(run.settings.items())}</details>"
+    if run.composed:
+        yield f"<details><summary>All settings</summary>{pairs(run.composed.items())}</details>"
     yield (
         f"<p class=dim>Every point is a line of {METRICS}; its number shows under the pointer and stands in the CSV "
         "beside this page. Thick lines are means of neighbouring steps.</p>"
@@ -71,6 +71,12 @@ def _headline(run: Run) -> Iterator[str]:
             low, high = wilson_interval(share, prompts)
             text += f"; over {prompts} prompts that is {low:.0%} to {high:.0%} (95% interval)"
         yield f"<p>{escape(text)}.</p>"
+    tested = chosen_score(run)
+    if tested is not None:
+        text = (
+            f"Test accuracy {tested.value:.1%} (line {tested.line}) at step {tested.at}, the best on held-out prompts"
+        )
+        yield f"<p>{text}.</p>"
     last = final_score(run, h.REWARD)
     if last is not None:
         yield f"<p>Rollout reward {last.value:.2f}: mean of the last {last.of} steps, to line {last.line}.</p>"

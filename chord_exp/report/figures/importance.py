@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
-from chord_exp.report.compare import GroupScores
+from chord_exp.report.figures.compare import GroupScores
 
 # below this a measure of importance is one of chance
 FEWEST_GROUPS = 8
@@ -16,7 +17,7 @@ def setting_importance(scores: Sequence[GroupScores], higher_is_better: bool) ->
     Returns:
         Nothing where there are too few groups, or one setting alone.
     """
-    scored = [(one.group.settings, one.final_mean.value) for one in scores if one.final_mean is not None]
+    scored = [(one.group.settings, fmean(one.judged.values())) for one in scores if one.judged]
     if len(scored) < FEWEST_GROUPS or len(scored[0][0]) < 2 or len({value for _, value in scored}) < 2:
         return {}
     import optuna

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from chord_exp.report import statistics as st
+from chord_exp.utils import statistics as st
 
 
 def test_the_interquartile_mean_leaves_a_quarter_out_at_each_end():
@@ -48,6 +48,18 @@ def test_tasks_are_resampled_each_by_itself_and_never_mixed():
 
     st.bootstrap(np.array([[0.0, 0.0], [1.0, 1.0]]), note)
     assert set(seen) == {0.0, 0.25, 0.5, 0.75, 1.0}
+
+
+def test_values_are_those_of_rliable():
+    # scores and values of tests/rliable/metrics_test.py in github.com/google-research/rliable
+    x, y = np.array([[1, 2], [2, 2], [1, 1], [2, 1]]), np.array([[1, 1], [2, 2], [3, 3]])
+    assert [st.bootstrap(scores).value for scores in (x, y)] == [1.5, 2]
+    assert [st.interquartile_mean(scores) for scores in (x, y)] == [1.5, 2]
+    assert st.probability_of_improvement(x, y) == pytest.approx(1 / 3)
+    # and of its tests/library_test.py: an estimate lies within its interval
+    many = np.arange(5 * 16).reshape(5, 16)
+    for found in (st.bootstrap(many), st.interquartile_interval(many)):
+        assert found.low < found.value == 39.5 < found.high
 
 
 def test_one_seed_has_no_interval():

@@ -1,0 +1,1 @@
+"""Write what was worked out: charts, the HTML page, Markdown and CSV."""

@@ -1,0 +1,1 @@
+"""Read what runs left: their folders, settings, histories, answers and evaluations."""
