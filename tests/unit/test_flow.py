@@ -50,7 +50,8 @@ def calls(monkeypatch):
 
 
 def once(**others: int) -> dict[str, int]:
-    counts = {"compositions": 1, "ensure_prepared": 1, "hashes": 1, "derive": 1, "to_trinity": 1, **others}
+    # the experiment, and the defaults that are kept beside it
+    counts = {"compositions": 2, "ensure_prepared": 1, "hashes": 1, "derive": 1, "to_trinity": 1, **others}
     return {step: count for step, count in counts.items() if count}
 
 
@@ -70,8 +71,8 @@ def test_a_sweep_takes_each_step_once_for_each_trial_and_prepares_once(place, st
     calls.clear()
     inventory._digest.cache_clear()
     assert main(["-m", "mu_peak=0.1,0.2,0.3", *SMALL, "hydra.sweep.dir=sweep"]) == 0
-    # the sweep itself, and its trials
-    assert +calls == once(compositions=1 + 3, derive=3, to_trinity=3)
+    # the sweep itself, its trials, and the defaults
+    assert +calls == once(compositions=1 + 3 + 1, derive=3, to_trinity=3)
     calls.clear()
     trial = place / "sweep" / "1_mu_peak=0.2"
     (trial / "logs").mkdir()
