@@ -2,7 +2,7 @@
 
 Layout, as verl's: `global_step_N/actor/huggingface/` (weights, config, tokenizer), `global_step_N/actor/train_state.pt`
 (optimizer, learning-rate schedule, random state, data positions), and beside them
-`latest_checkpointed_iteration.txt`.
+`latest_checkpointed_iteration.txt`. With adapters also `actor/lora_adapter/`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import numpy
 import torch
 from safetensors.torch import load_file
 
+from chord_exp.engine.lora import FOLDER as ADAPTER_FOLDER
 from chord_exp.errors import RunFailed
 from chord_exp.utils.files import write_atomically
 
+HF_FOLDER = "huggingface"
 LATEST = "latest_checkpointed_iteration.txt"
 TRAIN_STATE = "train_state.pt"
 EXPLORER_STATES = "explorer_states.jsonl"
@@ -32,7 +35,12 @@ def step_dir(job_dir: str | Path, step: int) -> Path:
 
 def hf_dir(job_dir: str | Path, step: int) -> Path:
     """The Hugging Face folder inside a checkpoint."""
-    return step_dir(job_dir, step) / "actor" / "huggingface"
+    return step_dir(job_dir, step) / "actor" / HF_FOLDER
+
+
+def adapter_dir(job_dir: str | Path, step: int) -> Path:
+    """The folder of the adapters inside a checkpoint, where adapters are trained."""
+    return step_dir(job_dir, step) / "actor" / ADAPTER_FOLDER
 
 
 def latest_step(job_dir: str | Path) -> int:
@@ -62,8 +70,18 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def save(job_dir: str | Path, step: int, model: Any, tokenizer: Any, train_state: dict[str, Any], keep: int) -> None:
+def save(
+    job_dir: str | Path,
+    step: int,
+    write_weights: Callable[[Path], None],
+    tokenizer: Any,
+    train_state: dict[str, Any],
+    keep: int,
+) -> None:
     """Write the checkpoint of a step whole or not at all, then drop all but the newest `keep` (0 keeps every one).
+
+    Args:
+        write_weights: writes HF_FOLDER into the folder it is given, and whatever else belongs to the model.
 
     Raises:
         OSError: the folder cannot be written; what was there before is untouched.
@@ -72,10 +90,9 @@ def save(job_dir: str | Path, step: int, model: Any, tokenizer: Any, train_state
     draft = final.with_name(final.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        weights = draft / "actor" / "huggingface"
-        weights.mkdir(parents=True)
-        model.save_pretrained(weights)
-        tokenizer.save_pretrained(weights)
+        (draft / "actor").mkdir(parents=True)
+        write_weights(draft / "actor")
+        tokenizer.save_pretrained(draft / "actor" / HF_FOLDER)
         torch.save(train_state, draft / "actor" / TRAIN_STATE)
         # Trinity's synchroniser spares folders with this mark when it cleans up
         (draft / ".full_checkpoint").touch()

@@ -124,6 +124,9 @@ class LocalRolloutModel(BaseInferenceModel):
         self.model_version = version
         return version
 
+    def get_lora_request(self) -> None:
+        """No adapter to name in a request: they are merged into the weights."""
+
     def get_model_version(self) -> int:
         """The trainer step whose weights are loaded."""
         return self.model_version

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from trinity.common.experience import Experience
 from trinity.manager.synchronizer import Synchronizer
 from trinity.trainer.trainer import TrainEngineWrapper
 
-from chord_exp.engine import checkpoint
+from chord_exp.engine import checkpoint, lora
 from chord_exp.engine.batch import collate, micro_batches, to_device, training_order
 from chord_exp.engine.settings import EngineSettings
 from chord_exp.errors import ConfigError
@@ -75,16 +76,21 @@ class LocalTrainEngine(TrainEngineWrapper):
         torch.manual_seed(self.settings.seed)
         job_dir, path = self.job_dir, self.config.model.model_path
         start = checkpoint.latest_step(job_dir) if self.config.continue_from_checkpoint else 0
-        self.model = AutoModelForCausalLM.from_pretrained(
-            checkpoint.hf_dir(job_dir, start) if start else path,
+        self.adapter = lora.adapter_of(self.config)
+        model = AutoModelForCausalLM.from_pretrained(
+            checkpoint.hf_dir(job_dir, start) if start and self.adapter is None else path,
             dtype=torch.float32,
             trust_remote_code=self.config.model.trust_remote_code,
-        ).to(self.settings.torch_device())
+        )
+        if self.adapter is not None:
+            kept = checkpoint.adapter_dir(job_dir, start) if start else None
+            model = lora.add_adapter(model, self.adapter, kept)
+        self.model = model.to(self.settings.torch_device())
         self.model.train()
         self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=self.config.model.trust_remote_code)
         optimizer = self.config.algorithm.optimizer
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            self._trained(),
             lr=optimizer.lr,
             betas=(optimizer.betas[0], optimizer.betas[1]),
             weight_decay=optimizer.weight_decay,
@@ -132,7 +138,7 @@ class LocalTrainEngine(TrainEngineWrapper):
             rollout_tokens += from_rollouts.sum().cpu()
         result = {f"actor/{key}": value for key, value in reduce_micro_batch_metrics(parts).items()}
         norm = torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.config.algorithm.optimizer.clip_grad or float("inf")
+            self._trained(), self.config.algorithm.optimizer.clip_grad or float("inf")
         ).item()
         factor = learning_rate_factor(self._step, self.config.trainer.total_steps, self.config.algorithm.optimizer)
         learning_rate = self.config.algorithm.optimizer.lr * factor
@@ -156,6 +162,13 @@ class LocalTrainEngine(TrainEngineWrapper):
         if rollout_tokens > 0:
             result["actor/entropy"] = (entropy_sum / rollout_tokens).item()
         return result
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The weights that a model without adapters has to load."""
+        return self.model.state_dict() if self.adapter is None else lora.merged_weights(self.model)
 
     def _pad_token_id(self) -> int:
         pad = self.tokenizer.pad_token_id
@@ -202,14 +215,25 @@ class LocalTrainEngine(TrainEngineWrapper):
             "sample_strategy": self.sample_strategy_state,
         }
         keep = self.config.trainer.max_checkpoints_to_keep
-        checkpoint.save(self.job_dir, self._step, self.model, self.tokenizer, train_state, keep)
+        checkpoint.save(self.job_dir, self._step, self._write_weights, self.tokenizer, train_state, keep)
         self._saved_step = self._step
+
+    def _write_weights(self, actor_dir: Path) -> None:
+        """Write what a checkpoint holds of the model: the weights for anyone, and the adapters beside them."""
+        target = actor_dir / checkpoint.HF_FOLDER
+        if self.adapter is None:
+            self.model.save_pretrained(target)
+            return
+        self.model.save_pretrained(actor_dir / lora.FOLDER)
+        with torch.no_grad():
+            self.model.get_base_model().save_pretrained(target, state_dict=self._weights())
 
     async def upload_state_dict(self) -> None:
         """Hand the weights to the Synchronizer, from whose memory the rollout models load them."""
         if self._step == 0:
             return
-        weights = {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
+        with torch.no_grad():
+            weights = {name: tensor.detach().cpu() for name, tensor in self._weights().items()}
         synchronizer = Synchronizer.get_actor(namespace=self.config.ray_namespace)
         await synchronizer.set_model_state_dict.remote(weights, self._step)
 

@@ -12,8 +12,10 @@ from math import ceil
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.gpu_split import GpuSplit, split_gpus
 from chord_exp.experiment.schedule import warnings_of as schedule_warnings
-from chord_exp.experiment.spec import DataFacts, ExperimentSpec
+from chord_exp.experiment.spec import LORA_RANKS, DataFacts, ExperimentSpec
 
+# the highest learning rate that is usual for training all weights, and a sign of one that was meant for that
+FULL_TRAINING_LR = 5e-6
 # E is rounded to what D allows; more than this share away from what was asked for, the user must decide
 MAX_EXPERT_ROWS_OFF = 0.5
 
@@ -93,6 +95,7 @@ def derive(spec: ExperimentSpec, facts: DataFacts) -> Geometry:
         ConfigError: numbers that cannot agree, with both of them and the fix.
     """
     _check_facts(spec, facts)
+    _check_lora(spec)
     kinds = stage_kinds(spec.variant)
     stages = tuple(_stage(spec, facts, kind, kinds) for kind in kinds)
     return Geometry(stages, tuple(_warnings(spec, facts, stages)))
@@ -238,6 +241,26 @@ def _check_facts(spec: ExperimentSpec, facts: DataFacts) -> None:
         )
 
 
+def _check_lora(spec: ExperimentSpec) -> None:
+    """What vLLM and Trinity's weight synchronisation ask of adapters."""
+    rank, cluster = spec.model.lora.rank, spec.cluster
+    if rank is None or not spec.serves_adapters:
+        return
+    if rank not in LORA_RANKS:
+        raise ConfigError(
+            f"model.lora.rank={rank}: vLLM serves adapters of rank {', '.join(map(str, LORA_RANKS))}",
+            "model.lora.rank",
+            f"use {min(LORA_RANKS, key=lambda known: abs(known - rank))}",
+        )
+    if cluster.sync_method not in (None, "checkpoint"):
+        raise ConfigError(
+            f"cluster.sync_method={cluster.sync_method} and model.lora.rank={rank}: Trinity hands adapters over as "
+            "files only",
+            "cluster.sync_method",
+            "leave it out, or use checkpoint",
+        )
+
+
 def _check_rows_of_a_step(spec: ExperimentSpec, facts: DataFacts, batch: Batch) -> None:
     """A step takes a row once: Trinity's selectors wrap once around the data, and then give fewer rows or none."""
     if facts.assumed:
@@ -283,6 +306,11 @@ def _warnings(spec: ExperimentSpec, facts: DataFacts, stages: tuple[Stage, ...])
     if spec.uses_expert_rows and model.temperature != 1:
         found.append(
             f"model.temperature={model.temperature}: the trainer divides its logits by it, those of expert rows too"
+        )
+    if spec.serves_adapters and spec.lr <= FULL_TRAINING_LR:
+        found.append(
+            f"lr={spec.lr:g} is usual for training all weights; adapters (model.lora.rank={model.lora.rank}) want "
+            f"about ten times that: lr={10 * spec.lr:g}"
         )
     for stage in stages:
         found += _stage_warnings(spec, stage)

@@ -5,6 +5,7 @@ Field names are the configuration's keys. Lengths are in tokens, sizes in rows, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,33 @@ LOSSES = ("exact", "stock")
 ENGINES = ("local", "real_cpu", "verl")
 SYNC_METHODS = ("nccl", "memory", "checkpoint")
 ATTENTIONS = ("auto", "sdpa", "flash_attention_2")
+# ranks of the adapters that vLLM 0.23 serves (vllm.config.lora.MaxLoRARanks)
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # longest labels that Weights & Biases takes, characters
 WANDB_GROUP_LENGTH, WANDB_TAG_LENGTH = 128, 64
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    """Low-rank adapters (arXiv 2106.09685): W + alpha / rank · BA, with A and B trained and W left as it is."""
+
+    # rank of A and B; null trains all weights
+    rank: int | None
+    # scale of the adapters' output
+    alpha: int
+    # layers that get an adapter: all-linear, or a regular expression that matches their whole names
+    target_modules: str
+
+    def __post_init__(self) -> None:
+        check_min(self, "model.lora.", 1, "rank", "alpha")
+        key = "model.lora.target_modules"
+        require(bool(self.target_modules.strip()), f"{key} is empty", key, "use all-linear")
+        try:
+            re.compile(self.target_modules)
+        except re.error as error:
+            raise ConfigError(
+                f"{key}={self.target_modules!r} is no regular expression: {error}", key, "use all-linear"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -45,6 +71,8 @@ class ModelSpec:
     enable_thinking: bool | None
     # parameters in billions: for the plan, and for the memory that a trial of a sweep asks for
     parameters_b: float
+    # adapters to train in place of all weights
+    lora: LoraSpec
     # learning rate this model is usually trained with
     lr: float
     # prompts a step it is usually trained with
@@ -67,6 +95,11 @@ class ModelSpec:
             "give a temperature above 0, such as 1.0",
         )
         check_window(self.max_prompt_tokens, self.max_response_tokens, self.window)
+
+    @property
+    def uses_lora(self) -> bool:
+        """Whether adapters are trained, not all weights."""
+        return self.lora.rank is not None
 
     @property
     def window(self) -> int:
@@ -355,6 +388,11 @@ class ExperimentSpec:
     def uses_rollouts(self) -> bool:
         """Whether any step trains on rollouts."""
         return self.variant != "sft"
+
+    @property
+    def serves_adapters(self) -> bool:
+        """Whether vLLM is handed adapters; the local engine's rollout model gets them merged into its weights."""
+        return self.model.uses_lora and self.cluster.engine != "local"
 
     def _check_expert_ratio(self) -> None:
         ratio = self.expert_data_ratio

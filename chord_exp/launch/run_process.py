@@ -186,6 +186,7 @@ def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Ou
             classes = _actor_classes(request)
             say = partial(_announce_stage, run_dir, index, len(stages))
             result = run_stage(config, classes, stop, say)
+            _merge_adapters(config, request, job_dir, result.completed_steps)
             stage = config.name.partition("/")[2]
             outcome = Outcome("stopped" if result.stopped else "finished", result.completed_steps, stage)
             if result.stopped or result.completed_steps < planned:
@@ -210,6 +211,16 @@ def _rewind(config: Any, request: RunRequest, job_dir: Path) -> int:
         # verl keeps its own checkpoints; the explorer's position must not be ahead of them
         checkpoint.rewind_explorer(job_dir, config.explorer.name, step)
     return step
+
+
+def _merge_adapters(config: Any, request: RunRequest, job_dir: Path, step: int) -> None:
+    """Make the last checkpoint of a stage one that anyone loads; the local engine's are."""
+    from chord_exp.engine import checkpoint, lora
+
+    if request.engine != "local" and lora.adapter_of(config) is not None and step:
+        model = config.model
+        folder = checkpoint.step_dir(job_dir, step) / "actor"
+        lora.merge_checkpoint(model.model_path, folder, trust_remote_code=model.trust_remote_code)
 
 
 def _announce_stage(run_dir: Path, index: int, count: int, phase: str) -> None:

@@ -1,13 +1,18 @@
-"""Two faults of verl, mended in its own worker, where our losses are made after verl was imported."""
+"""Faults of verl, and of Trinity's worker for it, mended in that worker, where our losses are made after both were
+imported."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 ENGINE = "verl.workers.engine.fsdp.transformer_impl"
+WORKER = "trinity.trainer.verl.workers"
 # the release that keeps outputs; 0.9 drops them itself (verl issues 6696 and 6698)
 KEEPS_OUTPUTS = "0.8."
 # of flash-attn, in the order that verl hands them out
@@ -24,6 +29,9 @@ def mend_loaded_verl() -> None:
         pad_without_flash_attention()
     if metadata.version("verl").startswith(KEEPS_OUTPUTS):
         drop_outputs_of_training(engine.FSDPEngineWithLMHead)
+    worker = sys.modules.get(WORKER)
+    if worker is not None:
+        hand_over_adapters_alone(worker.TrinityActorRolloutRefWorker)
 
 
 def pad_without_flash_attention() -> None:
@@ -53,3 +61,58 @@ def drop_outputs_of_training(engine_class: Any) -> None:
 
     dropping.drops_outputs = True  # type: ignore[attr-defined]
     engine_class.forward_step = dropping
+
+
+def hand_over_adapters_alone(worker_class: Any) -> None:
+    """Have Trinity's worker write LoRA adapters for the engines and nothing else, and fail where it cannot.
+
+    Trinity 0.6 gathers and writes the whole model at every step, of which the engines read nothing, and then adapters;
+    what goes wrong there it only logs, and the engines go on with old ones.
+    """
+    save_state_dict = worker_class.save_state_dict
+    if getattr(save_state_dict, "adapters_alone", False):
+        return
+
+    def handing_over(self: Any, local_path: str, global_step: int = 0) -> None:
+        import torch
+
+        if not hasattr(self.actor.engine.module, "peft_config"):
+            save_state_dict(self, local_path, global_step)
+            return
+        save: Callable[[], None] = partial(self._save_lora, local_path)
+        if torch.distributed.get_rank() == 0:
+            self._get_coordinator().save_sync(save, global_step, is_state_dict=True)
+        else:
+            save()
+
+    def save_adapters(self: Any, local_path: str) -> None:
+        import torch
+
+        model = self.actor.engine.module
+        if hasattr(model, "peft_config"):
+            write_adapters(model, Path(local_path, "lora_adapter"))
+            torch.distributed.barrier()
+
+    handing_over.adapters_alone = True  # type: ignore[attr-defined]
+    worker_class.save_state_dict = handing_over
+    worker_class._save_lora = save_adapters
+
+
+def write_adapters(model: Any, folder: Path) -> None:
+    """Gather the adapters of a sharded `PeftModel` on every rank and write peft's folder on the first."""
+    import torch
+    from peft.utils.save_and_load import get_peft_model_state_dict
+    from safetensors.torch import save_file
+    from verl.utils.device import get_device_id
+
+    whole = {}
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            shard = parameter.detach()
+            # parameters that are kept in CPU memory between uses are gathered on the device
+            gathered = shard.to(get_device_id()).full_tensor() if hasattr(shard, "full_tensor") else shard
+            whole[name] = gathered.cpu().contiguous()
+    if torch.distributed.get_rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(get_peft_model_state_dict(model, state_dict=whole), folder / "adapter_model.safetensors")
+        model.peft_config["default"].save_pretrained(str(folder))

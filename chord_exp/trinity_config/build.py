@@ -94,6 +94,7 @@ def _common(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict[
             "max_response_tokens": model.max_response_tokens,
             "enable_prompt_truncation": True,
             "enable_thinking": model.enable_thinking,
+            **_adapters(spec),
         },
         # all explicit: Trinity starts Ray to find out what is left out, and may change the mode
         "cluster": {
@@ -113,6 +114,14 @@ def _common(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict[
         "monitor": _monitor(spec, geometry, folders),
         "log": {"level": "INFO"},
     }
+
+
+def _adapters(spec: ExperimentSpec) -> dict[str, Any]:
+    lora = spec.model.lora
+    if lora.rank is None:
+        return {}
+    adapter = {"name": "lora", "lora_rank": lora.rank, "lora_alpha": lora.alpha, "target_modules": lora.target_modules}
+    return {"lora_configs": [adapter]}
 
 
 def _attention(spec: ExperimentSpec, flash_attention: bool) -> str | None:
@@ -150,6 +159,9 @@ def _sync_method(spec: ExperimentSpec, stage: Stage) -> str:
         return "checkpoint"
     if spec.cluster.sync_method is not None:
         return spec.cluster.sync_method
+    if spec.serves_adapters:
+        # vLLM loads adapters from the trainer's checkpoint folders
+        return "checkpoint"
     return "memory" if spec.cluster.engine == "local" or stage.gpus.mode == "colocate" else "nccl"
 
 
@@ -176,6 +188,9 @@ def _explorer(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str,
         "dtype": cluster.dtype,
         "seed": spec.seed,
     }
+    if spec.serves_adapters:
+        # vLLM tells adapters apart by name, and each step's has the same: it would take old rows for new ones
+        rollout["enable_prefix_caching"] = False
     if cluster.engine == "local":
         rollout["extra_engine_args"] = {
             "device": cluster.device,
@@ -200,7 +215,8 @@ def _trainer(spec: ExperimentSpec, stage: Stage, attention: str | None, one_row:
         "trainer_strategy": "fsdp2",
         "total_steps": stage.steps,
         "save_interval": stage.save_interval,
-        "save_hf_checkpoint": "last",
+        # of a model with adapters verl writes names that nobody loads; the launcher merges them into its weights
+        "save_hf_checkpoint": "never" if spec.serves_adapters else "last",
         "max_checkpoints_to_keep": cluster.max_checkpoints_to_keep,
         "use_dynamic_bsz": not one_row,
         "max_token_len_per_gpu": stage.max_token_len_per_gpu,

@@ -108,6 +108,8 @@ DERIVED_FROM = {
     "model.max_prompt_tokens": "model.max_prompt_tokens",
     "model.max_response_tokens": "model.max_response_tokens",
     "model.enable_thinking": "model.enable_thinking",
+    "model.lora_configs": "model.lora",
+    f"{ROLLOUT_MODEL}.enable_prefix_caching": "model.lora",
     "monitor.monitor_type": "monitor",
     "monitor.monitor_args": "monitor",
     "trainer.total_steps": "total_steps",
@@ -120,7 +122,11 @@ DERIVED_FROM = {
     "trainer.trainer_config.model.override_config.attn_implementation": "cluster.attention",
 }
 # Sections with keys that some variants, engines or losses leave to Trinity: there any value does.
-_FREE_WHERE_ABSENT = (f"{EXPERIENCE}.", f"{ROLLOUT_MODEL}.extra_engine_args.")
+_FREE_WHERE_ABSENT = (
+    f"{EXPERIENCE}.",
+    f"{ROLLOUT_MODEL}.extra_engine_args.",
+    f"{ROLLOUT_MODEL}.enable_prefix_caching",
+)
 
 # Keys of Trinity that no key of this package changes, and why.
 FIXED = {
