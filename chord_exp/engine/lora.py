@@ -55,13 +55,13 @@ def merged_weights(model: Any) -> dict[str, Tensor]:
 
     The model itself stays as it is: merging and taking out again would wear its weights.
     """
-    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora import Linear
 
     plain = model.get_base_model()
     added = {
         f"{name}.base_layer.weight": layer.get_delta_weight(_NAME)
         for name, layer in plain.named_modules()
-        if isinstance(layer, LoraLayer)
+        if isinstance(layer, Linear)
     }
     return {
         name.replace(".base_layer", ""): tensor + added[name] if name in added else tensor
