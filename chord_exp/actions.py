@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -19,8 +18,9 @@ from chord_exp.run_files.names import METRICS, RECORD
 from chord_exp.trinity_config.build import Folders, to_trinity, to_yaml
 from chord_exp.trinity_config.installed import has_flash_attention, verl_is_legacy
 from chord_exp.trinity_config.plugin_names import PACKAGE
+from chord_exp.trinity_config.rows import MANIFEST_FILE
 from chord_exp.trinity_config.user_overrides import extra_term_warnings, flatten
-from chord_exp.utils.files import claim_folder
+from chord_exp.utils.files import claim_folder, write_atomically
 from chord_exp.utils.text import warn
 
 if TYPE_CHECKING:
@@ -113,10 +113,7 @@ def write_new(target: Path, text: str) -> None:
             if target.is_file() and target.read_text(encoding="utf-8") == text:
                 return
             raise ConfigError(f"{target} exists and differs", "export_to", "remove it, or give another name")
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as handle:
-            handle.write(text)
-        os.chmod(handle.name, 0o644)
-        os.replace(handle.name, target)
+        write_atomically(target, text)
     except OSError as error:
         raise ConfigError(
             f"cannot write {target}: {error.strerror}", "export_to", "give a file in an existing folder"
@@ -142,7 +139,6 @@ def run(experiment: ComposedExperiment) -> int:
     from chord_exp.launch.run import run_experiment
     from chord_exp.launch.start import WARM_ENV
     from chord_exp.launch.warm_server import warm_server
-    from chord_exp.prepare.folder import in_use
 
     _refuse_folder(experiment)
     # what the run's process imports takes as long as the data does, so both at once; a sweep has its own server
@@ -155,8 +151,7 @@ def run(experiment: ComposedExperiment) -> int:
         if run_dir != experiment.run_dir:
             # another run of this name took the folder in the same second
             launch = launch_spec(experiment, facts, run_dir)
-        with in_use(Path(facts.folder)):
-            return run_experiment(launch, run_dir)
+        return run_experiment(launch, run_dir)
 
 
 def check_without_data(experiment: ComposedExperiment) -> None:
@@ -215,6 +210,7 @@ def launch_spec(experiment: ComposedExperiment, facts: DataFacts, run_dir: Path)
         # Trinity's own CHORD loss may log NaN for a micro-batch with one side only
         check_losses_finite=spec.loss == "exact",
         data_digest=facts.digest,
+        data_manifest=str(Path(facts.folder) / MANIFEST_FILE),
         overrides=experiment.overrides,
         warnings=list(geometry.warnings),
         keepsakes=experiment.hydra_files(run_dir),

@@ -41,6 +41,8 @@ class LaunchSpec:
     check_losses_finite: bool
     # of the prepared data: a resumed run must find the same
     data_digest: str = ""
+    # its manifest, kept from being replaced while the run goes on
+    data_manifest: str = ""
     overrides: list[str] = field(default_factory=list)
     # readable lines a user should see
     warnings: list[str] = field(default_factory=list)

@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import IO
@@ -25,6 +26,7 @@ from chord_exp.launch.start import start_run_process
 from chord_exp.run_files import metrics, record
 from chord_exp.run_files.names import CHECKPOINTS, LOGS, METRICS, RECORD
 from chord_exp.run_files.record import FAILED, STOPPED, RunError, RunRecord
+from chord_exp.utils.files import share_lock
 from chord_exp.utils.signals import collect_stop_signals
 
 POLL_SECONDS = 0.25
@@ -46,7 +48,7 @@ def run_experiment(launch: LaunchSpec, run_dir: Path, console: Console | None = 
     console = console or Console()
     run_dir = run_dir.absolute()
     # nothing may stop this process between the record that says "running" and the one that says how it ended
-    with collect_stop_signals() as received:
+    with collect_stop_signals() as received, _data_in_use(launch):
         ray_dir = private_ray.make_temp_dir()
         try:
             running, lock = open_folder(launch, run_dir)
@@ -82,6 +84,22 @@ def _require_packages(engine: str) -> None:
             "cluster.engine",
             "run `make setup-gpu`, or rehearse with cluster=local, or with cluster=real_cpu after `make setup-real`",
         )
+
+
+@contextmanager
+def _data_in_use(launch: LaunchSpec) -> Iterator[None]:
+    """Keep the prepared folder from being replaced.
+
+    Raises:
+        ConfigError: it is gone.
+    """
+    try:
+        lock = share_lock(Path(launch.data_manifest)) if launch.data_manifest else None
+    except OSError as error:
+        what = f"the prepared data is gone: {error.strerror}"
+        raise ConfigError(what, launch.data_manifest, "start the run anew: data.input_dir is prepared again") from error
+    with lock or nullcontext():
+        yield
 
 
 def _run_to_end(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from chord_exp.errors import DataError
 from chord_exp.trinity_config.rows import FILES, MANIFEST_FILE, ROWS_FILE, SIDES
+from chord_exp.utils.files import try_lock
 
 TOOL = "chord_exp.prepare"
 """Written into every manifest: a folder with it is ours to replace."""
@@ -136,34 +137,23 @@ def _clear_up(folder: Path) -> None:
 
 
 @contextmanager
-def in_use(folder: Path) -> Iterator[None]:
-    """Keep a prepared folder from being replaced while it is read, as far as the file system has locks."""
-    with open(folder / MANIFEST_FILE, "rb") as manifest:
-        fcntl.flock(manifest, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        yield
-
-
-@contextmanager
 def _unused(folder: Path, key: str) -> Iterator[None]:
     """
     Raises:
         DataError: a run reads it.
     """
-    try:
-        manifest = open(folder / MANIFEST_FILE, "r+b")  # noqa: SIM115 - closed below
-    except FileNotFoundError:
+    if not (folder / MANIFEST_FILE).exists():
         # an empty folder that the user has made
         yield
         return
+    manifest = try_lock(folder / MANIFEST_FILE)
+    if manifest is None:
+        raise DataError(
+            "a run is reading the prepared folder that would be replaced",
+            where=str(folder),
+            fix=f"wait for it to end, or choose another {key}",
+        )
     with manifest:
-        try:
-            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                "a run is reading the prepared folder that would be replaced",
-                where=str(folder),
-                fix=f"wait for it to end, or choose another {key}",
-            ) from None
         yield
 
 

@@ -11,19 +11,18 @@ SWEEP_DIR/N_LABEL/        a run's folder, with trial.json beside the launch.json
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from chord_exp.errors import ConfigError
 from chord_exp.launch.private_ray import HEAD, HEAD_LOG
 from chord_exp.sweep.scheduling.trial import TRIAL, Trial, TrialRequest
-from chord_exp.utils.files import write_atomically
+from chord_exp.utils.files import is_locked, try_lock, write_atomically
 
 SWEEP, LOCK, STOP = "sweep.json", "sweep.lock", "stop"
 MULTIRUN = "multirun.yaml"
@@ -147,15 +146,10 @@ class SweepFolder:
 
     def driver(self) -> int | None:
         """Process that drives the sweep now; None if there is none."""
-        try:
-            with open(self.path / LOCK, "rb") as stream:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
+        if not is_locked(self.path / LOCK):
             return None
-        except BlockingIOError:
-            text = (self.path / LOCK).read_text().strip()
-            return int(text) if text.isdigit() else -1
-        return None
+        text = (self.path / LOCK).read_text().strip()
+        return int(text) if text.isdigit() else -1
 
     @contextmanager
     def hold_lock(self) -> Iterator[None]:
@@ -165,27 +159,14 @@ class SweepFolder:
             ConfigError: another process does.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / LOCK, "a+b") as stream:
-            while not _taken(stream):
-                # who only looks whether there is a driver holds the lock for a moment, too
-                if (driver := self.driver()) is not None:
-                    raise ConfigError(
-                        f"{self.path} is being run by process {driver}",
-                        "SWEEP_DIR",
-                        f"look at it with python -m chord_exp.sweep status {self.path}",
-                    )
-            stream.truncate(0)
-            stream.write(str(os.getpid()).encode())
-            stream.flush()
+        lock = try_lock(self.path / LOCK, str(os.getpid()))
+        if lock is None:
+            raise ConfigError(
+                f"{self.path} is being run by process {self.driver()}",
+                "SWEEP_DIR",
+                f"look at it with python -m chord_exp.sweep status {self.path}",
+            )
+        with lock:
             # an old request to stop is not meant for this process
             self.stop_path.unlink(missing_ok=True)
             yield
-
-
-def _taken(stream: IO[bytes]) -> bool:
-    """Take a file's lock for this process alone; False while another holds it."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -10,8 +10,10 @@ import struct
 from pathlib import Path
 from typing import IO
 
-# a write lock of a whole file: `struct flock`, as <bits/fcntl.h> has it
-_WHOLE_FILE = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+
+def _whole_file(kind: int) -> bytes:
+    """`struct flock` of a whole file, as <bits/fcntl.h> has it."""
+    return struct.pack("hhqqi", kind, os.SEEK_SET, 0, 0, 0)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -24,28 +26,46 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(draft, path)
 
 
-def try_lock(path: Path, note: str = "") -> IO[bytes] | None:
+def try_lock(path: Path, note: str | None = None) -> IO[bytes] | None:
     """Lock a file for as long as the returned stream is open here, or in a process that inherited it.
 
     Holds across the machines that share a file system; one that knows no locks is taken at its word.
 
     Args:
-        note: written into the file for whom the lock keeps out.
+        note: what the file holds from now on, for whom the lock keeps out; None to leave it as it is.
 
     Returns:
         The stream; None if another holds the lock.
     """
-    stream = open(path, "a+b")  # noqa: SIM115 - held as long as the caller wants
+    stream = _locked(path, "a+b", fcntl.F_WRLCK)
+    if stream is not None and note is not None:
+        stream.truncate(0)
+        stream.write(note.encode())
+        stream.flush()
+    return stream
+
+
+def share_lock(path: Path) -> IO[bytes] | None:
+    """Keep `try_lock` from taking a file for as long as the returned stream is open; several may do so at once.
+
+    Returns:
+        The stream; None if somebody holds the lock alone.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return _locked(path, "rb", fcntl.F_RDLCK)
+
+
+def _locked(path: Path, mode: str, kind: int) -> IO[bytes] | None:
+    stream: IO[bytes] = open(path, mode)  # noqa: SIM115 - held as long as the caller wants
     try:
         # of the open file, not of the process: it passes to children and goes with the last of them
-        fcntl.fcntl(stream, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+        fcntl.fcntl(stream, fcntl.F_OFD_SETLK, _whole_file(kind))
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             stream.close()
             return None
-    stream.truncate(0)
-    stream.write(note.encode())
-    stream.flush()
     return stream
 
 
@@ -53,7 +73,7 @@ def is_locked(path: Path) -> bool:
     """Return whether somebody holds the lock of a file, without taking it even for a moment."""
     try:
         with open(path, "rb") as stream:
-            found = fcntl.fcntl(stream, fcntl.F_OFD_GETLK, _WHOLE_FILE)
+            found = fcntl.fcntl(stream, fcntl.F_OFD_GETLK, _whole_file(fcntl.F_WRLCK))
     except FileNotFoundError:
         return False
     except OSError:  # it cannot be told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -16,11 +17,14 @@ from omegaconf import OmegaConf
 from chord_exp import actions, prepare
 from chord_exp.cli import main
 from chord_exp.config import compose
+from chord_exp.launch import run
 from chord_exp.launch.folder import open_folder
 from chord_exp.launch.launch_spec import LaunchSpec
+from chord_exp.launch.run import run_experiment
 from chord_exp.prepare.read import inventory
 from chord_exp.run_files.record import SUCCEEDED, RunRecord
 from chord_exp.sweep.backends import worker
+from chord_exp.utils.files import is_locked
 
 
 @pytest.fixture
@@ -116,6 +120,16 @@ def test_a_trial_finds_its_data_whatever_folder_it_runs_in(place, started, machi
         config = LaunchSpec.load(trial).config
         paths = [config["buffer"]["explorer_input"]["taskset"]["path"], config["model"]["model_path"]]
         assert all(path.startswith("/") for path in paths)
+
+
+def test_a_trial_keeps_its_prepared_folder_from_being_replaced(place, started, machine, monkeypatch):
+    assert main(["-m", "seed=1,2", *SMALL, "hydra.sweep.dir=sweep", "data.out=made"]) == 0
+    seen = []
+    monkeypatch.setattr(run, "run_experiment", run_experiment)
+    monkeypatch.setattr(run, "_run_to_end", lambda *given: seen.append(is_locked(Path("made/manifest.json"))) or (1, 0))
+    (trial,) = (place / "sweep").glob("*_seed=1")
+    assert worker._attempt(trial)[0] == 1
+    assert seen == [True] and not is_locked(Path("made/manifest.json"))
 
 
 def test_what_a_run_was_started_with_is_read_back_as_it_was(place, started):

@@ -18,6 +18,7 @@ from prepare_samples import pair, prepare, tree, write_lines
 import chord_exp.prepare.folder as folder
 from chord_exp.errors import DataError, RunFailed
 from chord_exp.prepare import load_manifest
+from chord_exp.utils.files import share_lock
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_a_named_folder_is_replaced_when_its_content_is_another_and_says_in_what
 def test_a_folder_that_a_run_reads_is_not_replaced(source, out):
     made = prepare(source, out)
     before = tree(out)
-    with folder.in_use(out), folder.in_use(out):
+    with share_lock(out / "manifest.json"), share_lock(out / "manifest.json"):
         with pytest.raises(DataError, match="a run is reading"):
             prepare(source, out, seed=1)
         assert prepare(source, out).up_to_date

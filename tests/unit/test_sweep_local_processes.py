@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +22,9 @@ from chord_exp.sweep.scheduling.trial import Trial
 
 # holds the folder as a worker does, says which GPUs it may use, and stays
 FAKE_WORKER = """
-import fcntl, os, sys, time
-lock = open(sys.argv[1] + "/worker.lock", "wb")
-fcntl.flock(lock, fcntl.LOCK_EX)
+import os, pathlib, sys, time
+from chord_exp.utils.files import try_lock
+lock = try_lock(pathlib.Path(sys.argv[1], "worker.lock"))
 with open(sys.argv[1] + "/gpus.part", "w") as stream:
     stream.write(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
 os.rename(sys.argv[1] + "/gpus.part", sys.argv[1] + "/gpus")
@@ -138,19 +136,6 @@ def test_a_process_that_has_got_an_old_number_is_left_alone(tmp_path, backends):
     after.attach(trial)
     after._kill(trial)
     assert before._children[0].poll() is None
-
-
-def test_a_look_at_who_drives_a_sweep_does_not_keep_a_resume_out(tmp_path):
-    folder = SweepFolder(tmp_path)
-    lock = tmp_path / "sweep.lock"
-    lock.touch()
-    looks = open(lock, "rb")  # noqa: SIM115 - let go of by the timer
-    fcntl.flock(looks, fcntl.LOCK_SH)
-    timer = threading.Timer(0.2, looks.close)
-    timer.start()
-    with folder.hold_lock():
-        assert looks.closed and folder.driver() == os.getpid()
-    timer.join()
 
 
 def test_a_sweep_that_another_process_drives_is_refused_with_its_number(tmp_path):

@@ -8,7 +8,6 @@ folder and never runs what has succeeded.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import sys
 import time
@@ -25,6 +24,7 @@ from chord_exp.run_files import record
 from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.backends.stop_file import end_leftovers, watch_stop_file
 from chord_exp.sweep.scheduling.attempt_end import ExitReport, read_record
+from chord_exp.utils.files import is_locked, try_lock
 from chord_exp.utils.text import warn
 
 LOCK = "worker.lock"
@@ -62,28 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def is_alive(run_dir: Path) -> bool:
     """Whether a worker holds the folder."""
-    try:
-        with open(run_dir / LOCK, "rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return is_locked(run_dir / LOCK)
 
 
 def _alone(run_dir: Path) -> IO[bytes]:
     """Wait until no other worker holds the folder, and hold it; the system lets go when this process dies."""
-    stream = open(run_dir / LOCK, "wb")  # noqa: SIM115 - held as long as the caller wants
     deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return stream
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise RunFailed("another worker holds the trial's folder and does not end", str(run_dir)) from None
-            time.sleep(0.1)
+    while (lock := try_lock(run_dir / LOCK)) is None:
+        if time.monotonic() > deadline:
+            raise RunFailed("another worker holds the trial's folder and does not end", str(run_dir))
+        time.sleep(0.1)
+    return lock
 
 
 def _print_to(log: Path) -> None:
