@@ -174,6 +174,7 @@ def test_the_setting_that_decides_is_the_important_one(tmp_path):
     for number, (peak, size) in enumerate((peak, size) for peak in (0.0, 0.3, 0.6, 0.9) for size in (4, 8)):
         make_run(tmp_path / f"{number}", 20, peak=peak, overrides=[f"mu_peak={peak}", f"batch_size={size}"])
     report = look(read_runs(find_runs([tmp_path])))
+    assert "Beside the paper" not in render(report)
     found = setting_importance(report.scores, True)
     assert found["mu_peak"] > 0.8 and "Which settings matter" in render(report)
     assert setting_importance(report.scores[:4], True) == {}

@@ -40,6 +40,33 @@ addEventListener("load", () => setTimeout(() => {
 }, 2000));
 """
 
+# what a page's charts show after its controls are used, and under the pointer
+USE = """
+const later = act => setTimeout(act, 1000);
+addEventListener("load", () => later(() => {
+  const page = document.querySelector("iframe").contentWindow, found = {};
+  const controls = page.document.querySelector(".controls");
+  const [figure] = page.document.querySelectorAll("figure.live");
+  const choose = (name, value) => {
+    controls[name].value = value;
+    controls.dispatchEvent(new page.Event("change"));
+    return figure.live;
+  };
+  const spread = column => {
+    const values = column.filter(value => value !== null);
+    return Math.max(...values) - Math.min(...values);
+  };
+  for (const axis of ["samples", "flops", "seconds", "step"]) found[axis] = choose("axis", axis).data[0].at(-1);
+  for (const smooth of ["0", "12", "1"]) found["smooth" + smooth] = choose("smooth", smooth).data.slice(1).map(spread);
+  later(() => {
+    figure.live.setCursor({left: figure.live.valToPos(30, "x"), top: 20});
+    found.title = figure.querySelector("figcaption").innerText;
+    found.out = figure.querySelector(".out").innerText;
+    document.body.append(Object.assign(document.createElement("pre"), {textContent: JSON.stringify([found])}));
+  });
+}));
+"""
+
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 
@@ -96,3 +123,26 @@ def test_nothing_sticks_out_and_no_plot_is_blank(pages, tmp_path, name, scheme):
             inside = pixels[int(top) : int(top + high), int(left) : int(left + wide)]
             coloured = np.ptp(inside, axis=2) > 0.2
             assert coloured.sum() > 20, f"blank at {width}: {title}"
+
+
+def test_charts_can_be_drawn_over_other_axes_smoothed_and_asked_for_lines(tmp_path):
+    run = make_run(tmp_path / "run", 60, composed={"model": {"parameters_b": 0.001}})
+    page = tmp_path / "frame.html"
+    text = html.escape(render(look(read_runs([run]))))
+    page.write_text(
+        f'<meta charset="utf-8"><iframe width=1000 height=2000 srcdoc="{text}"></iframe><script>{USE}</script>',
+        encoding="utf-8",
+    )
+    dom = chromium(tmp_path, page, "--dump-dom")
+    (found,) = json.loads(html.unescape(re.findall(r"<pre>(\[\{.*?)</pre></body>", dom, re.DOTALL)[-1]))
+    assert found["title"] == "Rollout reward"
+    assert (found["step"], found["samples"]) == (60, 60 * 64)
+    assert found["seconds"] == pytest.approx(2 * 60, abs=2)
+    # 4,000 tokens a step, three quarters of its rows rollouts
+    assert found["flops"] == pytest.approx(60 * 4000 * 1e6 * (6 + 2 * 0.75))
+    (alone,), (raw, mean), (raw_too, smoother) = (found[f"smooth{width}"] for width in (0, 1, 12))
+    assert alone == raw == raw_too and smoother < mean < raw
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    value, line = re.findall(r"each step \(thin\) (\S+) \(line (\d+)\)", found["out"])[0]
+    assert found["out"].startswith("step 30") and rows[int(line) - 1]["step"] == 30
+    assert rows[int(line) - 1]["rollout/accuracy/mean"] == pytest.approx(float(value), rel=1e-3)

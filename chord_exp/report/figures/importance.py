@@ -22,6 +22,7 @@ def setting_importance(scores: Sequence[GroupScores], higher_is_better: bool) ->
         return {}
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize" if higher_is_better else "minimize")
     choices = {key: sorted({settings[key] for settings, _ in scored}) for key in scored[0][0]}
     kinds = {key: optuna.distributions.CategoricalDistribution(texts) for key, texts in choices.items()}

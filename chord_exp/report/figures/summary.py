@@ -124,12 +124,12 @@ def _first_and_others(report: Report, scored: Sequence[GroupScores]) -> list[str
     clear = "higher" if higher else "lower"
     for is_clear, text in ((True, "It is better than {}."), (False, "It cannot be told from {}.")):
         names = [
-            f"{one.group.label} ({difference_text(found, report.judged_metric)})"
+            f"{one.group.label} ({difference_text(found, report.judged_metric)}, {how(found)})"
             for one, found in ahead
             if (found.verdict == clear) == is_clear
         ]
         if names:
-            said.append(text.format(", ".join(names)))
+            said.append(text.format("; ".join(names)))
     return said
 
 
@@ -141,15 +141,20 @@ def _against_reference(report: Report, scored: Sequence[GroupScores]) -> list[st
     for one in scored:
         if one.difference and one.difference.verdict in ("higher", "lower"):
             word = "better" if (one.difference.verdict == "higher") == higher else "worse"
-            said.append(f"{one.group.label} is {word} than {name}: {difference_text(one.difference, metric)}.")
+            ahead = difference_text(one.difference, metric)
+            said.append(f"{one.group.label} is {word} than {name}: {ahead} ({how(one.difference)}).")
     return said or [f"No group differs from {name} in {report.judged_by} by more than its seeds do."]
 
 
 def difference_text(found: Difference, metric: str) -> str:
     """Return what one group is ahead of another by."""
     low, high = (shown_difference(end, metric).removesuffix(" points") for end in (found.low, found.high))
-    how = "paired by seed" if found.paired else "unpaired"
-    return f"{shown_difference(found.value, metric)} [{low}, {high}] ({how}, {found.count} seeds)"
+    return f"{shown_difference(found.value, metric)} [{low}, {high}]"
+
+
+def how(found: Difference) -> str:
+    """Return how two groups were compared."""
+    return f"{'paired by seed' if found.paired else 'unpaired'}, {found.count} seeds"
 
 
 def interval_text(found: Interval | None, metric: str) -> str:

@@ -19,7 +19,7 @@ from chord_exp.report.figures.compare import (
     final_score,
 )
 from chord_exp.report.figures.measures import SHARES, TITLES, is_higher_better, shown
-from chord_exp.report.figures.summary import Report, difference_text, how_it_ended, interval_text, mean_text, took
+from chord_exp.report.figures.summary import Report, difference_text, how, how_it_ended, interval_text, mean_text, took
 from chord_exp.report.page.svg import Estimate, colour_class, draw_estimates
 from chord_exp.report.page.tables import Column, Table
 from chord_exp.run_files import history as h
@@ -49,36 +49,49 @@ def score_note(report: Report) -> str:
     name = report.scores[report.reference].group.label
     return (
         f"Judged by {report.judged_by}, over the seeds of runs that succeeded, with 95% bootstrap intervals. "
-        f"Differences are to {name}; one whose interval holds 0 is none, and each interval is of one comparison. What "
-        "a run spent is a mean over runs; FLOPs are estimated: 6 a parameter and trained token, and 2 a token of a "
-        "rollout."
+        f"Differences are to {name}; one whose interval holds 0 is none, and each interval is of one comparison."
     )
 
 
+COST_NOTE = (
+    "A mean over the runs of a group, and where a score is named the median of those that reached it. FLOPs are "
+    "estimated: 6 a parameter and trained token, and 2 a token of a rollout."
+)
+
+
 def score_table(report: Report) -> Table:
-    """Return what each group reached, against the reference, and what it spent."""
+    """Return what each group reached, and what it is ahead of the reference by."""
     # a best value that flatters is of no use beside an honest one
     hidden = BEST if any(one.tested for one in report.scores) else TESTED
-    shown_columns = [column for column in COLUMNS if column is not hidden]
-    columns = [*shown_columns, *(Column(name, "of a run") for name in SPENT.values())]
-    if report.target is not None:
-        goal = shown(report.target, report.metric)
-        columns += [Column(f"{name} to {goal}", "median of the runs that reached it") for name in COST.values()]
+    columns = [column for column in COLUMNS if column is not hidden]
     rows, marks = [], []
     for index, one in enumerate(report.scores):
         cells = _cells(report, index, one)
-        spent = mean_spent([budget(run).total for run in one.group.runs])
-        row = [cells[column.name] for column in shown_columns] + [spent_text(spent, name) for name in SPENT]
-        rows.append(row if report.target is None else [*row, *_cost(one.group, report, report.target)])
+        rows.append([cells[column.name] for column in columns])
         marks.append((f' class=pick data-g="{index}"', f'<span class="sw {colour_class(index, "k")}"></span>'))
     return Table(columns, rows, marks)
+
+
+def cost_table(report: Report) -> Table:
+    """Return what a run of each group spent, in all and until it first reached the target."""
+    columns = [COLUMNS[0], *map(Column, SPENT.values())]
+    if report.target is not None:
+        columns += [Column(f"{name} to {shown(report.target, report.metric)}") for name in COST.values()]
+    rows = []
+    for group in report.groups:
+        spent = mean_spent([budget(run).total for run in group.runs])
+        row = [group.label, *(spent_text(spent, name) for name in SPENT)]
+        rows.append(row if report.target is None else [*row, *_cost(group, report, report.target)])
+    return Table(columns, rows)
 
 
 def _cells(report: Report, index: int, one: GroupScores) -> dict[str, str]:
     final, group = list(one.final.values()), one.group
     against = "reference" if index == report.reference else ""
     if one.difference is not None:
-        against = f"{difference_text(one.difference, report.judged_metric)}\n{_verdict(one, report)}"
+        against = (
+            f"{difference_text(one.difference, report.judged_metric)}\n{_verdict(one, report)}, {how(one.difference)}"
+        )
     return {
         "group": f"{group.label}\n{group.note}".rstrip(),
         "seeds": f"{len(one.judged)} of {len({run.seed for run in group.runs})}",
@@ -142,7 +155,7 @@ PAPER_NOTE = (
 def paper_table(report: Report) -> Table | None:
     """Return the paper's table with what was measured here beside it; None unless two of its methods are there."""
     found = [(one, paper.reported(one.group.runs[0])) for one in report.scores]
-    if sum(values is not None for _, values in found) < 2:
+    if len({values for _, values in found} - {None}) < 2:
         return None
     metric = report.judged_metric
     untrained = [first[0] for run in report.runs if len(first := _untrained(run.history[metric]))]

@@ -127,15 +127,12 @@ function tell(u, lines, out, value) {
 }
 
 const figures = [...document.querySelectorAll("figure")].filter(figure => figure.querySelector(".plot svg"));
-const seen = new Set(), again = () => seen.forEach(build);
-const watch = new IntersectionObserver(entries => {
-  for (const {isIntersecting, target} of entries) if (isIntersecting && !seen.has(target)) {
-    seen.add(target);
-    build(target);
-    new ResizeObserver(() => target.live.setSize({width: target.clientWidth, height: HEIGHT})).observe(target);
-  }
-}, {rootMargin: "600px"});
-figures.forEach(figure => watch.observe(figure));
+const again = () => figures.forEach(figure => figure.live && build(figure));
+// one by one, so that a page of many runs answers meanwhile
+for (const figure of figures) setTimeout(() => {
+  build(figure);
+  new ResizeObserver(() => figure.live.setSize({width: figure.clientWidth, height: HEIGHT})).observe(figure);
+});
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
 
 const controls = document.querySelector(".controls");

@@ -12,7 +12,16 @@ from chord_exp.report.figures.measures import TITLES, is_higher_better, shown
 from chord_exp.report.figures.summary import Report, who_wins
 from chord_exp.report.page.curves import charts_of_groups
 from chord_exp.report.page.parts import changed, error_lines, pairs, sections, setting_table
-from chord_exp.report.page.scores import PAPER_NOTE, estimates, paper_table, run_table, score_note, score_table
+from chord_exp.report.page.scores import (
+    COST_NOTE,
+    PAPER_NOTE,
+    cost_table,
+    estimates,
+    paper_table,
+    run_table,
+    score_note,
+    score_table,
+)
 from chord_exp.report.page.svg import draw_parallel
 from chord_exp.report.page.tables import html
 from chord_exp.report.read.runs import Run
@@ -37,6 +46,7 @@ def several_runs(report: Report) -> Iterator[str]:
     yield html(score_table(report)) + estimates(report)
     if (beside := paper_table(report)) is not None:
         yield f"<h3>Beside the paper</h3><p class=dim>{PAPER_NOTE}</p>" + html(beside)
+    yield f"<h3>What it cost</h3><p class=dim>{COST_NOTE}</p>" + html(cost_table(report))
     yield sections(charts_of_groups(report.groups), steps_drawn=False)
     yield _parallel(report) + _importance(report)
     yield "<h2>Runs</h2>" + html(run_table(report))

@@ -10,7 +10,15 @@ from chord_exp.report.figures.measures import MEASURES
 from chord_exp.report.figures.summary import Report, who_wins
 from chord_exp.report.page import tables
 from chord_exp.report.page.curves import drawn_points
-from chord_exp.report.page.scores import PAPER_NOTE, paper_table, run_table, score_note, score_table
+from chord_exp.report.page.scores import (
+    COST_NOTE,
+    PAPER_NOTE,
+    cost_table,
+    paper_table,
+    run_table,
+    score_note,
+    score_table,
+)
 from chord_exp.report.page.tables import in_line
 from chord_exp.run_files import history as h
 from chord_exp.run_files.names import METRICS
@@ -28,6 +36,8 @@ def markdown(report: Report) -> str:
         lines += [score_note(report), "", *tables.markdown(score_table(report)), ""]
     if (beside := paper_table(report)) is not None:
         lines += [PAPER_NOTE, "", *tables.markdown(beside), ""]
+    if len(report.groups) > 1:
+        lines += [COST_NOTE, "", *tables.markdown(cost_table(report)), ""]
     lines += [*tables.markdown(run_table(report)), ""]
     for run, found in zip(report.runs, report.found, strict=True):
         error = run.record.error if run.record else None
