@@ -42,7 +42,12 @@ def run_folders(run_dir: Path, *, with_metrics: bool = True) -> Folders:
     return Folders(str(root / "checkpoints"), str(root / METRICS) if with_metrics else None)
 
 
-def _trinity_config(spec: ExperimentSpec, facts: DataFacts, geometry: Geometry, folders: Folders) -> dict[str, Any]:
+def trinity_config(spec: ExperimentSpec, facts: DataFacts, geometry: Geometry, folders: Folders) -> dict[str, Any]:
+    """Return the Trinity configuration of an experiment for the packages that are installed here.
+
+    Raises:
+        ConfigError: numbers that cannot agree, or a value under `trinity:` that Trinity does not take.
+    """
     installed = {"verl_legacy": verl_is_legacy(), "flash_attention": has_flash_attention()}
     config = to_trinity(spec, facts, geometry, folders, **installed)
     if spec.trinity:
@@ -59,7 +64,7 @@ def plan(spec: ExperimentSpec, run_dir: Path) -> int:
 
     facts = look_at_data(spec)
     geometry = derive_with_warnings(spec, facts)
-    _trinity_config(spec, facts, geometry, run_folders(run_dir))
+    trinity_config(spec, facts, geometry, run_folders(run_dir))
     show(spec, facts, geometry, flatten(spec.trinity))
     return SUCCEEDED
 
@@ -78,12 +83,14 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
     geometry = derive_with_warnings(spec, facts)
     # Trinity's own loss needs no chord_exp on the cluster; neither must the monitor then
     folders = run_folders(run_dir, with_metrics=spec.loss == "exact")
-    config = _trinity_config(spec, facts, geometry, folders)
+    config = trinity_config(spec, facts, geometry, folders)
     if config["cluster"]["ray_address"] == "local":
         # a private Ray is for our own launcher to start
         config["cluster"]["ray_address"] = "auto"
     write_new(target, to_yaml(config))
     warn(geometry.warnings)
+    if spec.cluster.keep_best:
+        warn(["trinity run knows no scores: it keeps all checkpoints where cluster.keep_best is set"])
     # engine and trainer that share a GPU each ask Ray for a whole one, and would wait for the second for good
     how = f", started with `{SHARING_COMMAND}`" if config["mode"] == "colocate" else ""
     print(f"{target}: start it with `trinity run --config {target}` on a running Ray cluster{how}")
@@ -138,6 +145,7 @@ def run(experiment: ComposedExperiment) -> int:
     """
     from chord_exp.launch.run import run_experiment
     from chord_exp.launch.start import WARM_ENV
+    from chord_exp.launch.stop_file import stop_path, watching_stop_file
     from chord_exp.launch.warm_server import warm_server
 
     _refuse_folder(experiment)
@@ -151,7 +159,10 @@ def run(experiment: ComposedExperiment) -> int:
         if run_dir != experiment.run_dir:
             # another run of this name took the folder in the same second
             launch = launch_spec(experiment, facts, run_dir)
-        return run_experiment(launch, run_dir)
+        # of an earlier attempt
+        stop_path(run_dir).unlink(missing_ok=True)
+        with watching_stop_file(run_dir):
+            return run_experiment(launch, run_dir)
 
 
 def check_without_data(experiment: ComposedExperiment) -> None:
@@ -162,7 +173,7 @@ def check_without_data(experiment: ComposedExperiment) -> None:
     """
     spec = experiment.spec
     facts = assumed_facts(spec)
-    _trinity_config(spec, facts, derive(spec, facts), run_folders(experiment.run_dir))
+    trinity_config(spec, facts, derive(spec, facts), run_folders(experiment.run_dir))
 
 
 def _refuse_folder(experiment: ComposedExperiment) -> None:
@@ -196,7 +207,7 @@ def launch_spec(experiment: ComposedExperiment, facts: DataFacts, run_dir: Path)
 
     spec = experiment.spec
     geometry = derive_with_warnings(spec, facts)
-    config = _trinity_config(spec, facts, geometry, run_folders(run_dir))
+    config = trinity_config(spec, facts, geometry, run_folders(run_dir))
     return LaunchSpec(
         name=spec.name,
         project=spec.project,
@@ -209,8 +220,11 @@ def launch_spec(experiment: ComposedExperiment, facts: DataFacts, run_dir: Path)
         stages=tuple(Stage(stage.kind if len(geometry.stages) > 1 else "", stage.steps) for stage in geometry.stages),
         # Trinity's own CHORD loss may log NaN for a micro-batch with one side only
         check_losses_finite=spec.loss == "exact",
+        base_model=spec.model.path,
         data_digest=facts.digest,
         data_manifest=str(Path(facts.folder) / MANIFEST_FILE),
+        keep_newest=spec.cluster.max_checkpoints_to_keep,
+        keep_best=spec.cluster.keep_best,
         overrides=experiment.overrides,
         warnings=list(geometry.warnings),
         keepsakes=experiment.hydra_files(run_dir),

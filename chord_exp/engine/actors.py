@@ -19,6 +19,7 @@ from trinity.trainer.trainer import Trainer
 from chord_exp.engine import checkpoint
 from chord_exp.engine.coordinator import counting_coordinator
 from chord_exp.engine.rollout import LocalAllocator
+from chord_exp.engine.scoring import Item, item_of, read_tasks
 from chord_exp.engine.train_engine import LocalTrainEngine, NonFiniteLoss
 from chord_exp.errors import ConfigError, RunFailed
 
@@ -123,6 +124,24 @@ class StrictExplorer(Explorer):
         await self._finish_eval_step(step=0)
         self.explore_step_num = await self._checkpoint_weights_update(step_num=step)
         await self.evaluate()
+
+    async def answers(self, step: int, number: int) -> tuple[list[Item], int, str]:
+        """In mode `bench`: ask every prompt of an evaluation task set.
+
+        Args:
+            step: of the checkpoint that answers; 0 for the model that was loaded, before any checkpoint.
+            number: of the task set.
+
+        Returns:
+            The answers, how many were lost, and the first error of those.
+        """
+        if step != self.explore_step_num:
+            self.explore_step_num = await self._checkpoint_weights_update(step_num=step)
+        taskset = self.config.buffer.explorer_input.eval_tasksets[number]
+        tasks = await read_tasks(taskset)
+        lost, error, payloads = await self.rollout_coordinator.run_tasks.remote(f"{step}/{taskset.name}", tasks)
+        experiences = [one for payload in payloads for one in Experience.deserialize_many(payload)]
+        return [item_of(one, tasks[int(one.eid.task)], taskset.name) for one in experiences], lost, error
 
     async def _finish_explore_step(self, step: int) -> None:
         """Collect a step's rollouts; refuse a step that lost some.

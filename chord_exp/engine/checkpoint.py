@@ -20,33 +20,16 @@ from safetensors.torch import load_file
 
 from chord_exp.engine.lora import FOLDER as ADAPTER_FOLDER
 from chord_exp.errors import RunFailed
+from chord_exp.run_files.checkpoints import HF_FOLDER, LATEST, hf_dir, saved_steps, step_dir
 from chord_exp.utils.files import write_atomically
 
-HF_FOLDER = "huggingface"
-LATEST = "latest_checkpointed_iteration.txt"
 TRAIN_STATE = "train_state.pt"
 EXPLORER_STATES = "explorer_states.jsonl"
-
-
-def step_dir(job_dir: str | Path, step: int) -> Path:
-    """Folder of the checkpoint taken after `step` updates."""
-    return Path(job_dir) / f"global_step_{step}"
-
-
-def hf_dir(job_dir: str | Path, step: int) -> Path:
-    """The Hugging Face folder inside a checkpoint."""
-    return step_dir(job_dir, step) / "actor" / HF_FOLDER
 
 
 def adapter_dir(job_dir: str | Path, step: int) -> Path:
     """The folder of the adapters inside a checkpoint, where adapters are trained."""
     return step_dir(job_dir, step) / "actor" / ADAPTER_FOLDER
-
-
-def latest_step(job_dir: str | Path) -> int:
-    """The step of the newest complete checkpoint, 0 if there is none."""
-    marker = Path(job_dir) / LATEST
-    return int(marker.read_text()) if marker.exists() else 0
 
 
 def random_state() -> dict[str, Any]:
@@ -186,12 +169,6 @@ def rewind_explorer(job_dir: str | Path, explorer: str, step: int) -> bool:
         return False
     write_atomically(Path(job_dir) / f"{explorer}_meta.json", json.dumps(positions))
     return True
-
-
-def saved_steps(job_dir: str | Path) -> list[int]:
-    """Steps that have a complete checkpoint folder, ascending."""
-    names = (path.name.removeprefix("global_step_") for path in Path(job_dir).glob("global_step_*") if path.is_dir())
-    return sorted(int(name) for name in names if name.isdigit())
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -17,6 +17,7 @@ from trinity.manager.synchronizer import Synchronizer
 from chord_exp.engine import checkpoint
 from chord_exp.engine.sampler import SamplingParams, rollout_seed, sample_group
 from chord_exp.engine.settings import EngineSettings
+from chord_exp.run_files.checkpoints import hf_dir
 
 
 class LocalRolloutModel(BaseInferenceModel):
@@ -112,7 +113,7 @@ class LocalRolloutModel(BaseInferenceModel):
     async def sync_model_weights(self, model_version: int, method: SyncMethod, timeout: float = 1200) -> int:
         """Load the weights of `model_version`: from the Synchronizer's memory, or from a checkpoint in mode `bench`."""
         if method == SyncMethod.CHECKPOINT:
-            weights = checkpoint.read_weights(checkpoint.hf_dir(self.config.checkpoint_job_dir, model_version))
+            weights = checkpoint.read_weights(hf_dir(self.config.checkpoint_job_dir, model_version))
             version = model_version
         else:
             synchronizer = Synchronizer.get_actor(namespace=self.config.ray_namespace)

@@ -27,6 +27,7 @@ from chord_exp.engine.batch import collate, micro_batches, to_device, training_o
 from chord_exp.engine.settings import EngineSettings
 from chord_exp.errors import ConfigError
 from chord_exp.plugins.loss import reduce_micro_batch_metrics
+from chord_exp.run_files.checkpoints import hf_dir, latest_step
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -75,10 +76,10 @@ class LocalTrainEngine(TrainEngineWrapper):
         torch.set_num_threads(self.settings.threads)
         torch.manual_seed(self.settings.seed)
         job_dir, path = self.job_dir, self.config.model.model_path
-        start = checkpoint.latest_step(job_dir) if self.config.continue_from_checkpoint else 0
+        start = latest_step(job_dir) if self.config.continue_from_checkpoint else 0
         self.adapter = lora.adapter_of(self.config)
         model = AutoModelForCausalLM.from_pretrained(
-            checkpoint.hf_dir(job_dir, start) if start and self.adapter is None else path,
+            hf_dir(job_dir, start) if start and self.adapter is None else path,
             dtype=torch.float32,
             trust_remote_code=self.config.model.trust_remote_code,
         )

@@ -7,7 +7,7 @@ rho = E / T; D the trainer's data-parallel size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, lcm
 
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.gpu_split import GpuSplit, split_gpus
@@ -314,7 +314,21 @@ def _warnings(spec: ExperimentSpec, facts: DataFacts, stages: tuple[Stage, ...])
         )
     for stage in stages:
         found += _stage_warnings(spec, stage)
+    if spec.cluster.keep_best:
+        found += _unscored(stages[-1], facts)
     return found
+
+
+def _unscored(stage: Stage, facts: DataFacts) -> list[str]:
+    """What keeps a checkpoint from being chosen by its held-out score."""
+    if not facts.eval_rows:
+        return ["cluster.keep_best chooses nothing: no prompts are held out (data.eval_rows)"]
+    if lcm(stage.save_interval, stage.eval_interval) > stage.steps:
+        return [
+            f"cluster.keep_best has no choice: checkpoints are saved every {stage.save_interval} steps, scored every "
+            f"{stage.eval_interval}, and only at the end at once (cluster.save_interval, data.eval_interval)"
+        ]
+    return []
 
 
 def _stage_warnings(spec: ExperimentSpec, stage: Stage) -> list[str]:

@@ -154,7 +154,10 @@ def _stage_table(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> Table:
             )
         )
     saved = f"every {stage.save_interval} steps and at the end"
-    rows.append(("checkpoints", saved, f"keeps {cluster.max_checkpoints_to_keep or 'all'}"))
+    kept = f"keeps {cluster.max_checkpoints_to_keep or 'all'}"
+    if cluster.max_checkpoints_to_keep and cluster.keep_best:
+        kept = f"keeps the newest {cluster.max_checkpoints_to_keep} and the best {cluster.keep_best} by held-out score"
+    rows.append(("checkpoints", saved, kept))
     if batch.usual_rows and facts.eval_rows:
         rows.append(("evaluation", f"every {stage.eval_interval} steps", "and before the first"))
     return _table(f"Stage {stage.kind}", rows)

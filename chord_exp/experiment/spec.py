@@ -206,8 +206,10 @@ class ClusterSpec:
     max_token_len_per_gpu: int | None
     # save a checkpoint every so many steps; the last step is always saved
     save_interval: int
-    # checkpoints to keep; 0 keeps all
+    # newest checkpoints to keep; 0 keeps all
     max_checkpoints_to_keep: int
+    # checkpoints to keep beside those for their held-out score
+    keep_best: int
     # device of the local engine: cpu, cuda or auto
     device: str
     # torch threads of each process of the local engine
@@ -231,7 +233,7 @@ class ClusterSpec:
         )
         check_min(self, "cluster.", 1, *positive)
         check_min(self, "cluster.", 1, "ulysses_sequence_parallel_size", "runner_per_model", "max_token_len_per_gpu")
-        check_min(self, "cluster.", 0, "max_checkpoints_to_keep")
+        check_min(self, "cluster.", 0, "max_checkpoints_to_keep", "keep_best")
         require(
             0 < self.gpu_memory_utilization <= 1,
             f"cluster.gpu_memory_utilization={self.gpu_memory_utilization} is not a share of memory",

@@ -39,10 +39,15 @@ class LaunchSpec:
     stages: tuple[Stage, ...]
     # False for loss=stock, whose logged losses may be NaN on one-sided micro-batches
     check_losses_finite: bool
+    # the model that is trained: its folder, or its hub id
+    base_model: str = ""
     # of the prepared data: a resumed run must find the same
     data_digest: str = ""
     # its manifest, kept from being replaced while the run goes on
     data_manifest: str = ""
+    # checkpoints to keep: the newest, and the best by held-out score; without the latter the trainer sees to the former
+    keep_newest: int = 0
+    keep_best: int = 0
     overrides: list[str] = field(default_factory=list)
     # readable lines a user should see
     warnings: list[str] = field(default_factory=list)

@@ -35,8 +35,12 @@ class StageResult:
 class _Stage:
     """One stage's actors and the waiting for them."""
 
-    def __init__(self, stop: threading.Event) -> None:
-        self.stop = stop
+    def __init__(self, stop: threading.Event, look: Callable[[], None] = lambda: None) -> None:
+        """
+        Args:
+            look: called again and again while something is waited for.
+        """
+        self.stop, self._look = stop, look
 
     def wait(self, references: Sequence[Any], on_stop: Callable[[], None] | None = None) -> bool:
         """Wait for every reference, raising the first error of any.
@@ -52,6 +56,7 @@ class _Stage:
         while pending:
             done, pending = ray.wait(pending, num_returns=1, timeout=POLL_SECONDS)
             ray.get(done)
+            self._look()
             if not self.stop.is_set():
                 continue
             if on_stop is None:
@@ -65,7 +70,11 @@ class _Stage:
 
 
 def run_stage(
-    config: Config, classes: ActorClasses, stop: threading.Event, announce: Callable[[str], None]
+    config: Config,
+    classes: ActorClasses,
+    stop: threading.Event,
+    announce: Callable[[str], None],
+    look: Callable[[], None],
 ) -> StageResult:
     """Run one checked Trinity config to its end.
 
@@ -73,19 +82,20 @@ def run_stage(
         config: after `check_and_update`.
         stop: set it to finish the current step, save and return.
         announce: told in a few words what is going on.
+        look: called again and again meanwhile.
 
     Raises:
         Exception: whatever ended the explorer or the trainer; `ray.exceptions.RayTaskError` carries its cause.
     """
+    stage = _Stage(stop, look)
     if config.mode == "train":
-        return _train_alone(config, classes, stop, announce)
-    return _explore_and_train(config, classes, stop, announce)
+        return _train_alone(stage, config, classes, announce)
+    return _explore_and_train(stage, config, classes, announce)
 
 
 def _explore_and_train(
-    config: Config, classes: ActorClasses, stop: threading.Event, announce: Callable[[str], None]
+    stage: _Stage, config: Config, classes: ActorClasses, announce: Callable[[str], None]
 ) -> StageResult:
-    stage = _Stage(stop)
     announce("loading models")
     explorer, trainer = classes.explorer.get_actor(config), classes.trainer.get_actor(config)
     if stage.wait([explorer.prepare.remote(), trainer.prepare.remote()]):
@@ -118,11 +128,8 @@ def _first_sync(stage: _Stage, config: Config, explorer: Any, trainer: Any) -> b
     return stage.wait([trainer.sync_weight.remote()]) or stage.wait([explorer.sync_weight.remote()])
 
 
-def _train_alone(
-    config: Config, classes: ActorClasses, stop: threading.Event, announce: Callable[[str], None]
-) -> StageResult:
+def _train_alone(stage: _Stage, config: Config, classes: ActorClasses, announce: Callable[[str], None]) -> StageResult:
     """A stage without rollouts (SFT): only the trainer."""
-    stage = _Stage(stop)
     announce("loading models")
     trainer = classes.trainer.get_actor(config)
     if stage.wait([trainer.prepare.remote()]) or stage.wait([trainer.sync_weight.remote()]):
@@ -148,3 +155,41 @@ def benchmark(
     if not stage.wait([explorer.prepare.remote()]):
         stage.wait([explorer.evaluate_checkpoint.remote(step)])
     ray.wait([explorer.shutdown.remote()], timeout=SHUTDOWN_SECONDS)
+
+
+def score(
+    config: Config,
+    classes: ActorClasses,
+    stop: threading.Event,
+    announce: Callable[[str], None],
+    steps: Sequence[int],
+    write: Callable[[dict[str, Any]], None],
+) -> bool:
+    """Have checkpoints answer the prompts of every evaluation task set.
+
+    Args:
+        config: a checked config in mode `bench`.
+        steps: of the checkpoints; 0, the model that the config names, comes first.
+        write: takes each answer, with its step, and what was lost: `{"step", "sampling", "lost", "error"}`.
+
+    Returns:
+        Whether a stop was asked for before the end.
+    """
+    announce("loading models")
+    explorer = classes.explorer.get_actor(config)
+    stage = _Stage(stop)
+    if stage.wait([explorer.prepare.remote()]):
+        return True
+    for step in steps:
+        for number, taskset in enumerate(config.buffer.explorer_input.eval_tasksets):
+            announce(f"{f'step {step}' if step else 'the model'}: {taskset.name} answers")
+            reference = explorer.answers.remote(step, number)
+            if stage.wait([reference]):
+                return True
+            items, lost, error = ray.get(reference)
+            for item in items:
+                write({"step": step, **item})
+            if lost:
+                write({"step": step, "sampling": taskset.name, "lost": lost, "error": error})
+    ray.wait([explorer.shutdown.remote()], timeout=SHUTDOWN_SECONDS)
+    return False

@@ -17,14 +17,16 @@ from rich.console import Console
 
 from chord_exp.engine import real_cpu
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ConfigError
-from chord_exp.launch import private_ray, processes, summary, verdict
+from chord_exp.launch import private_ray, summary, verdict
+from chord_exp.launch.attempt import keep_ray_logs, run_to_end
 from chord_exp.launch.folder import open_folder
 from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.progress import Progress, State
 from chord_exp.launch.run_request import Outcome, RunRequest, read_phase
-from chord_exp.launch.start import start_run_process
 from chord_exp.run_files import metrics, record
-from chord_exp.run_files.names import CHECKPOINTS, LOGS, METRICS, RECORD
+from chord_exp.run_files.checkpoints import hf_dir, job_dir
+from chord_exp.run_files.model_card import write_card
+from chord_exp.run_files.names import LOGS, METRICS, RECORD
 from chord_exp.run_files.record import FAILED, STOPPED, RunError, RunRecord
 from chord_exp.utils.files import share_lock
 from chord_exp.utils.signals import collect_stop_signals
@@ -63,7 +65,7 @@ def run_experiment(launch: LaunchSpec, run_dir: Path, console: Console | None = 
             with suppress(OSError):
                 Outcome("failed", error=f"{type(error).__name__}: {error}").save(run_dir)
         finally:
-            _keep_ray_logs(ray_dir, run_dir)
+            keep_ray_logs(ray_dir, run_dir)
             shutil.rmtree(ray_dir, ignore_errors=True)
             (run_dir / LOGS / "ballast").unlink(missing_ok=True)
         ended = _conclude(launch, running, run_dir, exit_code, free, interrupted=bool(received))
@@ -112,16 +114,21 @@ def _run_to_end(
     received: list[int],
 ) -> tuple[int, int]:
     """Start the run's process and see it to its end; returns its exit code and the bytes then free on the disk."""
-    namespace = f"{launch.project}/{launch.name}/{running.run_id}"
-    request = RunRequest(launch.engine, launch.ray_address, namespace, launch.resume, str(ray_dir), os.getpid())
-    request.save(run_dir)
-    process = start_run_process(run_dir, running.run_id, launch.engine, launch.ray_address, ray_dir, lock)
-    try:
+    request = RunRequest(
+        engine=launch.engine,
+        ray_address=launch.ray_address,
+        namespace=f"{launch.project}/{launch.name}/{running.run_id}",
+        resume=launch.resume,
+        ray_dir=str(ray_dir),
+        watcher=os.getpid(),
+        keep_newest=launch.keep_newest,
+        keep_best=launch.keep_best,
+    )
+
+    def watch(process: subprocess.Popen[bytes]) -> None:
         _watch(process, launch, run_dir, console, received)
-    finally:
-        # whoever asked twice does not want to wait
-        processes.end_run(running.run_id, grace=0.0 if len(received) > 1 else processes.GRACE_SECONDS)
-        exit_code = process.wait()
+
+    exit_code = run_to_end(run_dir, running.run_id, request, lock, received, watch)
     return exit_code, shutil.disk_usage(run_dir).free
 
 
@@ -150,16 +157,6 @@ def _watch(
         progress.show()
 
 
-def _keep_ray_logs(ray_dir: Path, run_dir: Path) -> None:
-    """Keep what Ray itself wrote, its sessions' logs, with the run."""
-    target = run_dir / LOGS / "ray"
-    for session in ray_dir.glob("session_2*/logs"):
-        try:
-            shutil.copytree(session, target / session.parent.name, dirs_exist_ok=True, ignore_dangling_symlinks=True)
-        except (OSError, shutil.Error):
-            return  # a full disk; the verdict says so
-
-
 def _last_stage(rows: list[metrics.Row]) -> str:
     return next((row.get("stage", "") for row in reversed(rows) if row.get("source") == "trainer"), "")
 
@@ -174,8 +171,7 @@ def _conclude(
     reached = outcome.stage if outcome and outcome.ended != "failed" else _last_stage(rows)
     index = names.index(reached) if reached in names else 0
     stage = launch.stages[index]
-    job_dir = run_dir / CHECKPOINTS / launch.project / launch.name / stage.name
-    weights = job_dir / f"global_step_{stage.planned_steps}" / "actor" / "huggingface"
+    weights = hf_dir(job_dir(run_dir, launch.project, launch.name, stage.name), stage.planned_steps)
     evidence = verdict.Evidence(
         run_dir=run_dir,
         outcome=outcome,
@@ -206,4 +202,8 @@ def _conclude(
             f"{judged.error.what if judged.error else judged.status}; the record could not be written: {error}"
         )
         return running.with_end(status=FAILED, completed_steps=judged.completed_steps, error=note)
+    if ended.status == record.SUCCEEDED:
+        # a card is a help, and no reason to call a good run failed
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            write_card(weights, run_dir)
     return ended

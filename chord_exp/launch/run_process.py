@@ -21,14 +21,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psutil
 
 from chord_exp.engine import real_cpu, worker_setup
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, RunFailed
 from chord_exp.launch import forkserver, private_ray, processes
+from chord_exp.launch.keep_best import Keeper
 from chord_exp.launch.processes import end_with_parent
-from chord_exp.launch.run_request import Outcome, RunRequest, announce
-from chord_exp.run_files.names import LOGS, TRINITY_CONFIG
+from chord_exp.launch.run_request import ANSWERS, Outcome, RunRequest, announce
+from chord_exp.run_files.checkpoints import hf_dir, latest_step, step_dir
+from chord_exp.run_files.names import LOGS, METRICS, TRINITY_CONFIG
 
 # of the logical cluster that a local run is checked for, nothing is asked of the private Ray but processes
 LOCAL_CPUS = 64
@@ -121,7 +124,7 @@ def _drive(run_dir: Path, request: RunRequest) -> int:
     stop = threading.Event()
     _stop_on_signals(stop)
     try:
-        outcome = _run_stages(run_dir, request, stop)
+        outcome = (_run_stages if request.score_steps is None else _score)(run_dir, request, stop)
     except BaseException as error:
         return _failed(run_dir, request, error)
     outcome.save(run_dir)
@@ -163,7 +166,6 @@ def _one_line(error: BaseException, request: RunRequest) -> str:
 def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Outcome:
     from trinity.common.config import load_config
 
-    from chord_exp.engine import checkpoint
     from chord_exp.launch.loop import benchmark, run_stage
 
     whole = load_config(str(run_dir / TRINITY_CONFIG))
@@ -185,9 +187,11 @@ def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Ou
             _connect(config, request, shared, stop)
             classes = _actor_classes(request)
             say = partial(_announce_stage, run_dir, index, len(stages))
-            result = run_stage(config, classes, stop, say)
-            _merge_adapters(config, request, job_dir, result.completed_steps)
             stage = config.name.partition("/")[2]
+            keeper = Keeper(job_dir, run_dir / METRICS, stage, request.keep_newest, request.keep_best)
+            result = run_stage(config, classes, stop, say, keeper.look)
+            keeper.drop()
+            _merge_adapters(config, request, job_dir, result.completed_steps)
             outcome = Outcome("stopped" if result.stopped else "finished", result.completed_steps, stage)
             if result.stopped or result.completed_steps < planned:
                 return outcome
@@ -195,8 +199,28 @@ def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Ou
                 _check(bench, request, run_dir)
                 _connect(bench, request, shared, stop)
                 benchmark(bench, classes, stop, say, result.completed_steps)
-        previous = checkpoint.hf_dir(job_dir, planned)
+        previous = hf_dir(job_dir, planned)
     return outcome
+
+
+def _score(run_dir: Path, request: RunRequest, stop: threading.Event) -> Outcome:
+    """Have the checkpoints that the request names answer, and write down what they say."""
+    from trinity.common.config import load_config
+
+    from chord_exp.launch.loop import score
+
+    config = load_config(str(run_dir / TRINITY_CONFIG))
+    _check(config, request, run_dir)
+    _connect(config, request, shared=False, stop=stop)
+    with open(run_dir / ANSWERS, "wb") as stream:
+
+        def write(item: dict[str, Any]) -> None:
+            stream.write(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE))
+
+        stopped = score(
+            config, _actor_classes(request), stop, partial(announce, run_dir), request.score_steps or [], write
+        )
+    return Outcome("stopped" if stopped else "finished")
 
 
 def _rewind(config: Any, request: RunRequest, job_dir: Path) -> int:
@@ -206,7 +230,7 @@ def _rewind(config: Any, request: RunRequest, job_dir: Path) -> int:
     explores = config.mode != "train"
     if request.engine == "local":
         return checkpoint.rewind(job_dir, config.explorer.name, config.trainer.name, explores=explores)
-    step = checkpoint.latest_step(job_dir)
+    step = latest_step(job_dir)
     if explores and step:
         # verl keeps its own checkpoints; the explorer's position must not be ahead of them
         checkpoint.rewind_explorer(job_dir, config.explorer.name, step)
@@ -215,11 +239,11 @@ def _rewind(config: Any, request: RunRequest, job_dir: Path) -> int:
 
 def _merge_adapters(config: Any, request: RunRequest, job_dir: Path, step: int) -> None:
     """Make the last checkpoint of a stage one that anyone loads; the local engine's are."""
-    from chord_exp.engine import checkpoint, lora
+    from chord_exp.engine import lora
 
     if request.engine != "local" and lora.adapter_of(config) is not None and step:
         model = config.model
-        folder = checkpoint.step_dir(job_dir, step) / "actor"
+        folder = step_dir(job_dir, step) / "actor"
         lora.merge_checkpoint(model.model_path, folder, trust_remote_code=model.trust_remote_code)
 
 

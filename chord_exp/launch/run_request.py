@@ -26,6 +26,11 @@ class RunRequest:
     ray_dir: str
     # number of the process that watches the run and tidies up after it
     watcher: int
+    # checkpoints to keep: the newest, and the best by held-out score; without these the trainer drops old ones itself
+    keep_newest: int = 0
+    keep_best: int = 0
+    # train nothing: have the checkpoints of these steps answer the task sets; 0 is the model that was not trained
+    score_steps: list[int] | None = None
 
     @staticmethod
     def path(run_dir: Path) -> Path:
@@ -40,6 +45,10 @@ class RunRequest:
     def load(cls, run_dir: Path) -> RunRequest:
         """Read the request of a run's folder."""
         return cls(**json.loads(cls.path(run_dir).read_text()))
+
+
+# what checkpoints answered, an object a line, in the folder of an evaluation
+ANSWERS = "answers.jsonl"
 
 
 @dataclass(frozen=True)

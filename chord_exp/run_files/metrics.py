@@ -17,6 +17,8 @@ NON_FINITE = ("NaN", "Infinity", "-Infinity")
 ACCURACY = "eval/eval/accuracy/mean@1"
 # on the test set, which nothing is chosen by
 TEST_ACCURACY = "eval/test/accuracy/mean@1"
+# what a checkpoint is worth: the first of these that was measured
+HELD_OUT = (ACCURACY, "eval/eval/similarity/mean@1")
 # rollouts of an evaluation that failed and so are not in its accuracy; the last word is engine.coordinator's
 EVAL_LOST_ROLLOUTS = "eval/eval/lost_rollouts"
 REWARD = "rollout/accuracy/mean"
@@ -77,6 +79,13 @@ class Tail:
 def series(rows: Iterable[Row], key: str) -> dict[int, float]:
     """Return a metric by step; where a step was repeated after a resume, the last value."""
     return {row["step"]: float(row[key]) for row in rows if key in row}
+
+
+def held_out_scores(rows: Iterable[Row]) -> dict[int, float]:
+    """Return the held-out score by step: greedy accuracy, or similarity where the rows are judged by that."""
+    found = list(rows)
+    scores = next((by_step for key in HELD_OUT if (by_step := series(found, key))), {})
+    return {step: score for step, score in scores.items() if math.isfinite(score)}
 
 
 def non_finite(rows: Iterable[Row]) -> tuple[str, int] | None:

@@ -217,7 +217,8 @@ def _trainer(spec: ExperimentSpec, stage: Stage, attention: str | None, one_row:
         "save_interval": stage.save_interval,
         # of a model with adapters verl writes names that nobody loads; the launcher merges them into its weights
         "save_hf_checkpoint": "never" if spec.serves_adapters else "last",
-        "max_checkpoints_to_keep": cluster.max_checkpoints_to_keep,
+        # where the best are kept, too, the run's process drops the others: Trinity knows no scores
+        "max_checkpoints_to_keep": 0 if cluster.keep_best else cluster.max_checkpoints_to_keep,
         "use_dynamic_bsz": not one_row,
         "max_token_len_per_gpu": stage.max_token_len_per_gpu,
         "ulysses_sequence_parallel_size": cluster.ulysses_sequence_parallel_size,

@@ -15,7 +15,9 @@ from chord_exp.check.__main__ import build_parser as check_parser
 from chord_exp.config.command_line import parse
 from chord_exp.config.composer import composing
 from chord_exp.config.hydra_errors import groups
+from chord_exp.convert import build_parser as build_convert_parser
 from chord_exp.data_facts import assumed_facts
+from chord_exp.evaluate.__main__ import build_parser as build_evaluate_parser
 from chord_exp.prepare.__main__ import _dashed, build_parser
 from chord_exp.report.__main__ import build_parser as build_report_parser
 from chord_exp.sweep.__main__ import build_parser as build_sweep_parser
@@ -35,6 +37,13 @@ DOCUMENTS = (*READMES, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "p
 PLACEHOLDER_FOLDERS = ("my_data", "my_benchmark", "my_model", "my_prepared", "my_run")
 PLACEHOLDER_FILE = "my_config.yaml"
 PLACEHOLDER_EXPERIMENT = "# @package _global_\ndefaults:\n  - override /mu_schedule: paper_mu\nlr: 5e-4\n"
+
+# command lines that are options alone
+PARSERS = {
+    "chord_exp.convert": build_convert_parser,
+    "chord_exp.evaluate": build_evaluate_parser,
+    "chord_exp.report": build_report_parser,
+}
 
 # talked about, not shown for use
 _NAMED_ONLY = ("python -m chord_exp", "python -m chord_exp.check", "make")
@@ -133,8 +142,8 @@ def test_a_shown_command_is_accepted(command, place):
         if "resume=true" in arguments:
             (place / "my_run" / "run.json").touch()
         assert check_experiment(arguments)
-    elif module == "chord_exp.report":
-        build_report_parser().parse_args(arguments)
+    elif module in PARSERS and arguments:
+        PARSERS[module]().parse_intermixed_args(arguments)
     elif module == "chord_exp.sweep":
         build_sweep_parser().parse_args(arguments)
     elif module == "chord_exp.prepare":

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from chord_exp.errors import ConfigError, RunFailed
+from chord_exp.launch.stop_file import IMMEDIATE, stop_path
 from chord_exp.sweep.backends import stop_file
 from chord_exp.sweep.backends.local import LocalProcesses
 from chord_exp.sweep.folder import SweepFolder
@@ -100,7 +101,7 @@ def test_a_start_that_fails_holds_no_gpus(tmp_path, backends):
 def test_a_trial_s_folder_that_cannot_be_written_to_is_a_failed_start(tmp_path, backends):
     trial = a_trial(tmp_path, 0)
     (trial.run_dir / "logs").write_text("no folder")
-    with pytest.raises(RunFailed, match="cannot write to the trial's folder"):
+    with pytest.raises(RunFailed, match="cannot write to the run's folder"):
         backend(backends).start(trial)
 
 
@@ -116,9 +117,9 @@ def test_a_trial_of_a_killed_launcher_that_hangs_is_ended_by_force(tmp_path, bac
     assert after.attach(trial)
     # its launcher's death has asked it already: to be asked again would mean at once
     after.stop(trial, GRACE)
-    assert not after.ended([trial]) and not stop_file.stop_path(trial.run_dir).exists()
+    assert not after.ended([trial]) and not stop_path(trial.run_dir).exists()
     now += GRACE
-    assert not after.ended([trial]) and stop_file.stop_path(trial.run_dir).read_text() == stop_file.IMMEDIATE
+    assert not after.ended([trial]) and stop_path(trial.run_dir).read_text() == IMMEDIATE
     assert before._children[0].poll() is None
     now += stop_file.FORCE_AFTER
     after.ended([trial])

@@ -18,6 +18,7 @@ import psutil
 
 from chord_exp.errors import RunFailed
 from chord_exp.launch.start import WARM_ENV
+from chord_exp.launch.stop_file import clear_stop_file
 from chord_exp.launch.warm_server import warm_server
 from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.backends import stop_file, worker
@@ -78,7 +79,7 @@ class LocalProcesses:
 
     def start(self, trial: Trial) -> str:
         """Start the trial's process and return a handle that says which it is and what GPUs are its own."""
-        stop_file.clear_stop_file(trial.run_dir)
+        clear_stop_file(trial.run_dir)
         self._warm_up_for(trial)
         gpus = self._choose_gpus(trial)
         try:

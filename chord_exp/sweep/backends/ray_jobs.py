@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from chord_exp.errors import ConfigError, RunFailed
 from chord_exp.launch import private_ray
 from chord_exp.launch.private_ray import Head
+from chord_exp.launch.stop_file import clear_stop_file
 from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.backends import stop_file, worker
 from chord_exp.sweep.backends.local import visible_gpus
@@ -150,7 +151,7 @@ class RayJobs:
     def start(self, trial: Trial) -> str:
         """Submit the attempt's job; one that is there already is left as it is."""
         name = self._name(trial)
-        stop_file.clear_stop_file(trial.run_dir)
+        clear_stop_file(trial.run_dir)
         footprint = trial.footprint
         wanted: dict[str, Any] = {}
         if footprint.gpus and self._whole >= footprint.gpus:

@@ -1,67 +1,20 @@
-"""Stopping a trial from outside: a file that its worker watches, and force where that does not help.
-
-Signals do not serve: Ray's own way to stop a job signals every process below it at once, those of the run's private
-Ray too, and nothing can be saved after that.
-"""
+"""Stopping trials from outside: by the file that their workers watch, and by force where that does not help."""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from chord_exp.errors import RunFailed
 from chord_exp.launch import processes
-from chord_exp.run_files.names import LOCK, LOGS
+from chord_exp.launch.stop_file import request_stop
+from chord_exp.run_files.names import LOCK
 from chord_exp.sweep.scheduling.attempt_end import read_record
 from chord_exp.sweep.scheduling.trial import Trial
-from chord_exp.utils.files import is_locked, write_atomically
+from chord_exp.utils.files import is_locked
 
-# what the file says: finish the step and save, or end at once
-GRACEFUL, IMMEDIATE = "stop", "now"
-WATCH_SECONDS = 0.25
 # from the request to end at once to the use of force, seconds
 FORCE_AFTER = 20.0
-
-
-def stop_path(run_dir: Path) -> Path:
-    """Return where the file lies in a trial's folder."""
-    return run_dir / LOGS / "stop"
-
-
-def clear_stop_file(run_dir: Path) -> None:
-    """Remove a request that was meant for an earlier attempt, and make the folder of the file.
-
-    Raises:
-        RunFailed: the trial's folder cannot be written to.
-    """
-    try:
-        (run_dir / LOGS).mkdir(exist_ok=True)
-        stop_path(run_dir).unlink(missing_ok=True)
-    except OSError as error:
-        raise RunFailed(f"cannot write to the trial's folder: {error.strerror}", str(run_dir)) from error
-
-
-def watch_stop_file(run_dir: Path) -> None:
-    """Turn the file into the signals that a run understands, once each, from a thread of the worker."""
-
-    def watch() -> None:
-        passed_on = 0
-        while passed_on < 2:
-            try:
-                request = stop_path(run_dir).read_text()
-            except OSError:
-                request = ""
-            wanted = {GRACEFUL: 1, IMMEDIATE: 2}.get(request, 0)
-            if passed_on < wanted:
-                passed_on += 1
-                os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(WATCH_SECONDS)
-
-    threading.Thread(target=watch, daemon=True, name="stop-request").start()
 
 
 class StopRequests:
@@ -78,7 +31,7 @@ class StopRequests:
 
     def send(self, trial: Trial, grace: float) -> None:
         """Ask a trial to stop; with a grace of 0 at once."""
-        write_atomically(stop_path(trial.run_dir), GRACEFUL if grace > 0 else IMMEDIATE)
+        request_stop(trial.run_dir, at_once=grace <= 0)
         self.set_deadline(trial, grace)
 
     def set_deadline(self, trial: Trial, grace: float) -> None:
@@ -96,7 +49,7 @@ class StopRequests:
             self._force(trial)
             self._deadlines[trial.number] = (soft, now + FORCE_AFTER)
         elif soft <= now and soft != 0.0:
-            write_atomically(stop_path(trial.run_dir), IMMEDIATE)
+            request_stop(trial.run_dir, at_once=True)
             self._deadlines[trial.number] = (0.0, hard)
 
     def clear(self, trial: Trial) -> None:

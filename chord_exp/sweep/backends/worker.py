@@ -20,9 +20,10 @@ from typing import IO
 
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, RunFailed
 from chord_exp.launch.processes import end_with_parent
+from chord_exp.launch.stop_file import watching_stop_file
 from chord_exp.run_files import record
 from chord_exp.run_files.names import LOGS
-from chord_exp.sweep.backends.stop_file import end_leftovers, watch_stop_file
+from chord_exp.sweep.backends.stop_file import end_leftovers
 from chord_exp.sweep.scheduling.attempt_end import ExitReport, read_record
 from chord_exp.utils.files import is_locked, try_lock
 from chord_exp.utils.text import warn
@@ -50,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return INTERRUPTED
     _print_to(run_dir / LOGS / LOG)
     try:
-        with _alone(run_dir):
-            watch_stop_file(run_dir)
+        with _alone(run_dir), watching_stop_file(run_dir):
             code, error = _attempt(run_dir)
             ExitReport(given.attempt, code, error).save(run_dir)
             return code
