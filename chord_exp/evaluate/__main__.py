@@ -20,7 +20,6 @@ from rich.console import Console
 
 from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError, RunFailed
 from chord_exp.evaluate import target as targets
-from chord_exp.evaluate.scores import Item, answers_of
 from chord_exp.evaluate.show import show
 from chord_exp.evaluate.target import BASE, Session, Target
 from chord_exp.launch.evaluation import Asking, ask
@@ -31,6 +30,7 @@ from chord_exp.prepare import Manifest, load_manifest
 from chord_exp.run_files import record
 from chord_exp.run_files.evaluation import EVALUATION, FOLDER, GREEDY, ITEMS, SAMPLED, Evaluation, ModelScore
 from chord_exp.run_files.model_card import write_card
+from chord_exp.run_files.scores import Item, answers_of
 from chord_exp.sweep.show.live import plain_console
 from chord_exp.trinity_config.build import Folders, to_yaml
 from chord_exp.trinity_config.evaluation import PROJECT, Sampling, as_evaluation

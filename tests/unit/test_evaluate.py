@@ -14,11 +14,11 @@ from launching import fake_launch
 from chord_exp.errors import ConfigError
 from chord_exp.evaluate import target as targets
 from chord_exp.evaluate.__main__ import build_parser, main
-from chord_exp.evaluate.scores import FEWEST_CHANGED, answers_of, detectable, estimate, lead_of
 from chord_exp.launch.kept import chosen, hf_of, kept, run_around
 from chord_exp.run_files.evaluation import Answers, Estimate, Evaluation, Lead, ModelScore
 from chord_exp.run_files.model_card import card
 from chord_exp.run_files.record import RUNNING, SUCCEEDED, RunRecord, utc_now
+from chord_exp.run_files.scores import FEWEST_CHANGED, answers_of, detectable, estimate, lead_of
 from chord_exp.trinity_config.build import Folders
 from chord_exp.trinity_config.evaluation import Sampling, as_evaluation, held_out
 from chord_exp.trinity_config.schema import check_schema

@@ -16,6 +16,7 @@ from chord_exp.report import __main__ as command
 from chord_exp.report.figures.budget import budget
 from chord_exp.report.figures.compare import common_target, cost_to_reach, differing, groups
 from chord_exp.report.figures.importance import setting_importance
+from chord_exp.report.figures.prompts import over_prompts
 from chord_exp.report.figures.summary import look, who_wins
 from chord_exp.report.page.curves import thinned
 from chord_exp.report.page.html import render
@@ -25,7 +26,9 @@ from chord_exp.report.read.folders import find_runs, labels, newest
 from chord_exp.report.read.runs import read_run, read_runs
 from chord_exp.run_files import history as h
 from chord_exp.run_files import names
+from chord_exp.run_files.evaluation import EVALUATION, FOLDER, GREEDY, ITEMS, Evaluation, ModelScore
 from chord_exp.run_files.record import FAILED, RUNNING, SUCCEEDED, RunRecord
+from chord_exp.run_files.scores import answers_of
 from chord_exp.utils.files import try_lock
 
 
@@ -141,7 +144,49 @@ def test_answers_to_the_same_prompt_are_shown_over_time(tmp_path):
     assert page.index("2+2 &lt;1&gt;") < page.index("2+2 &lt;9&gt;") < page.index("once")
 
 
+def evaluate(run: Path, right: dict[str, float], digest: str = "d") -> None:
+    """Leave in a run's folder what an evaluation of its last checkpoint leaves."""
+    items = [{"model": "base", "sampling": GREEDY, "prompt": prompt, "score": 0.0, "cut": ""} for prompt in right]
+    items += [{**item, "model": "step 5", "score": right[item["prompt"]]} for item in items]
+    answers = {label: [item for item in items if item["model"] == label] for label in ("base", "step 5")}
+    models = [
+        ModelScore("base", 0, "m", {GREEDY: answers_of(answers["base"])}),
+        ModelScore("step 5", 5, "w", {GREEDY: answers_of(answers["step 5"], answers["base"])}),
+    ]
+    Evaluation("now", "data", digest, 8, 1.0, "local", models).save(run / EVALUATION)
+    (run / FOLDER).mkdir()
+    (run / FOLDER / ITEMS).write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
+
+
+def test_a_run_shows_what_its_checkpoints_earned_when_they_were_evaluated(tmp_path):
+    run = make_run(tmp_path / "run", 5)
+    assert "Checkpoints evaluated" not in page_of(run)
+    evaluate(run, {str(prompt): float(prompt % 2) for prompt in range(20)})
+    page = page_of(run)
+    assert "Checkpoints evaluated" in page and "+50.0 points" in page and "<small>better" in page
+
+
 # --- several runs
+
+
+def test_runs_that_were_evaluated_are_compared_prompt_by_prompt(tmp_path):
+    sweep(tmp_path / "s", 2, steps=5)
+    for run in find_runs([tmp_path]):
+        # two prompts in ten more are solved with the higher peak, the others are as hard for both
+        more = 4 if "0.6" in run.name else 2
+        evaluate(run, {str(prompt): float(prompt % 10 < more) for prompt in range(50)})
+    report = look(read_runs(find_runs([tmp_path])))
+    first, second = over_prompts(report.groups, 0)
+    assert (first.label, first.runs, first.lead) == ("mu_peak=0.1", 2, None)
+    assert second.lead is not None and second.lead.value == pytest.approx(0.2) and second.lead.low > 0
+    assert "Last checkpoints over prompts" in render(report)
+
+
+def test_runs_that_were_asked_other_prompts_are_not_compared_over_them(tmp_path):
+    for number, run in enumerate(find_runs([sweep(tmp_path / "s", 1, steps=5)])):
+        evaluate(run, {"1": 1.0, "2": 0.0}, digest=str(number))
+    report = look(read_runs(find_runs([tmp_path])))
+    assert len(over_prompts(report.groups, 0)) == 1 and "over prompts" not in render(report)
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_group(tmp_path):

@@ -8,9 +8,11 @@ from html import escape
 from chord_exp.report.figures.compare import chosen_score, final_score
 from chord_exp.report.figures.summary import Report, how_it_ended
 from chord_exp.report.page.curves import charts_of_run
+from chord_exp.report.page.evaluations import NOTE, evaluation_table
 from chord_exp.report.page.parts import changed, error_lines, pairs, sections, setting_table
 from chord_exp.report.page.svg import Chart, Line, draw
 from chord_exp.report.page.tables import html
+from chord_exp.report.read.evaluations import read_evaluation
 from chord_exp.report.read.planned import data_facts
 from chord_exp.report.read.rollouts import response_lengths, same_prompts
 from chord_exp.report.read.runs import Run
@@ -30,6 +32,8 @@ def one_run(report: Report) -> Iterator[str]:
     yield "</section>"
     yield _findings(report.found[0])
     yield sections(charts_of_run(run), steps_drawn=True)
+    if (evaluation := read_evaluation(run.path)) is not None:
+        yield f"<h2>Checkpoints evaluated</h2><p class=dim>{NOTE}</p>" + html(evaluation_table(evaluation))
     yield _rollouts(run)
     yield "<h2>Settings and origin</h2>"
     record = run.record

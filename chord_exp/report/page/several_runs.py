@@ -9,8 +9,10 @@ from statistics import fmean
 from chord_exp.report.figures.compare import differing
 from chord_exp.report.figures.importance import setting_importance
 from chord_exp.report.figures.measures import TITLES, is_higher_better, shown
+from chord_exp.report.figures.prompts import over_prompts
 from chord_exp.report.figures.summary import Report, who_wins
 from chord_exp.report.page.curves import charts_of_groups
+from chord_exp.report.page.evaluations import NOTE, prompt_table
 from chord_exp.report.page.parts import changed, error_lines, pairs, sections, setting_table
 from chord_exp.report.page.scores import (
     COST_NOTE,
@@ -46,6 +48,10 @@ def several_runs(report: Report) -> Iterator[str]:
     yield html(score_table(report)) + estimates(report)
     if (beside := paper_table(report)) is not None:
         yield f"<h3>Beside the paper</h3><p class=dim>{PAPER_NOTE}</p>" + html(beside)
+    found = over_prompts(report.groups, report.reference)
+    if len(found) > 1:
+        name = report.groups[report.reference].label
+        yield f"<h3>Last checkpoints over prompts</h3><p class=dim>{NOTE}</p>" + html(prompt_table(found, name))
     yield f"<h3>What it cost</h3><p class=dim>{COST_NOTE}</p>" + html(cost_table(report))
     yield sections(charts_of_groups(report.groups), steps_drawn=False)
     yield _parallel(report) + _importance(report)
