@@ -13,6 +13,7 @@ from chord_exp.config.command_line import RUN_DIR
 from chord_exp.data_facts import assumed_facts, look_at_data, prepare_data
 from chord_exp.errors import SUCCEEDED, ConfigError
 from chord_exp.experiment.geometry import Geometry, derive
+from chord_exp.experiment.objective import GAC_ESTIMATE
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 from chord_exp.run_files.names import METRICS, RECORD
 from chord_exp.trinity_config.build import Folders, to_trinity, to_yaml
@@ -76,6 +77,12 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
         ConfigError: the file exists with other content, or cannot be written.
     """
     facts = prepare_data(spec, allow_missing=True)
+    if spec.mu_source == GAC_ESTIMATE:
+        raise ConfigError(
+            "mu_source=gac_estimate follows what the step before logged, which Trinity's own trainer does not hand on",
+            "mu_source",
+            "run it by python -m chord_exp, on GPUs too; or export another mu_source",
+        )
     if spec.loss == "stock":
         _refuse_rows_that_need_the_package(spec, facts)
     from chord_exp.launch.private_ray import SHARING_COMMAND

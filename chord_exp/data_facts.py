@@ -32,7 +32,10 @@ class _NotPrepared(Exception):
 def assumed_facts(spec: ExperimentSpec) -> DataFacts:
     """Return sizes to plan with while the data is not there."""
     folder = spec.data.out or str(Path(PREPARED_ROOT, Path(spec.data.input_dir or "data").name).absolute())
-    return DataFacts(ASSUMED_EXPERT_ROWS, ASSUMED_RL_ROWS, spec.data.eval_rows, folder, assumed=True)
+    data = spec.data
+    return DataFacts(
+        ASSUMED_EXPERT_ROWS, ASSUMED_RL_ROWS, data.eval_rows, folder, test_rows=data.test_rows, assumed=True
+    )
 
 
 def prepare_data(
@@ -135,6 +138,7 @@ def _facts(spec: ExperimentSpec, manifest: Manifest) -> DataFacts:
         digest=manifest.digest,
         prompt_tokens_max=lengths.prompt_max if lengths else None,
         expert_tokens_max=lengths.expert_max if lengths else None,
+        test_rows=manifest.test_rows,
         multi_turn=manifest.multi_turn,
         scored_by=manifest.scored_by,
     )

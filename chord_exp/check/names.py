@@ -8,10 +8,13 @@ from typing import Any
 from chord_exp.check.subject import AUXILIARY, ERROR, WARNING, Finding, Subject
 from chord_exp.trinity_config.loss_arguments import ARGUMENTS
 from chord_exp.trinity_config.old_names import OLD_NAMES, is_handed_on
+from chord_exp.trinity_config.plugin_names import MIX_SAMPLE_STRATEGY
 from chord_exp.trinity_config.user_overrides import LOSS_ARGUMENTS
 from chord_exp.utils.text import did_you_mean
 
 SAMPLE_ARGUMENTS = ("expert_data_ratio", "sft_dataset_name")
+# of our own strategy besides
+MU_RULE_ARGUMENTS = ("mu_source", "reward_tau", "gate_gamma", "gac_alpha", "gac_beta")
 NO_EFFECT = {"trainer.grad_clip": "algorithm.optimizer.clip_grad", "trainer.fix_actor_microbatch_loss_scale": ""}
 
 
@@ -70,7 +73,9 @@ def _loss_arguments(subject: Subject) -> Iterator[Finding]:
         return
     takes = ARGUMENTS.get(subject.policy_loss)
     places = [(LOSS_ARGUMENTS, takes, "the trainer's worker fails on it")] if takes else []
-    places.append(("algorithm.sample_strategy_args", SAMPLE_ARGUMENTS, "it is passed over in silence"))
+    ours = subject.get("algorithm.sample_strategy") == MIX_SAMPLE_STRATEGY
+    sampled = SAMPLE_ARGUMENTS + (MU_RULE_ARGUMENTS if ours else ())
+    places.append(("algorithm.sample_strategy_args", sampled, "it is passed over in silence"))
     for section, names, effect in places:
         for name in subject.section(section):
             if name not in names:

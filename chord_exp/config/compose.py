@@ -19,6 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 import chord_exp
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.spec import ExperimentSpec
+from chord_exp.experiment.study import StudySpec
 from chord_exp.trinity_config.wandb_config import sweep_label
 from chord_exp.utils.hub import HUB_ID
 
@@ -40,8 +41,11 @@ class Command:
     export_to: str | None
     # show tracebacks
     debug: bool
+    # what the sweep that this experiment belongs to compares, with which question; null: it is no study
+    study: dict[str, Any] | None
 
     def __post_init__(self) -> None:
+        StudySpec.read(self.study)
         if self.action not in ACTIONS:
             raise ConfigError(f"action={self.action} is not known", "action", f"use one of {', '.join(ACTIONS)}")
         if self.action == "export" and not self.export_to:

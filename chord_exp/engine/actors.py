@@ -22,6 +22,7 @@ from chord_exp.engine.rollout import LocalAllocator
 from chord_exp.engine.scoring import Item, item_of, read_tasks
 from chord_exp.engine.train_engine import LocalTrainEngine, NonFiniteLoss
 from chord_exp.errors import ConfigError, RunFailed
+from chord_exp.plugins.sample_strategy import TokenCountMixSampleStrategy
 
 
 class StrictTrainer(Trainer):
@@ -71,6 +72,13 @@ class StrictTrainer(Trainer):
         await self.save_checkpoint(block_until_saved=True, save_as_hf=self.save_hf_checkpoint != "never")
         await self.synchronizer.set_trainer_status.remote(RunningStatus.STOPPED)
         return self.config.trainer.name
+
+    async def train_step(self, exps: list[Experience]) -> dict[str, Any]:
+        """Make one update; tell the sample strategy what it logged, before a checkpoint keeps its state."""
+        metrics = await super().train_step(exps)
+        if isinstance(self.sample_strategy, TokenCountMixSampleStrategy):
+            self.sample_strategy.observe(metrics)
+        return metrics
 
     async def _sample_data(self) -> tuple[list[Experience], dict[str, Any], list[dict]]:
         """Sample a batch and count the rollouts whose prompt was too long: Trinity masks them without a word."""

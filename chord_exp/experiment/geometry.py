@@ -11,6 +11,7 @@ from math import ceil, lcm
 
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.gpu_split import GpuSplit, split_gpus
+from chord_exp.experiment.objective import SCHEDULE
 from chord_exp.experiment.schedule import warnings_of as schedule_warnings
 from chord_exp.experiment.spec import LORA_RANKS, DataFacts, ExperimentSpec
 
@@ -176,7 +177,7 @@ def _steps(spec: ExperimentSpec, facts: DataFacts, kind: str, kinds: tuple[str, 
                 "total_steps",
                 f"give {len(kinds)} or more",
             )
-        first = spec.total_steps // 2
+        first = min(spec.total_steps - 1, max(1, int(spec.total_steps * spec.sft_share)))
         return first if kind == kinds[0] else spec.total_steps - first
     rows, taken = (facts.expert_rows, batch.expert_rows) if kind == "sft" else (facts.rl_rows, spec.batch_size)
     return max(1, spec.data.epochs * rows // taken)
@@ -339,4 +340,6 @@ def _stage_warnings(spec: ExperimentSpec, stage: Stage) -> list[str]:
     asked, got = spec.expert_data_ratio, batch.expert_rows / batch.rows
     if abs(got - asked) > 0.1 * asked:
         found.append(f"expert_data_ratio={asked} becomes {got:.4f}: {batch.expert_rows} of {batch.rows} rows")
+    if spec.mu_source != SCHEDULE:
+        return found
     return found + [what for _, what in schedule_warnings(spec.mu, stage.steps)]

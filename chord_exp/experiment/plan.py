@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chord_exp.experiment.geometry import Geometry, Stage
+from chord_exp.experiment.objective import MU_KEYS, MU_RULES, NO_PHI, SCHEDULE
 from chord_exp.experiment.rehearsal import DIFFERENCES
 from chord_exp.experiment.schedule import values
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
@@ -37,7 +38,7 @@ def render(
     parts: list[RenderableType] = [_overview(spec, facts)]
     parts += [_stage_table(spec, facts, stage) for stage in geometry.stages]
     if spec.uses_chord:
-        parts.append(_schedule_table(spec, geometry.total_steps))
+        parts.append(_mu_table(spec, geometry.total_steps))
     if spec.cluster.engine == "real_cpu":
         rows = [(each.key, f"{each.rehearsal}; on GPUs {each.on_gpus}", each.why) for each in DIFFERENCES]
         parts.append(_table("A rehearsal on a CPU: all as on GPUs but", rows))
@@ -87,8 +88,9 @@ def _overview(spec: ExperimentSpec, facts: DataFacts) -> Table:
             ("expert rows", str(facts.expert_rows), rows),
             ("RL prompts", str(facts.rl_rows), rows),
             ("evaluation prompts", str(facts.eval_rows), rows),
+            *([("test prompts", str(facts.test_rows), "nothing is chosen by them")] if facts.test_rows else []),
             ("workflow", data.workflow or "of each row", f"reward: {data.reward or 'of each row'}"),
-            ("learning rate", f"{spec.lr:g}", "AdamW, constant"),
+            ("learning rate", _rates(spec), "AdamW, constant"),
             (
                 "cluster",
                 cluster.name,
@@ -158,14 +160,16 @@ def _stage_table(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> Table:
     if cluster.max_checkpoints_to_keep and cluster.keep_best:
         kept = f"keeps the newest {cluster.max_checkpoints_to_keep} and the best {cluster.keep_best} by held-out score"
     rows.append(("checkpoints", saved, kept))
-    if batch.usual_rows and facts.eval_rows:
+    if batch.usual_rows and (facts.eval_rows or facts.test_rows):
         rows.append(("evaluation", f"every {stage.eval_interval} steps", "and before the first"))
     return _table(f"Stage {stage.kind}", rows)
 
 
 def _steps_formula(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> str:
     if spec.total_steps is not None:
-        return "total_steps" if spec.total_steps == stage.steps else f"half of total_steps {spec.total_steps}"
+        if spec.total_steps == stage.steps:
+            return "total_steps"
+        return f"of total_steps {spec.total_steps}; sft_share {spec.sft_share:g}"
     if stage.kind == "sft":
         rows = f"{facts.expert_rows} expert rows / {stage.batch.expert_rows} a step"
         return f"data.epochs {spec.data.epochs} x {rows}"
@@ -190,7 +194,18 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _schedule_table(spec: ExperimentSpec, steps: int) -> Table:
+def _rates(spec: ExperimentSpec) -> str:
+    if spec.variant == "sft":
+        return f"{spec.sft_lr:g}"
+    return f"{spec.sft_lr:g}, then {spec.lr:g}" if spec.variant == "sft_then_grpo" else f"{spec.lr:g}"
+
+
+def _mu_table(spec: ExperimentSpec, steps: int) -> Table:
+    phi = "" if spec.phi == NO_PHI else f" (phi={spec.phi} on every expert token)"
+    title = f"μ, the weight of the SFT term{phi}"
+    if spec.mu_source != SCHEDULE:
+        numbers = ", ".join(f"{key} {getattr(spec, key):g}" for key in MU_KEYS[spec.mu_source])
+        return _table(title, [("μ of a step", f"{spec.mu_source}: {MU_RULES[spec.mu_source]}", numbers)])
     weights = values(spec.mu, steps)
     marks: Mapping[int, str] = {
         1: "first step",
@@ -199,5 +214,4 @@ def _schedule_table(spec: ExperimentSpec, steps: int) -> Table:
         steps: "last step",
     }
     text = ", ".join(f"step {step}: {weights[step - 1]:.3f}" for step in sorted(marks))
-    title = f"μ, the weight of the SFT term{' (φ on every expert token)' if spec.enable_phi_function else ''}"
     return _table(title, [("μ over steps", mu_curve(spec, steps), "a full bar is 1"), ("values", text, "")])

@@ -12,6 +12,7 @@ from typing import Any
 
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.field_checks import check_min, check_window, finite, one_of, require, safe_name, wandb_label
+from chord_exp.experiment.objective import check_mu_source, check_phi
 from chord_exp.experiment.schedule import MuSchedule
 from chord_exp.utils.split_settings import JUDGE, SplitSettings
 
@@ -282,6 +283,8 @@ class DataFacts:
     # longest prompt, and longest expert row (prompt and response), in tokens; None when nobody has counted
     prompt_tokens_max: int | None = None
     expert_tokens_max: int | None = None
+    # prompts of the test set; 0: there is none
+    test_rows: int = 0
     # some expert row teaches more than its last turn
     multi_turn: bool = False
     # workflows and rewards that the rows name
@@ -312,6 +315,16 @@ class ExperimentSpec:
     repeat_times: int
     # rho: share of expert rows in a training batch
     expert_data_ratio: float
+    # where μ comes from: schedule (the four keys below), reward, batch_gate or gac_estimate
+    mu_source: str
+    # mu_source=reward: μ = max(0, τ - mean reward of the step's rollouts); τ in [0, 1]
+    reward_tau: float
+    # mu_source=batch_gate: μ = share of the step's prompts whose mean reward is at most this, in [0, 1]
+    gate_gamma: float
+    # mu_source=gac_estimate: μ where neither side is noisy, in [0, 1]
+    gac_alpha: float
+    # mu_source=gac_estimate: share of the old in a moving average, in [0, 1)
+    gac_beta: float
     # steps of linear warm-up of μ
     mu_warmup_steps: int
     # steps of cosine decay of μ after the warm-up
@@ -320,12 +333,22 @@ class ExperimentSpec:
     mu_peak: float
     # μ after the decay, in [0, 1]
     mu_valley: float
-    # weigh each expert token by φ(p) = p(1 - p): CHORD-φ
-    enable_phi_function: bool
+    # factor on each expert token: none, pq (CHORD-φ: p(1 - p)), power, focal or luffy_shaping
+    phi: str
+    # phi=power: p to the power of this, 0 or more
+    power_alpha: float
+    # phi=focal: 1 - p to the power of this, 0 or more
+    focal_gamma: float
+    # phi=luffy_shaping: g p / (p + g)², g being this, above 0
+    luffy_gamma: float
     # what is trained: mu, phi, sft, grpo or sft_then_grpo
     variant: str
     # learning rate of AdamW
     lr: float
+    # the same, of steps that are SFT alone: variant=sft, and the first stage of sft_then_grpo
+    sft_lr: float
+    # share of total_steps that are SFT in sft_then_grpo, in (0, 1)
+    sft_share: float
     # "exact": chord_exp's loss; "stock": Trinity's own with the arguments that make it exact
     loss: str
     # go on in a used run folder
@@ -349,21 +372,19 @@ class ExperimentSpec:
         one_of("loss", self.loss, LOSSES)
         check_min(self, "", 1, "total_steps", "batch_size", "repeat_times")
         check_min(self, "", 0, "seed")
-        require(self.lr > 0, f"lr={self.lr} trains nothing", "lr", "give a learning rate above 0, such as 1e-6")
+        for key in ("lr", "sft_lr"):
+            rate = getattr(self, key)
+            require(rate > 0, f"{key}={rate} trains nothing", key, "give a learning rate above 0, such as 1e-6")
+        require(
+            0 < self.sft_share < 1,
+            f"sft_share={self.sft_share} leaves a stage of sft_then_grpo without steps",
+            "sft_share",
+            "give a share between 0 and 1, such as 0.5; for one stage alone use variant=sft or variant=grpo",
+        )
         self._check_expert_ratio()
         self._check_groups()
-        require(
-            self.uses_chord or not self.enable_phi_function,
-            f"enable_phi_function=true does nothing with variant={self.variant}",
-            "enable_phi_function",
-            "leave it out, or use variant=phi",
-        )
-        require(
-            self.variant != "phi" or self.enable_phi_function,
-            "variant=phi and enable_phi_function=false contradict each other",
-            "enable_phi_function",
-            "leave it out, or use variant=mu",
-        )
+        check_phi(self)
+        check_mu_source(self)
         _ = self.mu  # checks the schedule
 
     @property
@@ -373,8 +394,11 @@ class ExperimentSpec:
 
     @property
     def effective_variant(self) -> str:
-        """The variant by what is trained: variant=mu with enable_phi_function=true is CHORD-φ."""
-        return "phi" if self.enable_phi_function else self.variant
+        """The variant by what is trained: variant=mu with phi=pq is CHORD-φ, with phi=power it is mu-power."""
+        if self.uses_chord and self.phi in ("none", "pq"):
+            return "mu" if self.phi == "none" else "phi"
+        base = "mu" if self.uses_chord else self.variant
+        return base if self.phi == "none" else f"{base}-{self.phi}"
 
     @property
     def uses_chord(self) -> bool:

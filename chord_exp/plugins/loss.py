@@ -7,7 +7,7 @@
 The gradient of a step is that of L = (1 - mu) * L_GRPO + mu * L_SFT (CHORD, arXiv 2508.11408), each term
 one mean over the whole batch as `chord_exp.plugins.loss_weights` defines it for the chosen `loss_agg_mode`,
 whatever the split into micro-batches (fixed or dynamic, one-sided ones included) and ranks. Per-token
-losses, the mu schedule and phi are Trinity's own. The baselines are the same objective at mu = 0 (GRPO) and
+losses, the mu schedule and CHORD's phi are Trinity's own. The baselines are the same objective at mu = 0 (GRPO) and
 mu = 1 (SFT), and log under the same names.
 
 How this relates to Trinity's `mix_chord`: the stock class takes the mode's mean within a micro-batch and
@@ -28,10 +28,9 @@ import inspect
 from typing import Any
 
 import torch
-from trinity.algorithm.policy_loss_fn.chord_policy_loss import SFTPhiLossFn, mu_schedule_function
+from trinity.algorithm.policy_loss_fn.chord_policy_loss import mu_schedule_function
 from trinity.algorithm.policy_loss_fn.policy_loss_fn import PolicyLossFn
 from trinity.algorithm.policy_loss_fn.ppo_policy_loss import PPOPolicyLossFn
-from trinity.algorithm.policy_loss_fn.sft_loss import SFTLossFn
 
 from chord_exp.plugins.loss_metrics import loggable, reduce_micro_batch_metrics
 from chord_exp.plugins.loss_weights import (
@@ -44,7 +43,10 @@ from chord_exp.plugins.loss_weights import (
     mu_arguments,
     positive_int,
 )
+from chord_exp.plugins.mu_source import GAC_ESTIMATE, MU_SOURCES, SCHEDULE, gac_statistics
+from chord_exp.plugins.token_weight import NONE, PQ, TokenWeight, sft_loss
 from chord_exp.plugins.verl_patches import mend_loaded_verl
+from chord_exp.trinity_config.plugin_names import MIX_SAMPLE_STRATEGY
 
 __all__ = ["ExactCHORDLoss", "ExactGRPOLoss", "ExactSFTLoss", "reduce_micro_batch_metrics"]
 
@@ -105,12 +107,13 @@ def _grpo_term(rows: Any, mode_name: str, mode: str, clip: tuple[Any, Any, Any])
     return _LossTerm("usual", loss_fn, mode, rows, ("old_logprob", "advantages"))
 
 
-def _sft_term(rows: Any, mode_name: str, mode: str, *, phi: bool = False, cutoff_prob: float = 1.0) -> _LossTerm:
+def _sft_term(rows: Any, mode_name: str, mode: str, weight: TokenWeight, cutoff_prob: float = 1.0) -> _LossTerm:
     rows, mode = positive_int("expert_rows", rows), exact_mode(mode_name, mode)
-    if not 0.0 < cutoff_prob <= 1.0:
-        raise ValueError(f"policy_loss_fn_args.cutoff_prob is {cutoff_prob}: must be above 0 and at most 1")
-    loss_fn = SFTPhiLossFn(loss_agg_mode=mode, cutoff_prob=cutoff_prob) if phi else SFTLossFn(loss_agg_mode=mode)
-    return _LossTerm("expert", loss_fn, mode, rows, ())
+    if not 0.0 < cutoff_prob <= 1.0 or (cutoff_prob < 1.0 and weight.phi != PQ):
+        raise ValueError(
+            f"policy_loss_fn_args.cutoff_prob is {cutoff_prob}: must be above 0 and at most 1; less for phi={PQ} only"
+        )
+    return _LossTerm("expert", sft_loss(weight, mode, cutoff_prob), mode, rows, ())
 
 
 class _ExactLoss:
@@ -122,7 +125,9 @@ class _ExactLoss:
 
     usual: _LossTerm | None = None
     expert: _LossTerm | None = None
+    mu_source: str = SCHEDULE
     mu_schedule: tuple[int, int, float, float] | None = None
+    token_weight = TokenWeight()
 
     def _set_up(self, data_parallel_size: int | None, legacy_actor: bool | None) -> None:
         """Finish a constructor that has set the terms."""
@@ -138,6 +143,7 @@ class _ExactLoss:
         self._select_keys = [
             *self._reads,
             *(("expert_mask", "step") if len(terms) > 1 else ()),
+            *(() if self.mu_source == SCHEDULE else ("mu",)),
             *(("tokens_of_term",) if any(term.mode == TOKEN_MEAN for term in terms) else ()),
             *(() if legacy_actor else TRAINER_SIZES),
         ]
@@ -149,6 +155,7 @@ class _ExactLoss:
             logprob, and among the fields old_logprob, action_mask, advantages: (b, response length).
             expert_mask: (b,), True on expert rows. step: (b,), the trainer's step, the same on all rows.
             tokens_of_term: (b,), set by `chord_exp.plugins.sample_strategy`; needed for `token-mean` only.
+            mu: (b,), set by the same, unless mu follows a schedule; the same on all rows.
             dp_size, global_batch_size: what the trainer really runs, checked against the constructor's sizes.
         """
         self.geometry.check(fields.get("dp_size"), fields.get("global_batch_size"))
@@ -169,11 +176,28 @@ class _ExactLoss:
             parts.update(metrics)
             if loss is not None:
                 losses.append(coefficient * loss)
+        if self.mu_source == GAC_ESTIMATE:
+            parts.update(self._gac_statistics(tensors, is_expert, scale))
         total = torch.stack(losses).sum()
         additive = {**parts, "loss": total.detach().item()}
         return total, loggable(additive, {"mu": mu}, legacy_actor=self.geometry.legacy_actor)
 
+    def _gac_statistics(
+        self, tensors: dict[str, torch.Tensor], is_expert: torch.Tensor | None, scale: float
+    ) -> dict[str, float]:
+        assert self.usual is not None and self.expert is not None and is_expert is not None
+        phi = self.token_weight(tensors["logprob"].detach())
+        shares = gac_statistics(tensors, is_expert, phi, self.usual.rows, self.expert.rows)
+        return {name: value * scale for name, value in shares.items()}
+
     def _mu(self, fields: dict[str, Any]) -> float:
+        if self.mu_source != SCHEDULE:
+            if "mu" not in fields:
+                raise ValueError(
+                    f"mu_source={self.mu_source} needs the mu of the step on its rows: set algorithm.sample_strategy "
+                    f"to {MIX_SAMPLE_STRATEGY}, with the same mu_source in its arguments"
+                )
+            return float(fields["mu"].max())
         if self.mu_schedule is None:
             return 0.0 if self.expert is None else 1.0
         first, last = int(fields["step"].min()), int(fields["step"].max())
@@ -196,9 +220,12 @@ class ExactCHORDLoss(_ExactLoss, PolicyLossFn):
         usual_rows: U, rollouts in the full batch (prompts per step x rollouts per prompt).
         expert_rows: E, expert rows in the full batch.
         data_parallel_size: D, trainer GPUs / sequence-parallel size.
-        mu_warmup_steps, mu_decay_steps, mu_peak, mu_valley: Trinity's schedule; its first step is 1.
-        enable_phi_function: weight each expert token by p(1 - p) (CHORD-phi).
-        cutoff_prob: with phi, no loss beyond this token probability (1.0: off).
+        mu_source: where mu comes from, one of mu_source.MU_SOURCES; all but `schedule` are on the rows.
+        mu_warmup_steps, mu_decay_steps, mu_peak, mu_valley: Trinity's schedule, its first step is 1; read by
+            mu_source=schedule only.
+        phi: the factor on each expert token, one of token_weight.PHIS.
+        power_alpha, focal_gamma, luffy_gamma: the number of the phi of that name.
+        cutoff_prob: with phi=pq, no loss beyond this token probability (1.0: off).
         clip_range, clip_range_low, clip_range_high: PPO clip of the GRPO term; one value, or both ends.
         loss_agg_mode: full-batch mean of both sides, one of loss_weights.EXACT_MODES.
         sft_loss_agg_mode, grpo_loss_agg_mode: that of one side, where it differs.
@@ -216,11 +243,15 @@ class ExactCHORDLoss(_ExactLoss, PolicyLossFn):
         usual_rows: int | None = None,
         expert_rows: int | None = None,
         data_parallel_size: int | None = None,
+        mu_source: str = SCHEDULE,
         mu_warmup_steps: int | None = None,
         mu_decay_steps: int | None = None,
         mu_peak: float | None = None,
         mu_valley: float | None = None,
-        enable_phi_function: bool = False,
+        phi: str = NONE,
+        power_alpha: float | None = None,
+        focal_gamma: float | None = None,
+        luffy_gamma: float | None = None,
         cutoff_prob: float = 1.0,
         clip_range: float | None = None,
         clip_range_low: float | None = None,
@@ -233,14 +264,14 @@ class ExactCHORDLoss(_ExactLoss, PolicyLossFn):
         PolicyLossFn.__init__(self, backend=backend)
         clip = (clip_range, clip_range_low, clip_range_high)
         self.usual = _grpo_term(usual_rows, "grpo_loss_agg_mode", grpo_loss_agg_mode or loss_agg_mode, clip)
-        self.expert = _sft_term(
-            expert_rows,
-            "sft_loss_agg_mode",
-            sft_loss_agg_mode or loss_agg_mode,
-            phi=enable_phi_function,
-            cutoff_prob=cutoff_prob,
-        )
-        self.mu_schedule = mu_arguments(mu_warmup_steps, mu_decay_steps, mu_peak, mu_valley)
+        self.token_weight = TokenWeight(phi, power_alpha, focal_gamma, luffy_gamma)
+        mode = sft_loss_agg_mode or loss_agg_mode
+        self.expert = _sft_term(expert_rows, "sft_loss_agg_mode", mode, self.token_weight, cutoff_prob)
+        if mu_source not in MU_SOURCES:
+            raise ValueError(f"policy_loss_fn_args.mu_source is {mu_source!r}: use one of {', '.join(MU_SOURCES)}")
+        self.mu_source = mu_source
+        if mu_source == SCHEDULE:
+            self.mu_schedule = mu_arguments(mu_warmup_steps, mu_decay_steps, mu_peak, mu_valley)
         self._set_up(data_parallel_size, legacy_actor)
 
     def __call__(self, logprob: torch.Tensor, **fields: Any) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -280,11 +311,16 @@ class ExactSFTLoss(_ExactLoss, PolicyLossFn):
         backend: str = "verl",
         expert_rows: int | None = None,
         data_parallel_size: int | None = None,
+        phi: str = NONE,
+        power_alpha: float | None = None,
+        focal_gamma: float | None = None,
+        luffy_gamma: float | None = None,
         loss_agg_mode: str = ROW_MEAN,
         legacy_actor: bool | None = None,
     ) -> None:
         PolicyLossFn.__init__(self, backend=backend)
-        self.expert = _sft_term(expert_rows, "loss_agg_mode", loss_agg_mode)
+        weight = TokenWeight(phi, power_alpha, focal_gamma, luffy_gamma)
+        self.expert = _sft_term(expert_rows, "loss_agg_mode", loss_agg_mode, weight)
         self._set_up(data_parallel_size, legacy_actor)
 
     def __call__(self, logprob: torch.Tensor, **fields: Any) -> tuple[torch.Tensor, dict[str, Any]]:

@@ -26,7 +26,7 @@ from chord_exp.prepare.rows.script import LANGUAGES
 from chord_exp.prepare.split.assign import REASONS, Assignment
 from chord_exp.prepare.split.sources import source_of
 from chord_exp.trinity_config.plugin_names import EVAL_WORKFLOW_OF
-from chord_exp.trinity_config.rows import EVAL, LAYOUT_VERSION, MANIFEST_FILE, RL, SFT
+from chord_exp.trinity_config.rows import EVAL, LAYOUT_VERSION, MANIFEST_FILE, RL, SFT, TEST
 from chord_exp.utils.split_settings import SplitSettings
 
 RATIO_NOTE = (
@@ -52,6 +52,7 @@ class Manifest:
     rl_rows: int
     # held-out prompts
     eval_rows: int
+    test_rows: int
     # workflows and rewards that rows of the RL and the held-out side name
     scored_by: tuple[str, ...]
     # the SFT side holds conversations of which every answer is to be trained
@@ -103,6 +104,7 @@ def load_manifest(folder: Path, *, up_to_date: bool = True, replaced: str = "") 
             expert_rows=rows[SFT],
             rl_rows=rows[RL],
             eval_rows=rows[EVAL],
+            test_rows=rows[TEST],
             scored_by=tuple(content["scored_by"]),
             multi_turn=content["multi_turn"],
             up_to_date=up_to_date,
@@ -193,6 +195,8 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
         experts=len(boxed),
         eval_asked=settings.eval_rows,
         eval_rows=len(sides[EVAL]),
+        test_asked=settings.test_rows,
+        test_rows=len(sides[TEST]),
         skipped=built.inputs.skipped,
         sft_only=Counter(sft_only),
         tally=tally,
@@ -247,13 +251,13 @@ def _counted(numbers: Any, names: tuple[str, ...]) -> dict[str, int]:
 
 
 def _scored_by(scoring: Any, sides: Mapping[str, Any]) -> list[str]:
-    """Workflows and rewards that the rows of the RL and the held-out side name."""
+    """Workflows and rewards that the rows of the RL side and of the held-out ones name."""
     import numpy as np
 
     names: set[str] = set()
     for number in np.unique(scoring[sides[RL]]).tolist():
         names |= {SCORINGS[number].workflow, SCORINGS[number].reward}
-    for number in np.unique(scoring[sides[EVAL]]).tolist():
+    for number in np.unique(scoring[np.concatenate([sides[EVAL], sides[TEST]])]).tolist():
         names |= {EVAL_WORKFLOW_OF[SCORINGS[number].workflow], SCORINGS[number].reward}
     return sorted(filter(None, names))
 

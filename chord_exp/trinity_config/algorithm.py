@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chord_exp.experiment.geometry import Stage
+from chord_exp.experiment.objective import CHORD_PHI, MU_KEYS, NO_PHI, PHI_KEYS, SCHEDULE
 from chord_exp.experiment.spec import ExperimentSpec
 from chord_exp.trinity_config.loss_arguments import STOCK_CHORD_LOSS
 from chord_exp.trinity_config.plugin_names import (
@@ -36,7 +37,7 @@ def algorithm_section(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> 
         "algorithm_type": _algorithm_type(spec, stage.kind),
         "repeat_times": spec.repeat_times if stage.batch.usual_rows else 1,
         "optimizer": {
-            "lr": spec.lr,
+            "lr": spec.sft_lr if stage.kind == "sft" else spec.lr,
             "optimizer_type": "adam",
             "betas": list(BETAS),
             "weight_decay": WEIGHT_DECAY,
@@ -73,6 +74,7 @@ def _sampling(spec: ExperimentSpec, stage: Stage) -> dict[str, Any]:
             "sample_strategy_args": {
                 "expert_data_ratio": stage.batch.expert_data_ratio,
                 "sft_dataset_name": EXPERT_BUFFER,
+                **_mu_rule(spec),
             },
         }
     return {"sample_strategy": SAMPLE_STRATEGY if exact else "default", "sample_strategy_args": {}}
@@ -84,14 +86,24 @@ def _policy_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> dict[
     return {"policy_loss_fn": name, "policy_loss_fn_args": args}
 
 
-def _mu_args(spec: ExperimentSpec) -> dict[str, Any]:
+def _mu_rule(spec: ExperimentSpec) -> dict[str, Any]:
+    """Where mu comes from with its numbers; nothing for a schedule, which the loss knows."""
+    if spec.mu_source == SCHEDULE:
+        return {}
+    return {"mu_source": spec.mu_source, **{key: getattr(spec, key) for key in MU_KEYS[spec.mu_source]}}
+
+
+def _schedule_args(spec: ExperimentSpec) -> dict[str, Any]:
     return {
         "mu_warmup_steps": spec.mu_warmup_steps,
         "mu_decay_steps": spec.mu_decay_steps,
         "mu_peak": spec.mu_peak,
         "mu_valley": spec.mu_valley,
-        "enable_phi_function": spec.enable_phi_function,
     }
+
+
+def _phi_args(spec: ExperimentSpec) -> dict[str, Any]:
+    return {"phi": spec.phi, **{key: getattr(spec, key) for key in PHI_KEYS[spec.phi]}}
 
 
 def _exact_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[str, dict[str, Any]]:
@@ -99,10 +111,12 @@ def _exact_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[
     sizes = {"usual_rows": batch.usual_rows, "expert_rows": batch.expert_rows}
     common = {"data_parallel_size": stage.gpus.data_parallel_size, "loss_agg_mode": LOSS_MEAN["exact"]}
     if stage.kind == "chord":
-        return CHORD_LOSS, {**_mu_args(spec), **clip, **sizes, **common}
+        mu = _schedule_args(spec) if spec.mu_source == SCHEDULE else {"mu_source": spec.mu_source}
+        return CHORD_LOSS, {**mu, **_phi_args(spec), **clip, **sizes, **common}
     if stage.kind == "grpo":
         return GRPO_LOSS, {**clip, "usual_rows": batch.usual_rows, **common}
-    return SFT_LOSS, {"expert_rows": batch.expert_rows, **common}
+    phi = {} if spec.phi == NO_PHI else _phi_args(spec)
+    return SFT_LOSS, {**phi, "expert_rows": batch.expert_rows, **common}
 
 
 def _stock_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[str, dict[str, Any]]:
@@ -127,7 +141,8 @@ def _stock_loss(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> tuple[
     else:
         # verl >= 0.8 sums micro-batches; with these the class weighs b rows by b·D/U and b·D/E
         batching = {"use_dynamic_bsz": False, "ppo_mini_batch_size": 1, "ppo_micro_batch_size_per_gpu": 1}
-    return STOCK_CHORD_LOSS, {**_mu_args(spec), "clip_range": CLIP_RANGE, **batching, **sizes, **common}
+    switch = {"enable_phi_function": spec.phi == CHORD_PHI}
+    return STOCK_CHORD_LOSS, {**_schedule_args(spec), **switch, "clip_range": CLIP_RANGE, **batching, **sizes, **common}
 
 
 def _loss_mean(spec: ExperimentSpec, stage: Stage, verl_legacy: bool) -> str:

@@ -8,11 +8,10 @@ from chord_exp.errors import ConfigError
 from chord_exp.experiment.geometry import Stage
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 from chord_exp.trinity_config.plugin_names import BOXED_WORKFLOW, EVAL_WORKFLOW_OF, JUDGE_WORKFLOW
-from chord_exp.trinity_config.rows import EVAL, REWARD_KEY, RL, SFT, SPLIT, TOOLS_KEY, WORKFLOW_KEY
+from chord_exp.trinity_config.rows import EVAL, REWARD_KEY, RL, SFT, SPLIT, TEST, TOOLS_KEY, WORKFLOW_KEY
 from chord_exp.trinity_config.user_overrides import EXPERT_BUFFER
 
 TASKSET = "prompts"
-EVAL_TASKSET = "eval"
 # rows wait in memory between explorer and trainer; one step's worth is far below it
 QUEUE_CAPACITY = 10000
 # a step that takes longer than this has hung, seconds
@@ -90,13 +89,13 @@ def _rollout_taskset(spec: ExperimentSpec, facts: DataFacts) -> dict[str, Any]:
     return _taskset(spec, facts, TASKSET, RL, workflow, spec.model.temperature)
 
 
-def _eval_taskset(spec: ExperimentSpec, facts: DataFacts) -> dict[str, Any]:
-    """Greedy, so that two evaluations of one model agree; sampled like the rollouts where the workflow has no twin.
-    Rows of eval/ name twins."""
+def _eval_taskset(spec: ExperimentSpec, facts: DataFacts, side: str) -> dict[str, Any]:
+    """A reader of eval/ or test/, named like it. Greedy, so that two evaluations of one model agree; sampled like the
+    rollouts where the workflow has no twin. Its rows name twins."""
     chosen = spec.data.workflow or BOXED_WORKFLOW
     twin = EVAL_WORKFLOW_OF.get(chosen)
     workflow, temperature = (twin, 0.0) if twin else (chosen, spec.model.temperature)
-    return {**_taskset(spec, facts, EVAL_TASKSET, EVAL, workflow, temperature), "repeat_times": 1}
+    return {**_taskset(spec, facts, side, side, workflow, temperature), "repeat_times": 1}
 
 
 def buffer_section(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str, Any]:
@@ -122,8 +121,9 @@ def buffer_section(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict
     explorer_input: dict[str, Any] = {}
     if stage.batch.usual_rows:
         explorer_input["taskset"] = _rollout_taskset(spec, facts)
-    if facts.eval_rows:
-        explorer_input["eval_tasksets"] = [_eval_taskset(spec, facts)]
+    sides = [side for side, rows in ((EVAL, facts.eval_rows), (TEST, facts.test_rows)) if rows]
+    if sides:
+        explorer_input["eval_tasksets"] = [_eval_taskset(spec, facts, side) for side in sides]
     if explorer_input:
         buffer["explorer_input"] = explorer_input
     return buffer

@@ -203,7 +203,7 @@ def _explorer(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str,
     return {
         "runner_per_model": cluster.runner_per_model,
         "eval_interval": stage.eval_interval,
-        "eval_on_startup": facts.eval_rows > 0,
+        "eval_on_startup": facts.eval_rows + facts.test_rows > 0,
         "rollout_model": rollout,
     }
 

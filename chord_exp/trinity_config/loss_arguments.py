@@ -13,7 +13,8 @@ from chord_exp.trinity_config.plugin_names import CHORD_LOSS, GRPO_LOSS, SFT_LOS
 
 STOCK_CHORD_LOSS = "mix_chord"
 
-_SCHEDULE = ("mu_warmup_steps", "mu_decay_steps", "mu_peak", "mu_valley", "enable_phi_function", "cutoff_prob")
+_MU = ("mu_source", "mu_warmup_steps", "mu_decay_steps", "mu_peak", "mu_valley")
+_PHI = ("phi", "power_alpha", "focal_gamma", "luffy_gamma")
 _CLIP = ("clip_range", "clip_range_low", "clip_range_high")
 _EXACT = ("data_parallel_size", "loss_agg_mode", "legacy_actor")
 
@@ -41,7 +42,9 @@ STOCK_DEFAULTS: Mapping[str, Any] = {
 # By the name of the loss, for those that this package writes and knows.
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     CHORD_LOSS: (
-        *_SCHEDULE,
+        *_MU,
+        *_PHI,
+        "cutoff_prob",
         *_CLIP,
         "usual_rows",
         "expert_rows",
@@ -50,6 +53,6 @@ ARGUMENTS: Mapping[str, tuple[str, ...]] = {
         *_EXACT,
     ),
     GRPO_LOSS: (*_CLIP, "usual_rows", *_EXACT),
-    SFT_LOSS: ("expert_rows", *_EXACT),
+    SFT_LOSS: ("expert_rows", *_PHI, *_EXACT),
     STOCK_CHORD_LOSS: tuple(STOCK_DEFAULTS),
 }

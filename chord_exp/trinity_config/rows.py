@@ -3,6 +3,7 @@
     OUT/sft/train.jsonl    {"messages": "<JSON text of [{role, content}, …]>", "tools": "<JSON text, or empty>"}
     OUT/rl/train.jsonl     {"prompt", "answer", "workflow", "reward", "conversation", "tools", "rubric"}
     OUT/eval/train.jsonl   the same, held out of both; the folder is absent when no row is
+    OUT/test/train.jsonl   as eval/; nothing is chosen by it
     OUT/manifest.json      counts, hashes, ratios, lengths (manifest.py)
     OUT/rejects.jsonl      {"file", "line", "reason", "detail", "text"} of each row that could not be used
 
@@ -40,8 +41,8 @@ LAYOUT_VERSION = 4
 # below it lie the folders that the user has not named, each named after its content
 PREPARED_ROOT = "outputs/prepared"
 
-SFT, RL, EVAL = "sft", "rl", "eval"
-SIDES = (SFT, RL, EVAL)
+SFT, RL, EVAL, TEST = "sft", "rl", "eval", "test"
+SIDES = (SFT, RL, EVAL, TEST)
 ROWS_FILE = "train.jsonl"
 MANIFEST_FILE = "manifest.json"
 REJECTS_FILE = "rejects.jsonl"

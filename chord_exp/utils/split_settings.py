@@ -37,6 +37,8 @@ class SplitSettings:
     expert_ratio: float = _setting("share that goes to SFT", "R")
     # prompts held out of both sides for evaluation
     eval_rows: int = _setting("prompts held out of both sides", "N")
+    # prompts held out besides, for a test set that nothing is chosen by
+    test_rows: int = _setting("prompts of a test set, held out besides", "N")
     # of the hash that splits (and, in a run, of the order in which expert rows are read)
     seed: int = _setting("another seed, another split", "N")
     # of expert rows, rollouts and evaluation alike; written into expert rows that have none; empty for none
@@ -79,7 +81,7 @@ class SplitSettings:
             "give a share below 1; to train by SFT alone keep the split and choose variant=sft",
         )
         self._require("expert_ratio", 0 < ratio < 1, "is outside 0..1", "it is a share of rows: 25% is 0.25")
-        for name in ("eval_rows", "seed"):
+        for name in ("eval_rows", "test_rows", "seed"):
             value = getattr(self, name)
             good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
             self._require(name, good, "is no integer of 0 or more", "give one")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -16,11 +16,11 @@ from unittest.mock import patch
 
 import torch
 from hypothesis import strategies as st
-from trinity.algorithm.policy_loss_fn.chord_policy_loss import SFTPhiLossFn, mu_schedule_function
+from trinity.algorithm.policy_loss_fn.chord_policy_loss import mu_schedule_function
 from trinity.algorithm.policy_loss_fn.ppo_policy_loss import PPOPolicyLossFn
-from trinity.algorithm.policy_loss_fn.sft_loss import SFTLossFn
+from trinity.algorithm.utils import aggregate_loss
 from trinity.common.config import AlgorithmConfig
-from trinity.common.experience import Experience
+from trinity.common.experience import EID, Experience
 from trinity.trainer.verl.losses import TrinityPolicyLoss
 from trinity.trainer.verl.utils import to_data_proto
 from verl import DataProto
@@ -30,10 +30,20 @@ from verl.utils.py_functional import append_to_dict, rename_dict
 from verl.workers.engine.utils import postprocess_batch_func, prepare_micro_batches
 from verl.workers.utils.padding import left_right_2_no_padding, no_padding_2_padding
 
+from chord_exp.plugins.mu_source import MuSource
 from chord_exp.plugins.sample_strategy import TokenCountMixSampleStrategy, TokenCountSampleStrategy
 
 VOCABULARY = 11
 CLIP = 0.2
+PHI_NUMBERS = {"power_alpha": 2.0, "focal_gamma": 1.5, "luffy_gamma": 0.3}
+PLAIN_PHI: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "none": torch.ones_like,
+    "pq": lambda p: p - p * p,
+    "power": lambda p: p * p,
+    "focal": lambda p: (1 - p) * (1 - p).sqrt(),
+    "luffy_shaping": lambda p: 0.3 * p / (p * p + 0.6 * p + 0.09),
+}
+"""The factors with PHI_NUMBERS, written out."""
 
 
 class RowsBuffer:
@@ -74,7 +84,9 @@ class Case:
             "mu_warmup_steps": 0, "mu_decay_steps": 0, "mu_peak": 0.5, "mu_valley": 0.5,
         }
     )  # fmt: skip
-    phi: bool = False
+    phi: str = "none"
+    # mu_source and its numbers, in place of the schedule
+    rule: dict[str, Any] | None = None
     seed: int = 0
     shuffle: bool = True
     max_response: int = 7
@@ -82,6 +94,12 @@ class Case:
     @property
     def rows(self) -> int:
         return self.usual + self.expert
+
+    @property
+    def rewards(self) -> list[list[float]]:
+        """Of each prompt its rollouts', two a prompt or one."""
+        each = [float((7 * index + self.seed) % 3 == 0) for index in range(self.usual)]
+        return [each[first : first + 2] for first in range(0, self.usual, 2)]
 
 
 @st.composite
@@ -106,7 +124,7 @@ def cases(draw: st.DrawFn, *, usual: bool = True, expert: bool = True) -> Case:
             "mu_peak": draw(st.sampled_from([0.0, 0.3, 0.9, 1.0])),
             "mu_valley": draw(st.sampled_from([0.0, 0.05, 0.5])),
         },
-        phi=draw(st.booleans()),
+        phi=draw(st.sampled_from(list(PLAIN_PHI))),
         seed=draw(st.integers(0, 10_000)),
         shuffle=draw(st.booleans()),
         max_response=draw(st.integers(1, 12)),
@@ -137,9 +155,13 @@ def sample_batch(case: Case) -> DataProto:
         return made
 
     usual, expert = [row() for _ in range(case.usual)], [row() for _ in range(case.expert)]
+    for index, reward in enumerate(chain.from_iterable(case.rewards)):
+        usual[index].reward, usual[index].eid = reward, EID(batch=case.step, task=index // 2, run=index % 2)
     if usual and expert:
         mix = object.__new__(TokenCountMixSampleStrategy)
         mix.usual_exp_buffer, mix.expert_exp_buffer = RowsBuffer(usual), RowsBuffer(expert)
+        if case.rule is not None:
+            mix.mu_source = MuSource(case.rule["mu_source"], case.rule)
         experiences, _, _ = result_of(mix.sample(case.step))
     else:
         plain = object.__new__(TokenCountSampleStrategy)
@@ -256,18 +278,58 @@ def full_batch(case: Case) -> tuple[torch.Tensor, dict[str, float]]:
             metrics = {name: math.fsum(one[name] for one in each) / len(each) for name in metrics}
         values |= {f"actor/usual/{name}": value for name, value in metrics.items()}
     if case.expert:
-        sft = (SFTPhiLossFn if case.phi else SFTLossFn)(loss_agg_mode=case.mode)
-        terms["expert"], metrics = sft(logprob=logprob[is_expert], action_mask=mask[is_expert])
-        values |= {f"actor/expert/{name}": value for name, value in metrics.items()}
+        weighted = -logprob * PLAIN_PHI[case.phi](logprob.detach().exp())
+        terms["expert"] = aggregate_loss(weighted[is_expert], mask[is_expert], loss_agg_mode=case.mode)
+        name = "sft_loss" if case.phi == "none" else "sft_phi_loss"
+        values |= {f"actor/expert/{name}": terms["expert"].item()}
     if case.usual and case.expert:
-        mu = mu_schedule_function(case.step, *case.mu.values())
+        mu = mu_schedule_function(case.step, *case.mu.values()) if case.rule is None else plain_mu(case)
     else:
         mu = 1.0 if case.expert else 0.0
+    if case.rule is not None and case.rule["mu_source"] == "gac_estimate":
+        values |= plain_gac(logprob.detach(), mask, advantages, is_expert, PLAIN_PHI[case.phi])
     loss = sum(
         ((1 - mu) if side == "usual" else mu) * term for side, term in terms.items()
     )  # fmt: skip
     loss.backward()
     return table.grad, values | {"actor/loss": loss.item(), "actor/mu": mu}
+
+
+def plain_gac(
+    logprob: torch.Tensor, mask: torch.Tensor, advantages: torch.Tensor, is_expert: torch.Tensor, phi: Any
+) -> dict[str, float]:
+    """What gac_estimate reads of a batch, row by row."""
+    advantage, nll, disagreement = [], [], []
+    for row in range(len(mask)):
+        kept = mask[row]
+        own = torch.zeros_like(advantages[row]) if is_expert[row] else advantages[row]
+        apart = (own - phi(logprob[row].exp()))[kept] ** 2
+        disagreement.append(float(apart.mean()) if kept.any() else 0.0)
+        side, value = (nll, -logprob[row]) if is_expert[row] else (advantage, own)
+        side.append(float(value[kept].mean()) if kept.any() else 0.0)
+
+    def mean(numbers: list[float]) -> float:
+        return math.fsum(numbers) / len(numbers)
+
+    return {
+        "actor/gac/advantage": mean(advantage),
+        "actor/gac/advantage_square": mean([one**2 for one in advantage]),
+        "actor/gac/nll": mean(nll),
+        "actor/gac/nll_square": mean([one**2 for one in nll]),
+        "actor/gac/disagreement": mean(disagreement),
+    }
+
+
+def plain_mu(case: Case) -> float:
+    """The mu of the case's rule at a first step, written out."""
+    assert case.rule is not None
+    every = list(chain.from_iterable(case.rewards))
+    if case.rule["mu_source"] == "reward":
+        return max(0.0, case.rule["reward_tau"] - sum(every) / len(every))
+    if case.rule["mu_source"] == "batch_gate":
+        failing = [group for group in case.rewards if sum(group) / len(group) <= case.rule["gate_gamma"]]
+        return len(failing) / len(case.rewards)
+    return case.rule["gac_alpha"]
 
 
 def relative_error(got: torch.Tensor, want: torch.Tensor) -> float:

@@ -38,6 +38,7 @@ def split_settings(**changes: Any) -> SplitSettings:
     values: dict[str, Any] = {
         "expert_ratio": 0.25,
         "eval_rows": 0,
+        "test_rows": 0,
         "seed": 0,
         "system_prompt": "",
         "eval_dir": None,

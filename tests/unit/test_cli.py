@@ -116,10 +116,10 @@ def test_a_sweep_over_options_composes_each(place, machine):
 
 
 def test_the_record_of_a_run_names_the_variant_that_is_trained(place, started):
-    assert main(["enable_phi_function=true", *SMALL]) == 0
+    assert main(["phi=pq", *SMALL]) == 0
     ((launch, _),) = started.calls
     assert launch.variant == "phi"
-    assert launch.config["algorithm"]["policy_loss_fn_args"]["enable_phi_function"] is True
+    assert launch.config["algorithm"]["policy_loss_fn_args"]["phi"] == "pq"
 
 
 def test_runs_that_split_differently_prepare_different_folders(place, started):

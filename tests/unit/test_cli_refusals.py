@@ -85,8 +85,8 @@ REFUSED = [
     (["repeat_times=1"], "needs at least 2 rollouts a prompt"),
     (["variant=grpo", "repeat_times=1"], "needs at least 2 rollouts a prompt"),
     # switches that contradict each other
-    (["variant=phi", "enable_phi_function=false"], "variant=phi and enable_phi_function=false"),
-    (["variant=sft", "enable_phi_function=true"], "does nothing with variant=sft"),
+    (["variant=phi", "phi=none"], "variant=phi and phi=none"),
+    (["variant=grpo", "phi=pq"], "does nothing with variant=grpo"),
     (["trinity.buffer.train_batch_size=99"], "contradicts buffer.train_batch_size="),
     (["trinity.algorithm.repeat_times=3"], "follows from repeat_times"),
     (["trinity.buffer=null"], "would replace the whole section"),

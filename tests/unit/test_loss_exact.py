@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from loss_harness import CLIP, Case, cases, full_batch, relative_error, train_step, trinity_loss
+from hypothesis import strategies as st
+from loss_harness import CLIP, PHI_NUMBERS, Case, cases, full_batch, relative_error, train_step, trinity_loss
 from trinity.trainer.verl.losses import TrinityPolicyLoss
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -20,8 +22,11 @@ def exact_loss(case: Case) -> TrinityPolicyLoss:
     if case.expert:
         args |= {"expert_rows": case.expert}
     if case.usual and case.expert:
-        args |= {**case.mu, "enable_phi_function": case.phi}
+        args |= case.mu if case.rule is None else {"mu_source": case.rule["mu_source"]}
+        args |= {"phi": case.phi, **PHI_NUMBERS}
         return trinity_loss("chord_exp.plugins.loss.ExactCHORDLoss", args, case.mode)
+    if case.expert:
+        args |= {"phi": case.phi, **PHI_NUMBERS}
     name = "ExactGRPOLoss" if case.usual else "ExactSFTLoss"
     return trinity_loss(f"chord_exp.plugins.loss.{name}", args, case.mode)
 
@@ -49,7 +54,20 @@ def test_grpo_baseline_has_the_same_normalisation(case: Case) -> None:
 @settings(max_examples=15)
 @given(cases(usual=False))
 def test_sft_baseline_has_the_same_normalisation(case: Case) -> None:
-    assert_exact(replace(case, phi=False))
+    assert_exact(case)
+
+
+RULES = [
+    {"mu_source": "reward", "reward_tau": 0.8},
+    {"mu_source": "batch_gate", "gate_gamma": 0.0},
+    {"mu_source": "gac_estimate", "gac_alpha": 0.7, "gac_beta": 0.9},
+]
+
+
+@settings(max_examples=30)
+@given(cases(), st.sampled_from(RULES))
+def test_a_mu_that_follows_from_the_batch_weighs_as_exactly(case: Case, rule: dict[str, Any]) -> None:
+    assert_exact(replace(case, rule=rule))
 
 
 @pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum"])

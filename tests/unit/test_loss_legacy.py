@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from loss_harness import (
     CLIP,
+    PHI_NUMBERS,
     Case,
     cases,
     full_batch,
@@ -39,7 +40,8 @@ def chord_loss(case: Case, **more: Any) -> ExactCHORDLoss:
         expert_rows=case.expert,
         data_parallel_size=case.ranks,
         clip_range=CLIP,
-        enable_phi_function=case.phi,
+        phi=case.phi,
+        **PHI_NUMBERS,
         loss_agg_mode=case.mode,
         **case.mu,
         **more,

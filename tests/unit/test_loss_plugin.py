@@ -77,6 +77,11 @@ def test_select_keys_name_the_fields_each_loss_reads() -> None:
         ({"clip_range": None}, "clip_range_low is None"),
         ({"clip_range_high": -0.1}, "clip_range_high is -0.1"),
         ({"cutoff_prob": 0.0}, "cutoff_prob is 0.0"),
+        ({"cutoff_prob": 0.5}, "less for phi=pq only"),
+        ({"phi": "tanh"}, "phi is 'tanh'"),
+        ({"phi": "power"}, "power_alpha is None"),
+        ({"phi": "luffy_shaping", "luffy_gamma": 0}, "luffy_gamma is 0"),
+        ({"mu_source": "mood"}, "mu_source is 'mood'"),
         ({"loss_agg_mode": "seq-mean-token-sum-norm"}, "cannot be weighted exactly.*token-mean"),
         ({"sft_loss_agg_mode": "mean"}, "sft_loss_agg_mode is 'mean'"),
     ],
@@ -126,7 +131,7 @@ def test_rows_of_two_steps_are_refused() -> None:
 def test_cutoff_limits_the_loss_of_sure_expert_tokens() -> None:
     def gradient(cutoff: float) -> torch.Tensor:
         logprob = torch.log(torch.tensor([[0.95, 0.4]])).requires_grad_()
-        loss = ExactCHORDLoss(**CHORD, enable_phi_function=True, cutoff_prob=cutoff)
+        loss = ExactCHORDLoss(**CHORD, phi="pq", cutoff_prob=cutoff)
         loss(
             logprob=logprob,
             old_logprob=logprob.detach(),

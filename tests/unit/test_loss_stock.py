@@ -21,7 +21,7 @@ def stock_gradient(case: Case, sizes: dict[str, Any]) -> torch.Tensor:
         **case.mu,
         **sizes,
         "clip_range": CLIP,
-        "enable_phi_function": case.phi,
+        "enable_phi_function": case.phi == "pq",
         "loss_agg_mode": case.mode,
     }
     return train_step(case, trinity_loss("mix_chord", args, case.mode))[0]
@@ -55,11 +55,11 @@ def published_sizes(case: Case) -> dict[str, Any]:
     expert=st.integers(1, 3),
     token_budget=st.integers(1, 60),
     mode=st.sampled_from(["seq-mean-token-mean", "seq-mean-token-sum"]),
-    phi=st.booleans(),
+    phi=st.sampled_from(["none", "pq"]),
     seed=st.integers(0, 1000),
 )
 def test_the_exact_stock_arguments_meet_the_full_batch_when_ranks_divide_both_sides(
-    ranks: int, usual: int, expert: int, token_budget: int, mode: str, phi: bool, seed: int
+    ranks: int, usual: int, expert: int, token_budget: int, mode: str, phi: str, seed: int
 ) -> None:
     case = Case(
         usual=usual * ranks,

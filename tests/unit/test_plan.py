@@ -119,4 +119,4 @@ def test_one_of_a_kind_is_not_a_plural():
 
 
 def test_the_plan_names_the_variant_that_is_trained():
-    assert "variant phi" in text_of(["enable_phi_function=true"])
+    assert "variant phi" in text_of(["phi=pq"])

@@ -207,9 +207,9 @@ def test_exact_duplicates_with_two_answer_fields_stay_on_the_sft_side(tmp_path):
 
 def test_a_lost_row_is_a_loud_fault():
     tally = Tally(files={"a.jsonl": FileTally(read=5, rejected=1, duplicates=1)}, same_prompt=1)
-    assert tally.rows({"sft": 1, "rl": 1, "eval": 0})["read"] == 5
+    assert tally.rows({"sft": 1, "rl": 1, "eval": 0, "test": 0})["read"] == 5
     with pytest.raises(AssertionError, match="5 rows read but 4"):
-        tally.rows({"sft": 1, "rl": 0, "eval": 0})
+        tally.rows({"sft": 1, "rl": 0, "eval": 0, "test": 0})
 
 
 def test_held_out_rows_are_capped_with_a_warning_and_can_be_none(tmp_path):
@@ -219,6 +219,24 @@ def test_held_out_rows_are_capped_with_a_warning_and_can_be_none(tmp_path):
     assert any("10 of 40 held-out prompts" in line for line in capped.warnings)
     none = prepare(tmp_path / "raw", tmp_path / "out", eval_rows=0)
     assert none.eval_rows == 0 and not (tmp_path / "out" / "eval").exists()
+
+
+def test_a_test_set_is_held_out_besides_and_moves_no_held_out_prompt(tmp_path):
+    write_lines(tmp_path / "raw" / "a.jsonl", [pair(n) for n in range(100)])
+
+    def prompts(out: str, side: str) -> set[str]:
+        lines = (tmp_path / out / side / "train.jsonl").read_text().splitlines()
+        return {json.loads(line)["prompt"] for line in lines}
+
+    without = prepare(tmp_path / "raw", tmp_path / "out1", eval_rows=10)
+    made = prepare(tmp_path / "raw", tmp_path / "out2", eval_rows=10, test_rows=15)
+    assert (without.test_rows, made.eval_rows, made.test_rows) == (0, 10, 15)
+    assert not (tmp_path / "out1" / "test").exists()
+    assert prompts("out2", "eval") == prompts("out1", "eval")
+    assert not prompts("out2", "test") & (prompts("out2", "eval") | prompts("out2", "rl"))
+    assert "| test | 15 |" in (tmp_path / "out2" / "card.md").read_text()
+    capped = prepare(tmp_path / "raw", tmp_path / "out3", test_rows=40)
+    assert capped.test_rows == 20 and any("20 of 40 test prompts" in line for line in capped.warnings)
 
 
 @pytest.mark.parametrize(
@@ -252,9 +270,10 @@ def test_a_choice_out_of_range_is_refused_with_the_remedy(changed, message):
     sizes=st.lists(st.integers(0, 5), min_size=2, max_size=60).filter(lambda sizes: sum(map(bool, sizes)) >= 4),
     ratio=st.floats(0.01, 0.99),
     eval_rows=st.integers(0, 30),
+    test_rows=st.integers(0, 30),
     data=st.data(),
 )
-def test_the_share_reached_is_the_best_that_whole_groups_allow(sizes, ratio, eval_rows, data):
+def test_the_share_reached_is_the_best_that_whole_groups_allow(sizes, ratio, eval_rows, test_rows, data):
     ranks = data.draw(st.permutations(range(len(sizes))))
     others = data.draw(st.permutations(range(len(sizes))))
     chosen = np.flatnonzero(sizes)
@@ -264,11 +283,12 @@ def test_the_share_reached_is_the_best_that_whole_groups_allow(sizes, ratio, eva
         np.array(others, np.uint64)[chosen],
         np.zeros(len(chosen), np.int64),
     )
-    split = split_groups(groups, expert_ratio=ratio, eval_rows=eval_rows)
-    assert (split.expert.astype(int) + split.rollout + split.held_out == 1).all()
+    split = split_groups(groups, expert_ratio=ratio, eval_rows=eval_rows, test_rows=test_rows)
+    assert (split.expert.astype(int) + split.rollout + split.held_out + split.test == 1).all()
     assert split.held_out.sum() == min(eval_rows, len(groups) // 5)
+    assert split.test.sum() == min(test_rows, len(groups) // 5)
     assert split.expert.any() and split.rollout.any()
-    rest = np.flatnonzero(~split.held_out)
+    rest = np.flatnonzero(~(split.held_out | split.test))
     rows = groups.expert_rows[rest][np.argsort(groups.split_rank[rest])]
 
     def error(cut):

@@ -36,7 +36,17 @@ def spec():
         ({"mu_peak": 1.2}, ["1.2"]),
         ({"variant": "dpo"}, ["dpo", "sft_then_grpo"]),
         ({"loss": "mine"}, ["mine", "exact", "stock"]),
-        ({"variant": "sft", "enable_phi_function": True}, ["enable_phi_function", "variant=sft"]),
+        ({"variant": "grpo", "phi": "pq"}, ["phi=pq", "variant=grpo"]),
+        ({"phi": "tanh"}, ["tanh", "luffy_shaping"]),
+        ({"phi": "power", "loss": "stock"}, ["loss=stock", "phi=power"]),
+        ({"power_alpha": -1.0}, ["power_alpha=-1.0"]),
+        ({"luffy_gamma": 0.0}, ["luffy_gamma=0.0"]),
+        ({"mu_source": "mood"}, ["mood", "batch_gate"]),
+        ({"mu_source": "reward", "variant": "sft"}, ["mu_source=reward", "variant=sft"]),
+        ({"mu_source": "reward", "loss": "stock"}, ["loss=stock", "mu_source=reward"]),
+        ({"reward_tau": 1.5}, ["reward_tau=1.5"]),
+        ({"sft_lr": 0.0}, ["sft_lr=0.0"]),
+        ({"sft_share": 1.0}, ["sft_share=1.0", "variant=sft"]),
         ({"seed": -1}, ["seed=-1"]),
     ],
 )
@@ -88,9 +98,11 @@ def test_baselines_do_not_ask_for_what_they_do_not_use(spec):
     assert replace(spec, variant="sft", repeat_times=1).uses_rollouts is False
 
 
-def test_the_phi_switch_and_the_variant_agree_or_are_refused(spec):
+def test_the_factor_on_expert_tokens_and_the_variant_agree_or_are_refused(spec):
     assert spec.effective_variant == "mu"
-    assert replace(spec, enable_phi_function=True).effective_variant == "phi"
-    assert replace(spec, variant="phi", enable_phi_function=True).effective_variant == "phi"
-    with pytest.raises(ConfigError, match="variant=phi and enable_phi_function=false"):
+    assert replace(spec, phi="pq").effective_variant == "phi"
+    assert replace(spec, variant="phi", phi="pq").effective_variant == "phi"
+    assert replace(spec, variant="phi", phi="power").effective_variant == "mu-power"
+    assert replace(spec, variant="sft", phi="power").effective_variant == "sft-power"
+    with pytest.raises(ConfigError, match="variant=phi and phi=none"):
         replace(spec, variant="phi")

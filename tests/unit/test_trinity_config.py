@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -427,10 +428,11 @@ def test_the_keys_of_prepared_rows_are_those_of_the_prepared_layout(tmp_path):
             rows.PROMPT_KEY,
             rows.ANSWER_KEY,
         )
-    paths = to_trinity(compose_spec([], tmp_path), FACTS, FOLDERS)["buffer"]
+    paths = to_trinity(compose_spec([], tmp_path), replace(FACTS, test_rows=9), FOLDERS)["buffer"]
     used = [
         paths["trainer_input"]["auxiliary_buffers"][EXPERT_BUFFER]["path"],
         paths["explorer_input"]["taskset"]["path"],
-        paths["explorer_input"]["eval_tasksets"][0]["path"],
+        *(taskset["path"] for taskset in paths["explorer_input"]["eval_tasksets"]),
     ]
+    assert [taskset["name"] for taskset in paths["explorer_input"]["eval_tasksets"]] == ["eval", "test"]
     assert [Path(path).name for path in used] == list(rows.SIDES)

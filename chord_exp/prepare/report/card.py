@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chord_exp.prepare.rejects import REASONS
-from chord_exp.trinity_config.rows import CARD_FILE, EVAL, LENGTHS_PLOT, RL, ROWS_PLOT, SFT
+from chord_exp.trinity_config.rows import CARD_FILE, EVAL, LENGTHS_PLOT, RL, ROWS_PLOT, SFT, TEST
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
 
-_COLOURS = {SFT: "#3b6fb6", RL: "#d9822b", EVAL: "#5f9e4f"}
-_NAMES = {SFT: "expert rows (SFT)", RL: "rollout prompts (RL)", EVAL: "held-out prompts"}
+_COLOURS = {SFT: "#3b6fb6", RL: "#d9822b", EVAL: "#5f9e4f", TEST: "#8a6fb0"}
+_NAMES = {SFT: "expert rows (SFT)", RL: "rollout prompts (RL)", EVAL: "held-out prompts", TEST: "test prompts"}
 _BINS = 48
 
 
@@ -46,6 +46,7 @@ def card_text(content: Mapping[str, Any]) -> str:
                 (SFT, rows[SFT], "expert conversations, imitated"),
                 (RL, rows[RL], "prompts with a checkable answer, rolled out"),
                 (EVAL, rows[EVAL], "prompts held out of both"),
+                *([(TEST, rows[TEST], "prompts held out besides, that nothing is chosen by")] if rows[TEST] else []),
             ],
         ),
         f"![where the rows went]({ROWS_PLOT})",
@@ -155,7 +156,7 @@ def _save(figure: Any, path: Path) -> None:
 
 def _plot_rows(path: Path, content: Mapping[str, Any]) -> None:
     rows = content["rows"]
-    bars = [(_NAMES[side], rows[side], _COLOURS[side]) for side in (SFT, RL, EVAL)]
+    bars = [(_NAMES[side], rows[side], _COLOURS[side]) for side in (SFT, RL, EVAL, TEST)]
     bars += [(f"duplicates, {name.replace('_', ' ')}", count, "#999999") for name, count in rows["duplicates"].items()]
     bars += [("rejected", rows["rejected"], "#b04a4a")]
     bars = [bar for bar in bars if bar[1]][::-1]

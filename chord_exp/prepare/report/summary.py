@@ -7,7 +7,7 @@ from collections import Counter
 from chord_exp.prepare.manifest import Manifest
 from chord_exp.prepare.report.card import counted_files
 from chord_exp.prepare.report.warnings import counted
-from chord_exp.trinity_config.rows import EVAL, RL, SFT
+from chord_exp.trinity_config.rows import EVAL, RL, SFT, TEST
 
 
 def summary_lines(manifest: Manifest) -> list[str]:
@@ -23,6 +23,7 @@ def summary_lines(manifest: Manifest) -> list[str]:
         SFT: f"expert rows, {counted(Counter(content['sft_only'])) or 'all verifiable'}",
         RL: "rollout prompts",
         EVAL: "held-out prompts",
+        **({TEST: "test prompts"} if rows[TEST] else {}),
     }
     for side, note in notes.items():
         lengths = content["lengths"].get(side)

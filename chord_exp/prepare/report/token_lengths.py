@@ -25,6 +25,7 @@ from chord_exp.trinity_config.rows import (
     ROWS_FILE,
     SFT,
     SIDES,
+    TEST,
     TOKEN_LENGTHS,
     TOOLS_KEY,
     output_name,
@@ -132,7 +133,7 @@ def longest(prepared: Path, chat: Chat, prompt_limit: int, row_limit: int) -> Le
         if known.answers(prompt_limit, row_limit):
             return known
     counter = TokenCounter(chat)
-    asked = (row for side in (RL, EVAL) for row in rendered_rows(prepared, side, chat))
+    asked = (row for side in (RL, EVAL, TEST) for row in rendered_rows(prepared, side, chat))
     lengths = Lengths(
         _longest(asked, counter, True, prompt_limit),
         _longest(rendered_rows(prepared, SFT, chat), counter, False, row_limit),

@@ -39,6 +39,8 @@ class Facts:
     experts: int
     eval_asked: int
     eval_rows: int
+    test_asked: int
+    test_rows: int
     skipped: list[str]
     sft_only: Counter[str]
     tally: Tally
@@ -122,11 +124,10 @@ def collect_warnings(facts: Facts) -> list[str]:
             f"expert_ratio {facts.asked_ratio:g} was asked, {facts.reached_ratio:.3f} reached: "
             "few or uneven prompt groups"
         )
-    if facts.eval_rows < facts.eval_asked:
-        lines.append(
-            f"{facts.eval_rows:,} of {facts.eval_asked:,} held-out prompts: "
-            f"at most {MAX_EVAL_SHARE:.0%} of the verifiable ones"
-        )
+    held_out = (("held-out", facts.eval_rows, facts.eval_asked), ("test", facts.test_rows, facts.test_asked))
+    for what, got, asked in held_out:
+        if got < asked:
+            lines.append(f"{got:,} of {asked:,} {what} prompts: at most {MAX_EVAL_SHARE:.0%} of the verifiable ones")
     if facts.unread_eval_rows:
         lines.append(
             f"{facts.unread_eval_rows:,} rows of the evaluation data have no prompt that can be read: "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chord_exp.prepare.answers.scoring import eval_line
 from chord_exp.prepare.columns import Columns
-from chord_exp.trinity_config.rows import EVAL, RL, SFT, output_name
+from chord_exp.trinity_config.rows import EVAL, RL, SFT, TEST, output_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +97,7 @@ class Spooled:
             size = sft[block] if side == SFT else rl[block]
             places = zip(self._spool_of[block].tolist(), size.tolist(), first.tolist(), strict=True)
             lines = (os.pread(handles[spool], count, at) for spool, count, at in places)
-            yield from map(eval_line, lines) if side == EVAL else lines
+            yield from map(eval_line, lines) if side in (EVAL, TEST) else lines
 
 
 def write_sides(folder: Path, spooled: Spooled, sides: dict[str, Array]) -> dict[str, Any]:

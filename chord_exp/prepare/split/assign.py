@@ -14,7 +14,7 @@ from chord_exp.prepare.rejects import CONFLICTING, SFT_ONLY, SHARED_PROMPT
 from chord_exp.prepare.rows.script import LANGUAGES
 from chord_exp.prepare.split.groups import Groups, split_groups
 from chord_exp.prepare.split.near_duplicates import Part, near_duplicates
-from chord_exp.trinity_config.rows import EVAL, RL, SFT
+from chord_exp.trinity_config.rows import EVAL, RL, SFT, TEST
 from chord_exp.utils.split_settings import SplitSettings
 
 if TYPE_CHECKING:
@@ -162,7 +162,12 @@ class Assigner:
         asked_side = side[self._group_of[order]]
         sft_rows, late_rejects, multi_turn = self._turns(sft_rows)
         return Assignment(
-            sides={SFT: sft_rows, RL: order[once & (asked_side == _RL)], EVAL: order[once & (asked_side == _EVAL)]},
+            sides={
+                SFT: sft_rows,
+                RL: order[once & (asked_side == _RL)],
+                EVAL: order[once & (asked_side == _EVAL)],
+                TEST: order[once & (asked_side == _TEST)],
+            },
             exact=self.exact,
             near=self.near,
             same_prompt=order[surplus],
@@ -183,10 +188,16 @@ class Assigner:
             expert_rows[chosen], self._split_rank[chosen], self._eval_rank[chosen], self._strata(sources)[chosen]
         )
         settings = self._settings
-        split = split_groups(groups, expert_ratio=settings.expert_ratio, eval_rows=settings.eval_rows)
+        split = split_groups(
+            groups,
+            expert_ratio=settings.expert_ratio,
+            eval_rows=settings.eval_rows,
+            test_rows=settings.test_rows,
+        )
         side = np.full(count, _SFT, np.uint8)
         side[chosen[split.rollout]] = _RL
         side[chosen[split.held_out]] = _EVAL
+        side[chosen[split.test]] = _TEST
         return side
 
     def _strata(self, sources: Array) -> Array:
@@ -216,4 +227,4 @@ class Assigner:
         return sft_rows, late_rejects, multi_turn
 
 
-_SFT, _RL, _EVAL = 0, 1, 2
+_SFT, _RL, _EVAL, _TEST = 0, 1, 2, 3

@@ -1,4 +1,4 @@
-"""Which prompt groups are expert, rollout or held-out ones. Pure.
+"""Which prompt groups are expert, rollout, held-out or test ones. Pure.
 
 A group's place depends on the rank of its seeded hash, never on file order, and a prompt never lies on two sides. Every
 stratum (source, kind of answer and language together) is divided alike. In small ones the lowest ranks are taken, which
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 MAX_EVAL_SHARE = 0.2
-"""Held-out prompts never take more than this share of the verifiable ones, so that small data sets keep
-something to train on."""
+"""Held-out prompts never take more than this share of the verifiable ones, nor do test prompts, so that small data
+sets keep something to train on."""
 LARGE_STRATUM = 20_000
 """Groups from which a stratum is cut at a fixed rank: the share then errs by less than a third of a percent."""
 _RANKS = float(1 << 64)
@@ -53,23 +53,26 @@ class Split:
     expert: Array
     rollout: Array
     held_out: Array
+    test: Array
 
 
-def split_groups(groups: Groups, *, expert_ratio: float, eval_rows: int) -> Split:
+def split_groups(groups: Groups, *, expert_ratio: float, eval_rows: int, test_rows: int = 0) -> Split:
     """Divide the groups.
 
     Args:
         groups: a group counts with all its rows as expert, with one as a rollout or held-out prompt.
         expert_ratio: expert rows / (expert rows + rollout prompts) to reach.
         eval_rows: prompts to hold out.
+        test_rows: prompts to hold out besides; they change nothing about which those are.
 
     Raises:
         DataError: too few groups to fill both sides.
     """
     import numpy as np
 
-    held_out = _hold_out(groups, eval_rows)
-    rest = ~held_out
+    held_out = _hold_out(groups, np.ones(len(groups), bool), eval_rows)
+    test = _hold_out(groups, ~held_out, test_rows)
+    rest = ~(held_out | test)
     answered = rest & (groups.expert_rows > 0)
     if rest.sum() < 2 or not answered.any():
         some = "no" if not answered.any() else "1"
@@ -91,7 +94,7 @@ def split_groups(groups: Groups, *, expert_ratio: float, eval_rows: int) -> Spli
         experts += int(rows[:cut].sum())
         rollouts += len(members) - cut
     _fill_both_sides(expert, answered, rest, groups)
-    return Split(expert, rest & ~expert, held_out)
+    return Split(expert, rest & ~expert, held_out, test)
 
 
 def _strata(stratum: Array, chosen: Array) -> Iterator[Array]:
@@ -107,19 +110,20 @@ def _strata(stratum: Array, chosen: Array) -> Iterator[Array]:
     yield from sorted(parts, key=lambda part: (-len(part), part[0]))
 
 
-def _hold_out(groups: Groups, eval_rows: int) -> Array:
+def _hold_out(groups: Groups, free: Array, count: int) -> Array:
+    """Choose `count` of the free groups, at most MAX_EVAL_SHARE of all."""
     import numpy as np
 
     held_out = np.zeros(len(groups), bool)
-    share = min(eval_rows, int(MAX_EVAL_SHARE * len(groups))) / max(len(groups), 1)
+    share = min(count, int(MAX_EVAL_SHARE * len(groups))) / max(int(free.sum()), 1)
     taken, seen = 0, 0
-    for members in _strata(groups.stratum, np.ones(len(groups), bool)):
+    for members in _strata(groups.stratum, free):
         members = members[np.lexsort((groups.split_rank[members], groups.eval_rank[members]))]
         seen += len(members)
         # the shares of all strata so far add up to the whole number nearest to what was asked
-        count = min(len(members), max(0, round(share * seen) - taken))
-        held_out[members[:count]] = True
-        taken += count
+        here = min(len(members), max(0, round(share * seen) - taken))
+        held_out[members[:here]] = True
+        taken += here
     return held_out
 
 
