@@ -129,7 +129,7 @@ def test_answers_to_the_same_prompt_are_shown_over_time(tmp_path):
         {
             "eid": {"batch": step},
             "prompt_text": prompt,
-            "response_text": f"{prompt} <{step}>",
+            "response_text": f"{prompt} <{step}>\nand so on",
             "response_length": step,
             "reward": step / 10,
         }
@@ -139,8 +139,8 @@ def test_answers_to_the_same_prompt_are_shown_over_time(tmp_path):
     text = "\n".join(map(json.dumps, rows)) + '\n{"eid": {"ba'
     buffer.write_text(text, encoding="utf-8")
     page = page_of(run)
-    assert "Response length: mean of a step from 1 to 9" in page
-    assert "2+2 &lt;1&gt;" in page and "2+2 &lt;9&gt;" in page
+    assert "Response length of rollouts: mean of a step from 1 to 9" in page
+    assert "2+2 &lt;1&gt;\nand so on<td" in page and "2+2 &lt;9&gt;" in page
     assert page.index("2+2 &lt;1&gt;") < page.index("2+2 &lt;9&gt;") < page.index("once")
 
 

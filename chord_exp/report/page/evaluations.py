@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chord_exp.report.figures.prompts import OverPrompts
-from chord_exp.report.page.tables import Column, Table
+from chord_exp.report.page.tables import Cell, Column, Table
 from chord_exp.run_files.evaluation import GREEDY, Evaluation, Lead
 from chord_exp.run_files.model_card import estimate_text
 
@@ -40,7 +40,7 @@ def prompt_table(found: Sequence[OverPrompts], reference: str) -> Table:
     return Table([*columns, Column(f"ahead of {reference}"), SMALLEST], rows)
 
 
-def _lead_cells(lead: Lead | None) -> tuple[str, str]:
+def _lead_cells(lead: Lead | None) -> tuple[Cell, Cell]:
     if lead is None:
         return "", ""
-    return f"{estimate_text(lead, signed=True)}\n{lead.verdict}", f"{100 * lead.detectable:.1f} points"
+    return (estimate_text(lead, signed=True), lead.verdict), f"{100 * lead.detectable:.1f} points"

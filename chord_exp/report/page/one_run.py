@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
+from pathlib import Path
 
 from chord_exp.report.figures.compare import chosen_score, final_score
 from chord_exp.report.figures.summary import Report, how_it_ended
 from chord_exp.report.page.curves import charts_of_run
 from chord_exp.report.page.evaluations import NOTE, evaluation_table
 from chord_exp.report.page.parts import changed, error_lines, pairs, sections, setting_table
-from chord_exp.report.page.svg import Chart, Line, draw
-from chord_exp.report.page.tables import html
+from chord_exp.report.page.svg import Chart, Line
+from chord_exp.report.page.tables import Column, Table, html
 from chord_exp.report.read.evaluations import read_evaluation
-from chord_exp.report.read.planned import data_facts
+from chord_exp.report.read.planned import data_card, data_facts, prepared_folder
 from chord_exp.report.read.rollouts import response_lengths, same_prompts
 from chord_exp.report.read.runs import Run
 from chord_exp.run_files import history as h
@@ -25,13 +26,15 @@ from chord_exp.utils.statistics import wilson_interval
 def one_run(report: Report) -> Iterator[str]:
     """Yield the body of the page."""
     run = report.runs[0]
-    yield f'<p class=dim>{escape(str(run.path))}</p><section class="verdict {run.status}">'
+    here = Path.cwd()
+    path = run.path.relative_to(here) if run.path.is_relative_to(here) else run.path
+    yield f'<p class=dim>{escape(str(path))}</p><section class="verdict {run.status}">'
     yield f"<b>{escape(how_it_ended(run).capitalize())}</b>"
     yield from error_lines(run)
     yield from _headline(run)
     yield "</section>"
     yield _findings(report.found[0])
-    yield sections(charts_of_run(run), steps_drawn=True)
+    yield sections((*charts_of_run(run), *_length_chart(run)), steps_drawn=True)
     if (evaluation := read_evaluation(run.path)) is not None:
         yield f"<h2>Checkpoints evaluated</h2><p class=dim>{NOTE}</p>" + html(evaluation_table(evaluation))
     yield _rollouts(run)
@@ -39,8 +42,10 @@ def one_run(report: Report) -> Iterator[str]:
     record = run.record
     if rows := changed(run):
         yield "<h3>What differs from the defaults</h3>" + html(setting_table(rows))
-    if facts := data_facts(run.config):
-        yield "<h3>Data</h3>" + pairs(facts.items())
+    if (data := prepared_folder(run.config)) is not None:
+        yield "<h3>Data</h3>" + pairs(data_facts(data).items())
+        if card := data_card(data):
+            yield f"<details><summary>Data card</summary><pre>{escape(card)}</pre></details>"
     if record is not None:
         origin = {
             "variant": record.variant,
@@ -97,24 +102,27 @@ def _findings(found: Sequence[Finding]) -> str:
     return f"<h3>What the metrics say</h3><ul class=findings>{items}</ul>"
 
 
+def _length_chart(run: Run) -> Iterator[tuple[str, Chart]]:
+    """Yield the length of rollouts by step, without expert rows; nothing where no rollouts were kept."""
+    steps, means = response_lengths(run.path)
+    if steps:
+        line = Line("mean of a step", steps, means, 0)
+        yield "Stability", Chart("Response length of rollouts", "tokens; expert rows are left out", lines=[line])
+
+
 def _rollouts(run: Run) -> str:
     found = same_prompts(run.path)
     if found is None:
         return ""
     file, prompts = found
-    steps, means = response_lengths(file)
-    line = Line("mean of a step", steps, means, 0)
-    lengths = Chart("Response length", "tokens, rollouts only", lines=[line])
-    rows = "".join(
-        f"<tr><td>{escape(prompt) if first else ''}</td><td class=n>{one.step}</td><td>{escape(one.answer)}</td>"
-        f"<td class=n>{one.reward:.3g}</td><td class=n>{one.line}</td></tr>"
+    columns = [Column("prompt", is_number=False), Column("step"), Column("answer", is_number=False)]
+    rows = [
+        ("" if index else prompt, str(one.step), one.answer, f"{one.reward:.3g}", str(one.line))
         for prompt, answers in prompts.items()
-        for first, one in ((index == 0, one) for index, one in enumerate(answers))
-    )
+        for index, one in enumerate(answers)
+    ]
+    table = html(Table([*columns, Column("reward"), Column("line")], rows))
     return (
         f"<h2>The same prompts over time</h2><p class=dim>{escape(str(file.relative_to(run.path)))}: one answer of a "
-        "step, as it was sampled.</p>"
-        f'<div class="charts">{draw(lengths)}</div>'
-        '<div class="scroll rollouts"><table><tr><th>prompt<th class=n>step<th>answer<th class=n>reward'
-        f"<th class=n>line</tr>{rows}</table></div>"
+        f'step, as it was sampled.</p><div class="rollouts">{table}</div>'
     )

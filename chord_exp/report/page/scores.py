@@ -21,7 +21,7 @@ from chord_exp.report.figures.compare import (
 from chord_exp.report.figures.measures import SHARES, TITLES, is_higher_better, shown
 from chord_exp.report.figures.summary import Report, difference_text, how, how_it_ended, interval_text, mean_text, took
 from chord_exp.report.page.svg import Estimate, colour_class, draw_estimates
-from chord_exp.report.page.tables import Column, Table
+from chord_exp.report.page.tables import Cell, Column, Table
 from chord_exp.run_files import history as h
 from chord_exp.utils import statistics
 
@@ -85,15 +85,16 @@ def cost_table(report: Report) -> Table:
     return Table(columns, rows)
 
 
-def _cells(report: Report, index: int, one: GroupScores) -> dict[str, str]:
+def _cells(report: Report, index: int, one: GroupScores) -> dict[str, Cell]:
     final, group = list(one.final.values()), one.group
-    against = "reference" if index == report.reference else ""
+    against: Cell = "reference" if index == report.reference else ""
     if one.difference is not None:
         against = (
-            f"{difference_text(one.difference, report.judged_metric)}\n{_verdict(one, report)}, {how(one.difference)}"
+            difference_text(one.difference, report.judged_metric),
+            f"{_verdict(one, report)}, {how(one.difference)}",
         )
     return {
-        "group": f"{group.label}\n{group.note}".rstrip(),
+        "group": (group.label, group.note),
         "seeds": f"{len(one.judged)} of {len({run.seed for run in group.runs})}",
         "tested": mean_text(one.tested, h.TEST_ACCURACY),
         "final, mean": mean_text(one.final, report.metric),
@@ -122,15 +123,15 @@ def spent_text(spent: Spent, name: str) -> str:
     return f"{value:.3g}".replace("e+", "e") if value >= 1e6 else f"{value:,.0f}"
 
 
-def _cost(group: Group, report: Report, target: float) -> list[str]:
+def _cost(group: Group, report: Report, target: float) -> list[Cell]:
     costs = [cost_to_reach(run, report.metric, target) for run in group.runs]
     reached = [cost for cost in costs if cost is not None]
     if not reached:
         return ["never", *[""] * (len(COST) - 1)]
     middle = Spent(*(float(np.median([getattr(cost, name) for cost in reached])) for name in FIELDS))
-    missed = f"\n{len(reached)} of {len(costs)} runs" if len(reached) < len(costs) else ""
+    missed = f"{len(reached)} of {len(costs)} runs" if len(reached) < len(costs) else ""
     first, *others = (spent_text(middle, name) for name in COST)
-    return [first + missed, *others]
+    return [(first, missed), *others]
 
 
 def estimates(report: Report) -> str:
@@ -189,13 +190,13 @@ def run_table(report: Report) -> Table:
     for run, found in zip(report.runs, report.found, strict=True):
         scores = [(final_score(run, report.metric), report.metric), (best_score(run, report.metric), report.metric)]
         scores += [(chosen_score(run), h.TEST_ACCURACY)] if tested else []
-        said = "".join(f"\n{one.what} (line {one.line})" for one in found[:MOST_FINDINGS])
-        more = f"\nand {len(found) - MOST_FINDINGS} more" if len(found) > MOST_FINDINGS else ""
+        said = [f"{one.what} (line {one.line})" for one in found[:MOST_FINDINGS]]
+        said += [f"and {len(found) - MOST_FINDINGS} more"] if len(found) > MOST_FINDINGS else []
         figures = (
-            "-" if score is None else f"{shown(score.value, metric)}\nstep {score.at}, line {score.line}"
+            "-" if score is None else (shown(score.value, metric), f"step {score.at}, line {score.line}")
             for score, metric in scores
         )
         seed = str(run.seed) if run.record else ""
         apart = (run.settings.get(key, "-") for key in keys)
-        rows.append([run.label, seed, how_it_ended(run) + said + more, *figures, *apart])
+        rows.append([run.label, seed, (how_it_ended(run), *said), *figures, *apart])
     return Table(columns, rows, [(f" class={run.status}", "") for run in report.runs])

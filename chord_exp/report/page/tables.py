@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+# a text, or a text and asides to it
+Cell = str | tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class Column:
@@ -20,10 +23,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, and rows of one text for each. What follows a line break within a text is an aside."""
+    """Columns, and rows of one cell for each."""
 
     columns: Sequence[Column]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Cell]]
     # CSS classes of each row and its first cell's mark, where rows stand for groups
     marks: Sequence[tuple[str, str]] = ()
 
@@ -37,8 +40,8 @@ def html(table: Table) -> str:
     for index, row in enumerate(table.rows):
         attributes, mark = table.marks[index] if table.marks else ("", "")
         cells = (
-            f"<td class={_kind(column)}>{mark if place == 0 else ''}{_cell(text)}"
-            for place, (column, text) in enumerate(zip(table.columns, row, strict=True))
+            f"<td class={_kind(column)}>{mark if place == 0 else ''}{_cell(cell)}"
+            for place, (column, cell) in enumerate(zip(table.columns, row, strict=True))
         )
         rows.append(f"<tr{attributes}>{''.join(cells)}</tr>")
     return f"<div class=scroll><table><tr>{head}</tr>{''.join(rows)}</table></div>"
@@ -48,9 +51,9 @@ def _kind(column: Column) -> str:
     return "n" if column.is_number else "long"
 
 
-def _cell(text: str) -> str:
-    first, *asides = text.split("\n")
-    return escape(first) + "".join(f"<br><small>{escape(aside)}</small>" for aside in asides)
+def _cell(cell: Cell) -> str:
+    first, *asides = (cell,) if isinstance(cell, str) else cell
+    return escape(first) + "".join(f"<br><small>{escape(aside)}</small>" for aside in asides if aside)
 
 
 def markdown(table: Table) -> Iterator[str]:
@@ -58,7 +61,8 @@ def markdown(table: Table) -> Iterator[str]:
     yield f"| {' | '.join(in_line(column.name) for column in table.columns)} |"
     yield f"|{' --- |' * len(table.columns)}"
     for row in table.rows:
-        yield f"| {' | '.join(map(in_line, row))} |"
+        texts = (cell if isinstance(cell, str) else "; ".join(filter(None, cell)) for cell in row)
+        yield f"| {' | '.join(map(in_line, texts))} |"
 
 
 def in_line(text: str) -> str:

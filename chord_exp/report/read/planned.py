@@ -11,6 +11,7 @@ from typing import Any
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.schedule import MuSchedule, mu_at
 from chord_exp.report.read.settings import flat
+from chord_exp.trinity_config.rows import CARD_FILE
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,29 @@ def batch_rows(config: Mapping[str, Any]) -> dict[str, BatchRows]:
     return found
 
 
-def data_facts(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is known of the prepared data: where it lies, how many rows of each kind."""
+def prepared_folder(config: Mapping[str, Any]) -> Path | None:
+    """Return the folder of the prepared data; None where the configuration names none."""
     taskset = ((config.get("buffer") or {}).get("explorer_input") or {}).get("taskset") or {}
     auxiliary = ((config.get("buffer") or {}).get("trainer_input") or {}).get("auxiliary_buffers") or {}
     paths = [one["path"] for one in (taskset, *auxiliary.values()) if isinstance(one, dict) and one.get("path")]
-    if not paths:
-        return {}
-    folder = Path(paths[0]).parent
+    return Path(paths[0]).parent if paths else None
+
+
+def data_facts(folder: Path) -> dict[str, str]:
+    """Return what is known of prepared data: where it lies, how many rows of each kind."""
+    facts = {"folder": str(folder)}
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {"folder": str(folder)}
-    facts = {"folder": str(folder)}
+        return facts
     if manifest.get("inputs"):
         facts["inputs"] = ", ".join(f"{one.get('path')} ({one.get('read')} rows)" for one in manifest["inputs"][:8])
     return facts | {key: value for key, value in flat({"rows": manifest.get("rows") or {}}) if value != "0"}
+
+
+def data_card(folder: Path) -> str:
+    """Return the text of the prepared data's card, in Markdown; the empty text where there is none."""
+    try:
+        return (folder / CARD_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +45,10 @@ def same_prompts(run_dir: Path) -> tuple[Path, dict[str, list[Rollout]]] | None:
     return None
 
 
-def response_lengths(file: Path) -> tuple[list[int], list[float]]:
+def response_lengths(run_dir: Path) -> tuple[list[int], list[float]]:
     """Return explorer steps and the mean length of their responses in tokens; expert rows are in no such file."""
     sums: dict[int, tuple[int, int]] = {}
-    for _, row in _rows(file):
+    for _, row in itertools.chain.from_iterable(map(_rows, sorted(run_dir.glob(PATTERN)))):
         try:
             step, length = int(row["eid"]["batch"]), int(row["response_length"])
         except (ValueError, KeyError, TypeError):
