@@ -89,8 +89,8 @@ check: $(READY)  ## explain what does not fit in a hand-written configuration (A
 	@$(PY) -m chord_exp.check $(if $(ARGS),$(ARGS),package/qwen3_chord_config.yaml package/qwen3_chord_simple.yaml)
 
 .PHONY: doctor
-doctor: $(READY)  ## check this machine: Python, packages, Ray, GPUs, disk
-	@$(PY) -m chord_exp.doctor
+doctor: $(READY)  ## check this machine, or say what is wrong with a run (ARGS=my_run)
+	@$(PY) -m chord_exp.doctor $(ARGS)
 
 # files of tests at once, in this order: whole runs begin first (xdist's groups are lost on pytest 9.2)
 WORKERS ?= 2

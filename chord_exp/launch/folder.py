@@ -14,7 +14,7 @@ import yaml
 from chord_exp.errors import ConfigError
 from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.run_request import Outcome, phase_path
-from chord_exp.run_files import record
+from chord_exp.run_files import causes, record
 from chord_exp.run_files.names import CHECKPOINTS, LOCK, LOGS, METRICS, RECORD, TRINITY_CONFIG
 from chord_exp.run_files.record import RUNNING, RunRecord
 from chord_exp.utils.files import try_lock
@@ -120,10 +120,9 @@ def _begin(launch: LaunchSpec, run_dir: Path) -> RunRecord:
         for stale in (Outcome.path(run_dir), phase_path(run_dir)):
             stale.unlink(missing_ok=True)
         _end_last_line(run_dir / METRICS)
-        log = run_dir / LOGS / "run.log"
-        if log.exists():
-            # the verdict reads this log: it must not find an earlier attempt's trouble
-            log.rename(log.with_name(f"run.{attempt - 1}.log"))
+        for log in causes.logs_of_attempt(run_dir):
+            # the verdict reads these logs: it must not find an earlier attempt's trouble
+            log.rename(log.with_suffix(f".{attempt - 1}.log"))
         (run_dir / LOGS / "ballast").write_bytes(os.urandom(BALLAST))
         launch.save(run_dir)
         running.save(run_dir / RECORD)

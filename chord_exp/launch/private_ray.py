@@ -38,6 +38,8 @@ HEAD, HEAD_LOG = "ray_head.json", "ray_head.log"
 SOCKET_PATH_MAX = 107
 LONGEST_SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 TEMP_PREFIX = "chord-ray-"
+# what is left for the path of the folder that this folder lies in, bytes
+ROOM_FOR_PARENT = SOCKET_PATH_MAX - len(LONGEST_SOCKET) - len(TEMP_PREFIX) - 8 - 1
 # where the folder goes if TMPDIR is too long
 SHORT_PARENTS = ("/tmp", "/var/tmp", "/dev/shm")
 MAX_NODES = 1000
@@ -56,15 +58,14 @@ def make_temp_dir() -> Path:
     Raises:
         RunFailed: no short folder can be written to.
     """
-    room = SOCKET_PATH_MAX - len(LONGEST_SOCKET) - len(TEMP_PREFIX) - 8 - 1
     for parent in (tempfile.gettempdir(), *SHORT_PARENTS):
-        if len(os.fsencode(parent)) <= room:
+        if len(os.fsencode(parent)) <= ROOM_FOR_PARENT:
             with suppress(OSError):
                 return Path(tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=parent))
     raise RunFailed(
         "there is no folder that Ray's sockets could lie in",
         "TMPDIR",
-        f"set TMPDIR to a writable folder whose path has at most {room} characters",
+        f"set TMPDIR to a writable folder whose path has at most {ROOM_FOR_PARENT} characters",
     )
 
 

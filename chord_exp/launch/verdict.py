@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chord_exp.launch.run_request import Outcome
 from chord_exp.run_files import metrics
-from chord_exp.run_files.causes import end_of_log, explain
+from chord_exp.run_files.causes import diagnose, end_of_log, explain
 from chord_exp.run_files.names import LOGS
 from chord_exp.run_files.record import FAILED, STOPPED, SUCCEEDED, RunError
 
@@ -66,7 +66,7 @@ def judge_run(evidence: Evidence) -> RunVerdict:
     if outcome is None:
         return RunVerdict(FAILED, steps, _died(evidence))
     if outcome.ended == "failed":
-        return RunVerdict(FAILED, steps, explain(outcome.error))
+        return RunVerdict(FAILED, steps, explain(outcome.error, diagnose(evidence.run_dir)))
     steps = outcome.completed_steps or 0
     for problem in (_stopped_short(evidence, steps), _not_finite(evidence), damaged_weights(evidence.final_weights)):
         if problem:
@@ -89,21 +89,23 @@ def _died(evidence: Evidence) -> RunError:
         return explain(f"Ray died: the run's process ended with it ({how})")
     last = log[-1].strip() if log else ""
     if re.match(r"(\w+\.)*\w*(Error|Exception|Interrupt)\b", last):
-        return explain(last)
-    return RunError(
-        f"the run's process died ({how}) without a word",
-        "it was killed from outside, perhaps by the system for want of memory",
-        f"look at {LOGS}/run.log, then go on with resume=true",
-    )
+        return explain(last, diagnose(evidence.run_dir))
+    return explain(f"the run's process died ({how}) without a word", diagnose(evidence.run_dir))
 
 
 def _stopped_short(evidence: Evidence, steps: int) -> RunError | None:
     if steps == evidence.planned_steps and evidence.is_last_stage:
         return None
-    return RunError(
-        f"training ended after {steps} of {evidence.planned_steps} steps",
-        "the data ran out, or explorer and trainer disagreed on the number of steps",
-        f"look at the end of {LOGS}/explorer.log and {LOGS}/trainer.log, then go on with resume=true",
+    what = f"training ended after {steps} of {evidence.planned_steps} steps"
+    known = explain(what, diagnose(evidence.run_dir))
+    return (
+        known
+        if known.remedy
+        else RunError(
+            what,
+            "the data ran out, or explorer and trainer disagreed on the number of steps",
+            f"look at the end of {LOGS}/explorer.log and {LOGS}/trainer.log, then go on with resume=true",
+        )
     )
 
 

@@ -7,11 +7,11 @@ metrics.jsonl       every metric, a row a step and role (plugins.monitor)
 checkpoints/        Trinity's: checkpoints, data positions, the buffers' rows
 wandb/              WandB's files, where it is asked for (plugins.wandb_writer)
 tensorboard/        TensorBoard's, where it is asked for (plugins.monitor)
-logs/run.log        what the run's process printed, run.N.log that of attempt N (launch)
+logs/run.log        what the run's process printed (launch)
 logs/request.json   what that process was told (launch)
 logs/phase.txt      what it is doing, in a few words (run process)
 logs/outcome.json   what it says about its end (run process)
-logs/*.log          Trinity's, one a role; logs/ray/ Ray's own
+logs/*.log          Trinity's, one a role; *.N.log those of attempt N; logs/ray/ Ray's own
 """
 
 from __future__ import annotations
