@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from chord_exp.engine import real_cpu
 from chord_exp.launch import private_ray
@@ -198,7 +198,7 @@ def proxies() -> Finding:
     given = {scheme: address for scheme, address in getproxies_environment().items() if scheme != "no"}
     if not given:
         return Finding("proxies", OK, "none")
-    caught = [host for host in ("127.0.0.1", "localhost") if not proxy_bypass_environment(host)]
+    caught = [host for host in ("127.0.0.1", "localhost") if not proxy_bypass(host)]
     if not caught:
         return Finding("proxies", OK, f"for {', '.join(sorted(given))}, not for this machine itself")
     hint = "export NO_PROXY=localhost,127.0.0.1,$NO_PROXY"
@@ -259,8 +259,8 @@ def cluster() -> Finding:
     if done.returncode == 0:
         return Finding("Ray cluster", OK, f"{address}: {done.stdout.strip().splitlines()[-1]}")
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it died without a word"]
-    error = next((line for line in reversed(said) if re.match(r"[\w.]+(Error|Exception)\b", line)), said[-1])
-    return Finding("Ray cluster", BAD, f"{address}: {error}{_remedy(error)}")
+    last = next((line for line in reversed(said) if re.match(r"[\w.]+(Error|Exception)\b", line)), said[-1])
+    return Finding("Ray cluster", BAD, f"{address}: {last}{_remedy(last)}")
 
 
 def _remedy(error: str) -> str:
