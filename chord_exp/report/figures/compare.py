@@ -18,6 +18,8 @@ from chord_exp.utils import statistics
 # noisy metrics are scored by the mean of their last values, accuracy by its last value
 LAST = {h.ACCURACY: 1}
 LAST_NOISY = 8
+# keys whose values are names of methods, and say enough without them
+NAMES = ("method", "variant")
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,8 @@ def methods(runs: Sequence[Run], plan: StudyPlan) -> list[Group]:
         note = (
             f"of {len(candidates)} settings best on the evaluation set: {chosen.label}" if len(candidates) > 1 else ""
         )
-        label = (
-            values[0]
-            if len(values) == 1
-            else " ".join(f"{key}={one}" for key, one in zip(plan.by, values, strict=True))
-        )
+        pairs = zip(plan.by, values, strict=True)
+        label = " ".join(value if key in NAMES else f"{key}={value}" for key, value in pairs)
         made.append(Group(label, dict(zip(plan.by, values, strict=True)), chosen.runs, note))
     return made
 
