@@ -23,6 +23,7 @@ from chord_exp.report.page.html import render
 from chord_exp.report.page.parts import changed
 from chord_exp.report.page.serve import serving
 from chord_exp.report.read.folders import find_runs, labels, newest
+from chord_exp.report.read.rollouts import answers_over_time
 from chord_exp.report.read.runs import read_run, read_runs
 from chord_exp.run_files import history as h
 from chord_exp.run_files import names
@@ -146,7 +147,10 @@ def test_answers_to_the_same_prompt_are_shown_over_time(tmp_path):
 
 def evaluate(run: Path, right: dict[str, float], digest: str = "d") -> None:
     """Leave in a run's folder what an evaluation of its last checkpoint leaves."""
-    items = [{"model": "base", "sampling": GREEDY, "prompt": prompt, "score": 0.0, "cut": ""} for prompt in right]
+    items = [
+        {"model": "base", "sampling": GREEDY, "prompt": prompt, "response": "a", "score": 0.0, "cut": ""}
+        for prompt in right
+    ]
     items += [{**item, "model": "step 5", "score": right[item["prompt"]]} for item in items]
     answers = {label: [item for item in items if item["model"] == label] for label in ("base", "step 5")}
     models = [
@@ -164,6 +168,30 @@ def test_a_run_shows_what_its_checkpoints_earned_when_they_were_evaluated(tmp_pa
     evaluate(run, {str(prompt): float(prompt % 2) for prompt in range(20)})
     page = page_of(run)
     assert "Checkpoints evaluated" in page and "+50.0 points" in page and "<small>better" in page
+
+
+def test_where_no_prompt_came_twice_answers_are_spread_over_time(tmp_path):
+    run = make_run(tmp_path / "run", 10)
+    buffer = run / "checkpoints" / "chord" / "tiny" / "buffer" / "experience_buffer.jsonl"
+    buffer.parent.mkdir(parents=True)
+    rows = [
+        {"eid": {"batch": step}, "prompt_text": f"prompt {step}", "response_text": "a", "reward": 0.5}
+        for step in range(1, 41)
+    ]
+    buffer.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = answers_over_time(run)
+    assert found is not None and "no prompt came twice" in found.what
+    steps = [int(one.when) for answers in found.prompts.values() for one in answers]
+    assert len(steps) == 8 and (steps[0], steps[-1]) == (1, 40) and steps == sorted(steps)
+
+
+def test_answers_of_evaluated_checkpoints_stand_beside_each_other(tmp_path):
+    run = make_run(tmp_path / "run", 5)
+    evaluate(run, {"same": 0.0, "learnt": 1.0})
+    found = answers_over_time(run)
+    assert found is not None and list(found.prompts) == ["learnt", "same"]
+    assert [(one.when, one.reward) for one in found.prompts["learnt"]] == [("base", 0.0), ("step 5", 1.0)]
+    assert "Answers over time" in page_of(run)
 
 
 # --- several runs

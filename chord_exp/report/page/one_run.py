@@ -15,7 +15,7 @@ from chord_exp.report.page.svg import Chart, Line
 from chord_exp.report.page.tables import Column, Table, html
 from chord_exp.report.read.evaluations import read_evaluation
 from chord_exp.report.read.planned import data_card, data_facts, prepared_folder
-from chord_exp.report.read.rollouts import response_lengths, same_prompts
+from chord_exp.report.read.rollouts import answers_over_time, response_lengths
 from chord_exp.report.read.runs import Run
 from chord_exp.run_files import history as h
 from chord_exp.run_files.names import METRICS
@@ -37,7 +37,7 @@ def one_run(report: Report) -> Iterator[str]:
     yield sections((*charts_of_run(run), *_length_chart(run)), steps_drawn=True)
     if (evaluation := read_evaluation(run.path)) is not None:
         yield f"<h2>Checkpoints evaluated</h2><p class=dim>{NOTE}</p>" + html(evaluation_table(evaluation))
-    yield _rollouts(run)
+    yield _answers(run)
     yield "<h2>Settings and origin</h2>"
     record = run.record
     if rows := changed(run):
@@ -110,19 +110,18 @@ def _length_chart(run: Run) -> Iterator[tuple[str, Chart]]:
         yield "Stability", Chart("Response length of rollouts", "tokens; expert rows are left out", lines=[line])
 
 
-def _rollouts(run: Run) -> str:
-    found = same_prompts(run.path)
+def _answers(run: Run) -> str:
+    found = answers_over_time(run.path)
     if found is None:
         return ""
-    file, prompts = found
     columns = [Column("prompt", is_number=False), Column("step"), Column("answer", is_number=False)]
     rows = [
-        ("" if index else prompt, str(one.step), one.answer, f"{one.reward:.3g}", str(one.line))
-        for prompt, answers in prompts.items()
+        ("" if index else prompt, one.when, one.answer, f"{one.reward:.3g}", str(one.line))
+        for prompt, answers in found.prompts.items()
         for index, one in enumerate(answers)
     ]
     table = html(Table([*columns, Column("reward"), Column("line")], rows))
     return (
-        f"<h2>The same prompts over time</h2><p class=dim>{escape(str(file.relative_to(run.path)))}: one answer of a "
-        f'step, as it was sampled.</p><div class="rollouts">{table}</div>'
+        f"<h2>Answers over time</h2><p class=dim>{escape(str(found.file.relative_to(run.path)))}: {found.what}.</p>"
+        f'<div class="rollouts">{table}</div>'
     )
