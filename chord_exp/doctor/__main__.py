@@ -19,13 +19,18 @@ from chord_exp.errors import ChordExpError
 PROGRAM = "chord_exp.doctor"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print what was found; return the exit code."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the options."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {PROGRAM}", description="Check this machine, or say what is wrong with runs."
     )
     parser.add_argument("run_dir", nargs="*", type=Path, metavar="RUN_DIR", help="folder of a run; none: this machine")
-    folders = parser.parse_args(argv).run_dir
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print what was found; return the exit code."""
+    folders = build_parser().parse_args(argv).run_dir
     try:
         return max(map(_examine, folders)) if folders else _check_machine()
     except ChordExpError as error:

@@ -111,7 +111,7 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "engine_memory_taken",
-        r"Free memory on device .* is less than desired GPU memory utilization",
+        r"(Free memory on device|Available memory on node) .* is less than desired [CG]PU memory utilization",
         "another process holds part of the GPU's memory that the inference engine was to have",
         "nvidia-smi shows it: end it, or lower cluster.gpu_memory_utilization",
         of_machine=True,
@@ -150,7 +150,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "gloo_timeout",
         r"\[.*gloo/transport.*\].*(Timed out|Connection closed|timeout)|Gloo connectFullMesh failed"
-        r"|Wait timeout.*ranks? |Timed out waiting \d+ms for",
+        r"|Timed out waiting \d+ms for|Timed out after \d+ seconds waiting for clients",
         "processes of the trainer waited in vain for each other (gloo): one of them died before",
         f"look for an earlier error in the other logs, {_THEN_RESUME}",
         of_machine=True,

@@ -17,6 +17,7 @@ from chord_exp.config.composer import composing
 from chord_exp.config.hydra_errors import groups
 from chord_exp.convert import build_parser as build_convert_parser
 from chord_exp.data_facts import assumed_facts
+from chord_exp.doctor.__main__ import build_parser as build_doctor_parser
 from chord_exp.evaluate.__main__ import build_parser as build_evaluate_parser
 from chord_exp.prepare.__main__ import _dashed, build_parser
 from chord_exp.report.__main__ import build_parser as build_report_parser
@@ -41,6 +42,7 @@ PLACEHOLDER_EXPERIMENT = "# @package _global_\ndefaults:\n  - override /mu_sched
 # command lines that are options alone
 PARSERS = {
     "chord_exp.convert": build_convert_parser,
+    "chord_exp.doctor": build_doctor_parser,
     "chord_exp.evaluate": build_evaluate_parser,
     "chord_exp.report": build_report_parser,
 }
