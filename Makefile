@@ -80,6 +80,10 @@ sweep: $(READY)  ## run several experiments, as many at once as fit (ARGS="mu_pe
 report: $(READY)  ## write a page of the newest run or sweep, or of others (ARGS="outputs/a outputs/b --watch")
 	@$(PY) -m chord_exp.report $(ARGS)
 
+.PHONY: study
+study: $(READY)  ## CHORD against its baselines on the small model (docs/study.md; at most 40 minutes on two cores)
+	@$(PY) -m tools.study.run --out outputs/study $(ARGS)
+
 .PHONY: package
 package: $(READY)  ## write the generated files of package/ from conf/ and docs/
 	@$(PY) tools/make_package $(ARGS)

@@ -19,11 +19,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import yaml
 
+from chord_exp.check.weights import Weights, stock_weights
 from chord_exp.experiment.schedule import MuSchedule, values
 from chord_exp.run_files import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 PLOTS = ROOT / "docs" / "plots"
+PUBLISHED = ROOT / "docs" / "published.yaml"
 SCHEDULES = {"seed_full": 500, "paper_mu": 500, "upstream_example": 700, "seed_simple": 50}
 # label of a curve and the words of its command line
 RUNS: Mapping[str, Sequence[str]] = {
@@ -99,6 +101,46 @@ def draw_phi(axes: Any) -> None:
     axes[1].legend(fontsize=8)
 
 
+def draw_factors(axes: Any) -> None:
+    """The factors of `phi` at their default numbers, and the pull on the logit of an expert token."""
+    points = [index / 200 for index in range(1, 201)]
+    factors: Mapping[str, Callable[[float], float]] = {
+        "none": lambda p: 1.0,
+        "pq": lambda p: p * (1 - p),
+        "power, alpha 1": lambda p: p,
+        "focal, gamma 2": lambda p: (1 - p) ** 2,
+        "luffy_shaping, gamma 0.1": lambda p: 0.1 * p / (p + 0.1) ** 2,
+    }
+    for name, factor in factors.items():
+        axes[0].plot(points, [factor(p) for p in points], label=name)
+        axes[1].plot(points, [factor(p) * (1 - p) for p in points], label=name)
+    axes[0].set(xlabel="p, probability of the expert token now", ylabel="factor on -log p")
+    axes[1].set(xlabel="p, probability of the expert token now", ylabel="pull on its logit")
+    axes[1].legend(fontsize=7)
+
+
+def published_weights(config: Mapping[str, Any]) -> Weights:
+    """The factors on both sides of a published configuration (docs/published.yaml)."""
+    usual, expert, ranks = config["usual"], config["expert"], config["ranks"]
+    if swift := config.get("swift"):
+        # each side's mean over the rows of a micro-batch, averaged over the accumulated ones and over the devices
+        cuts = swift["accumulated"] * ranks
+        return Weights(usual / (cuts * swift["rollouts_per_device"]), expert / (cuts * swift["expert_rows_per_device"]))
+    return stock_weights(config["arguments"], usual, expert, ranks, verl_legacy=config["verl_legacy"])
+
+
+def draw_effective_mu(axes: Any) -> None:
+    """The mu that published configurations train with, by the mu that they write."""
+    points = [index / 100 for index in range(101)]
+    lines = ("-", (0, (1, 2)), "--", "-.")
+    for config, line in zip(yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")), lines, strict=True):
+        weights, peak = published_weights(config), config["mu_peak"]
+        (drawn,) = axes[0].plot(points, [weights.effective_mu(mu) for mu in points], ls=line, label=config["name"])
+        axes[0].plot([peak], [weights.effective_mu(peak)], "o", color=drawn.get_color(), markersize=5)
+    axes[0].set(xlabel="mu as written (dots: its peak)", ylabel="mu in effect", xlim=(0, 1), ylim=(0, 1))
+    axes[0].legend(fontsize=7)
+
+
 def draw_ratios(axes: Any) -> None:
     """What each of the two ratios divides."""
     data, batch = axes
@@ -162,6 +204,8 @@ def main(arguments: Sequence[str]) -> int:
     PLOTS.mkdir(exist_ok=True)
     draw("mu_schedules", 2, draw_schedules)
     draw("phi", 2, draw_phi)
+    draw("phi_factors", 2, draw_factors)
+    draw("effective_mu", 1, draw_effective_mu, width=4.6)
     draw("two_ratios", 2, draw_ratios, width=4.6)
     reward = (REWARD, "rollout reward (mean of 8 steps)", 8, False)
     held_out = (HELD_OUT, "held-out accuracy", 1, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import runpy
@@ -55,6 +56,8 @@ def check_python(words: list[str]) -> None:
     if words[0] == "prepare_chord_data.py":
         complete = runpy.run_path(str(PACKAGE / words[0]))["with_defaults"](words[1:])
         build_parser().parse_args([_dashed(word) for word in complete])
+    elif words[0] == "-m":
+        importlib.import_module(words[1]).build_parser().parse_args(words[2:])
     elif words[0] == "-c":
         compile(words[1], "<docs>", "exec")
     else:
