@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,21 @@ if TYPE_CHECKING:
     # needs Hydra
     from chord_exp.config.composer import ComposedExperiment
     from chord_exp.launch.launch_spec import LaunchSpec
+
+
+def cluster_words() -> list[str]:
+    """Return the overrides that `cluster=auto` stands for here and now, and say so.
+
+    Raises:
+        ConfigError: the Ray cluster that is named does not answer.
+    """
+    from chord_exp.config.auto_cluster import words_for
+    from chord_exp.launch.machines import look
+
+    machines = look()
+    words = words_for(machines.gpus, ray_runs=machines.of_ray)
+    print(f"chord_exp: cluster=auto: {machines}: {' '.join(words)}", file=sys.stderr)
+    return words
 
 
 def derive_with_warnings(spec: ExperimentSpec, facts: DataFacts) -> Geometry:
@@ -155,7 +171,7 @@ def run(experiment: ComposedExperiment) -> int:
     from chord_exp.launch.stop_file import stop_path, watching_stop_file
     from chord_exp.launch.warm_server import warm_server
 
-    _refuse_folder(experiment)
+    refuse_folder(experiment)
     # what the run's process imports takes as long as the data does, so both at once; a sweep has its own server
     alone = experiment.spec.cluster.engine == "local" and WARM_ENV not in os.environ
     with warm_server() if alone else nullcontext():
@@ -183,8 +199,12 @@ def check_without_data(experiment: ComposedExperiment) -> None:
     trinity_config(spec, facts, derive(spec, facts), run_folders(experiment.run_dir))
 
 
-def _refuse_folder(experiment: ComposedExperiment) -> None:
-    """Refuse a run's folder that is used, or one without a run to go on with."""
+def refuse_folder(experiment: ComposedExperiment) -> None:
+    """Refuse a run's folder that is used, or one without a run to go on with.
+
+    Raises:
+        ConfigError: it is one.
+    """
     used = (experiment.run_dir / RECORD).exists()
     if not experiment.spec.resume:
         if used:

@@ -61,18 +61,21 @@ def _report(error: Exception, debug: bool) -> int:
 def _main(asked: CommandLine) -> int:
     if asked.prints:
         return _print(asked)
+    from chord_exp import actions
     from chord_exp.config.composer import composing
 
-    with composing(asked) as composer:
+    with composing(asked, actions.cluster_words) as composer:
         # for this process and those that it starts
         os.environ.update({str(name): str(value) for name, value in composer.base.hydra.job.env_set.items()})
         if composer.sweeps:
             from chord_exp.sweep.command import run_sweep
 
             return run_sweep(composer)
-        from chord_exp.actions import perform
+        if composer.submits:
+            from chord_exp.sweep.job import run_as_job
 
-        return perform(composer.run())
+            return run_as_job(composer)
+        return actions.perform(composer.run())
 
 
 def _print(asked: CommandLine) -> int:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
-from chord_exp.config import compose
+from chord_exp.config import auto_cluster, compose
 from chord_exp.config.command_line import RUN_DIR, SWEEP_DIR, CommandLine
 from chord_exp.config.hydra_errors import groups, hydra_errors_in_one_line
 from chord_exp.errors import ConfigError
@@ -71,12 +71,16 @@ class ComposedExperiment:
 class Composer:
     """Composes what one command line asks for; made by `composing`."""
 
-    def __init__(self, asked: CommandLine) -> None:
+    def __init__(self, asked: CommandLine, look: Callable[[], Sequence[str]] | None) -> None:
         """
+        Args:
+            look: returns the overrides that `cluster=auto` stands for; without it that option is what its file says.
+
         Raises:
             ConfigError: an override that Hydra cannot read.
         """
         self.asked = asked
+        self._look = None if look is None else cache(look)
         self._parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         self._typed = self.parse(asked.overrides)
         for override in self._typed:
@@ -105,8 +109,13 @@ class Composer:
         Raises:
             ConfigError: an unknown key or option, or a value of the wrong type.
         """
-        name = self.asked.config_name or compose.CONFIG_NAME
-        return hydra.compose(name, [*overrides, *self._extra], return_hydra_config=True)
+        name, words = self.asked.config_name or compose.CONFIG_NAME, [*overrides, *self._extra]
+        config = hydra.compose(name, words, return_hydra_config=True)
+        if self._look is None or config.hydra.runtime.choices.get(auto_cluster.GROUP) != auto_cluster.OPTION:
+            return config
+        # what was typed comes later, and so has the last word
+        typed = [word for word in words if word != f"{auto_cluster.GROUP}={auto_cluster.OPTION}"]
+        return hydra.compose(name, [*self._look(), *typed], return_hydra_config=True)
 
     @cached_property
     def base(self) -> DictConfig:
@@ -143,6 +152,11 @@ class Composer:
     def sweeps(self) -> bool:
         """Whether it is a sweep that is asked for."""
         return bool(self.base.hydra.mode == RunMode.MULTIRUN)
+
+    @property
+    def submits(self) -> bool:
+        """Whether what is asked for, a run or a sweep, is to go to a Ray cluster as jobs."""
+        return bool(OmegaConf.select(self.base, "hydra.launcher.backend") == "ray")
 
     def overrides(self, params: Sequence[str]) -> list[Override]:
         """Return the overrides of a sweep, one for each key; those of the command line replace the sweeper's own.
@@ -229,7 +243,7 @@ class Composer:
             raise ConfigError(
                 "resume=true goes on with one run, and -m asks for a sweep",
                 "resume",
-                "go on with a sweep by python -m chord_exp.sweep resume SWEEP_DIR",
+                "go on with a sweep by python -m chord_exp.runs resume SWEEP_DIR",
             )
         if command.action != "run" and not self.sweep_dir()[1]:
             run_dir = _exported(spec)
@@ -239,15 +253,18 @@ class Composer:
 
 
 @contextmanager
-def composing(asked: CommandLine) -> Iterator[Composer]:
+def composing(asked: CommandLine, look: Callable[[], Sequence[str]] | None = None) -> Iterator[Composer]:
     """Set Hydra up for a command line, and take it down again.
+
+    Args:
+        look: see `Composer`.
 
     Raises:
         ConfigError: an override that Hydra cannot read.
     """
     compose.register_schema()
     with _search_path(asked.config_path):
-        yield Composer(asked)
+        yield Composer(asked, look)
 
 
 def _search_path(folder: str | None) -> hydra.initialize_config_module | hydra.initialize_config_dir:

@@ -34,7 +34,7 @@ from chord_exp.run_files.scores import Item, answers_of
 from chord_exp.sweep.show.live import plain_console
 from chord_exp.trinity_config.build import Folders, to_yaml
 from chord_exp.trinity_config.evaluation import PROJECT, Sampling, as_evaluation
-from chord_exp.trinity_config.rows import MANIFEST_FILE
+from chord_exp.trinity_config.rows import EVAL, MANIFEST_FILE, TEST
 from chord_exp.utils.files import share_lock, write_atomically
 from chord_exp.utils.text import warn
 
@@ -75,6 +75,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="of a run: another cluster; of weights: model and cluster, as in python -m chord_exp",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="prepared folder whose held-out prompts to ask")
+    parser.add_argument(
+        "--side",
+        choices=(EVAL, TEST),
+        help="whose prompts: test, which chose nothing, where there are any (the default), or eval",
+    )
     parser.add_argument("--k", type=int, default=SAMPLES, help="sampled answers a prompt; 0: greedy only (%(default)s)")
     add_choice(parser)
     parser.add_argument("--base", metavar="MODEL", help="of weights: the model to compare with")
@@ -87,7 +92,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     if given.k < 0:
         raise ConfigError(f"--k {given.k} is no number of answers", "--k", "give 0 or more")
     target = _target(given)
-    manifest = _held_out(given.data or target.data)
+    manifest, side = _held_out(given.data or target.data, given.side)
     out = given.out or target.run_dir or Path(OUTPUTS, given.target.name)
     work = out / FOLDER
     shutil.rmtree(work, ignore_errors=True)
@@ -99,11 +104,11 @@ def _evaluate(given: argparse.Namespace) -> int:
     held = share_lock(manifest.folder / MANIFEST_FILE) or nullcontext()
     with held, warm_server() if local else nullcontext():
         for number, session in enumerate(target.sessions):
-            found, lost_here = _ask(session, manifest, given.k, work / str(number), console)
+            found, lost_here = _ask(session, manifest.folder / side, given.k, work / str(number), console)
             items |= found
             lost += lost_here
     write_atomically(work / ITEMS, "".join(_lines(items)))
-    evaluation = _summary(target, items, manifest, given.k, lost)
+    evaluation = _summary(target, items, manifest, side, given.k, lost)
     evaluation.save(out / EVALUATION)
     show(console, evaluation)
     _write_cards(target, evaluation)
@@ -134,31 +139,36 @@ def _target(given: argparse.Namespace) -> Target:
     return targets.of_folder(folder, given.overrides, given.data, given.base)
 
 
-def _held_out(data: Path | None) -> Manifest:
-    """The prepared data, which must have held-out prompts."""
+def _held_out(data: Path | None, side: str | None) -> tuple[Manifest, str]:
+    """The prepared data, and the side of it that is asked, which must have prompts."""
     if data is None:
         raise ConfigError(
             "the run held no prompts out", "--data", "add --data DIR, a folder prepared with --eval-rows above 0"
         )
     manifest = load_manifest(data)
-    if not manifest.eval_rows:
-        raise ConfigError(f"{data} holds no prompts out", "--data", "prepare it with --eval-rows above 0")
-    return manifest
+    chosen = side or (TEST if manifest.test_rows else EVAL)
+    if not {EVAL: manifest.eval_rows, TEST: manifest.test_rows}[chosen]:
+        raise ConfigError(
+            f"{data} holds no prompts of the {chosen} side",
+            "--data",
+            "prepare it with --eval-rows or --test-rows above 0",
+        )
+    return manifest, chosen
 
 
 def _ask(
-    session: Session, manifest: Manifest, samples: int, folder: Path, console: Console
+    session: Session, prompts: Path, samples: int, folder: Path, console: Console
 ) -> tuple[dict[str, list[Item]], int]:
     """Have the models of a session answer; return the answers by label, and how many were lost."""
     temperature = session.config["model"]["temperature"]
     samplings = {GREEDY: Sampling(0.0, 1)} | ({SAMPLED: Sampling(temperature, samples)} if samples else {})
-    folders = Folders(str(folder / "checkpoints"), str(folder / "metrics.jsonl"))
+    folders = Folders(str(folder / "checkpoints"), str(folder / "monitor.jsonl"))
     config = as_evaluation(
         session.config,
         folder.name,
         folders,
         samplings,
-        data=str(manifest.folder),
+        prompts=str(prompts),
         all_gpus=session.engine == "verl",
     )
     job = folder / "checkpoints" / PROJECT / folder.name
@@ -191,7 +201,9 @@ def _lines(items: dict[str, list[Item]]) -> Iterator[str]:
             yield orjson.dumps({"model": label, **item}, option=orjson.OPT_APPEND_NEWLINE).decode()
 
 
-def _summary(target: Target, items: dict[str, list[Item]], manifest: Manifest, samples: int, lost: int) -> Evaluation:
+def _summary(
+    target: Target, items: dict[str, list[Item]], manifest: Manifest, side: str, samples: int, lost: int
+) -> Evaluation:
     def of(label: str, sampling: str) -> list[Item]:
         return [item for item in items.get(label, []) if item["sampling"] == sampling]
 
@@ -209,6 +221,7 @@ def _summary(target: Target, items: dict[str, list[Item]], manifest: Manifest, s
         created=record.utc_now(),
         data=str(manifest.folder),
         data_digest=manifest.digest,
+        side=side,
         samples=samples,
         temperature=config["model"]["temperature"],
         engine=target.sessions[-1].engine,

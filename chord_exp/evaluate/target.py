@@ -147,7 +147,7 @@ def _moved(config: dict[str, Any], words: Sequence[str]) -> tuple[dict[str, Any]
 
 
 def _compose(words: Sequence[str]) -> ExperimentSpec:
-    with composing(parse(list(words))) as composer:
+    with composing(parse(list(words)), actions.cluster_words) as composer:
         return composer.run().spec
 
 

@@ -71,9 +71,10 @@ class Evaluation:
 
     # ISO 8601, UTC
     created: str
-    # prepared folder whose held-out side was asked, and its digest
+    # prepared folder, its digest, and which of its held-out sides was asked: eval or test
     data: str
     data_digest: str
+    side: str
     # answers a prompt of the sampled part, k, and their temperature
     samples: int
     temperature: float

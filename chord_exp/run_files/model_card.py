@@ -112,8 +112,9 @@ def _scores(record: RunRecord, evaluation: Evaluation | None, weights: str) -> I
             yield f"(best {best['value']:.1%} at step {best['step']:g}, chosen by these very prompts)."
         yield "Intervals and the base model beside it: `python -m chord_exp.evaluate`."
         return
-    yield f"Held-out prompts of `{evaluation.data_digest[:12]}`; sampled: {evaluation.samples} answers a prompt at"
-    yield f"temperature {evaluation.temperature:g}. 95% intervals over prompts; the difference is paired."
+    yield f"Held-out prompts ({evaluation.side}) of `{evaluation.data_digest[:12]}`;"
+    yield f"sampled: {evaluation.samples} answers each at temperature {evaluation.temperature:g}."
+    yield "95% intervals over prompts; the difference is paired."
     yield ""
     yield "| model | answers | score | ahead of the base model |"
     yield "|---|---|---|---|"

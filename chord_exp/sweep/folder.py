@@ -69,7 +69,7 @@ class SweepFolder:
             raise ConfigError(
                 f"{self.path} already holds a sweep",
                 "hydra.sweep.dir",
-                f"go on with it by python -m chord_exp.sweep resume {self.path}, or give another folder",
+                f"go on with it by python -m chord_exp.runs resume {self.path}, or give another folder",
             )
 
     def add(self, request: TrialRequest) -> Trial:
@@ -164,7 +164,7 @@ class SweepFolder:
             raise ConfigError(
                 f"{self.path} is being run by process {self.driver()}",
                 "SWEEP_DIR",
-                f"look at it with python -m chord_exp.sweep status {self.path}",
+                f"look at it with python -m chord_exp.runs show {self.path}",
             )
         with lock:
             # an old request to stop is not meant for this process

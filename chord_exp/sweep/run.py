@@ -24,6 +24,7 @@ from chord_exp.sweep.settings import Settings
 from chord_exp.sweep.show.live import Watch
 
 GRID = "grid"
+RESUME = "python -m chord_exp.runs resume"
 # states that a resume leaves as they are
 DONE = (states.SUCCEEDED, states.PRUNED, states.FAILED)
 
@@ -33,7 +34,7 @@ class Finished:
     """How a sweep ended."""
 
     trials: list[Trial]
-    # before its end: by Ctrl-C, by a signal or by `sweep stop`
+    # before its end: by Ctrl-C, by a signal or by `runs stop`
     interrupted: bool
 
     @property
@@ -160,7 +161,7 @@ def follow(
     if command := sync_command(folder.path, "*/"):
         watch.say(f"upload to WandB: {command}")
     if interrupted:
-        watch.say(f"go on with: python -m chord_exp.sweep resume {folder.path}")
+        watch.say(f"go on with: {RESUME} {folder.path}")
     return Finished([known.trial for known in progress.all()], interrupted)
 
 

@@ -33,7 +33,7 @@ def run_loop(
             still come. Not called any more once the sweep is being stopped.
 
     Returns:
-        Whether the sweep was stopped before its end (Ctrl-C, SIGTERM, a closed terminal, `sweep stop`).
+        Whether the sweep was stopped before its end (Ctrl-C, SIGTERM, a closed terminal, `runs stop`).
     """
     stopping = False
     with collect_stop_signals() as received:

@@ -10,7 +10,6 @@ from typing import Any
 from chord_exp.errors import ConfigError
 from chord_exp.trinity_config.build import Folders
 from chord_exp.trinity_config.plugin_names import RUN_MONITOR
-from chord_exp.trinity_config.rows import EVAL
 
 PROJECT = "evaluation"
 
@@ -28,7 +27,7 @@ class Sampling:
 def held_out(config: dict[str, Any]) -> str | None:
     """Return the prepared folder that a configuration takes its held-out prompts from; None if it has none."""
     tasksets = config["buffer"].get("explorer_input", {}).get("eval_tasksets") or []
-    return str(tasksets[-1]["path"]).removesuffix(f"/{EVAL}") if tasksets else None
+    return str(tasksets[-1]["path"]).rpartition("/")[0] if tasksets else None
 
 
 def as_evaluation(
@@ -37,7 +36,7 @@ def as_evaluation(
     folders: Folders,
     samplings: Mapping[str, Sampling],
     *,
-    data: str | None = None,
+    prompts: str,
     all_gpus: bool,
 ) -> dict[str, Any]:
     """Return a configuration in Trinity's mode `bench` with one task set a way of sampling, by the same workflows,
@@ -48,7 +47,7 @@ def as_evaluation(
         name: of the evaluation's folder below the checkpoints.
         folders: absolute paths of the evaluation's own.
         samplings: by the names that the task sets get.
-        data: prepared folder in place of the configuration's.
+        prompts: folder of the rows to ask, a side of prepared data.
         all_gpus: no trainer takes a share of the GPUs, so engines may have all.
 
     Raises:
@@ -62,7 +61,7 @@ def as_evaluation(
             "buffer.explorer_input.eval_tasksets",
             "train with data.eval_rows above 0",
         )
-    template = {**known[-1], **({"path": f"{data}/{EVAL}"} if data else {})}
+    template = {**known[-1], "path": prompts}
     changed = deepcopy({key: value for key, value in config.items() if key != "stages"})
     changed |= {
         "mode": "bench",

@@ -66,5 +66,5 @@ if __name__ == "__main__":
     from chord_exp.cli import main
 
     if sys.argv[1] == "resume":
-        from chord_exp.sweep.__main__ import main
+        from chord_exp.runs.__main__ import main
     sys.exit(main(sys.argv[1:]))

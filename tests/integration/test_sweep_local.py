@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sweeping import Sweep
 
-from chord_exp.sweep.__main__ import main as sweep_main
+from chord_exp.runs.__main__ import main as runs_main
 
 
 @pytest.fixture
@@ -104,14 +104,14 @@ def test_a_sweep_is_watched_and_stopped_from_another_shell_and_driven_by_one_pro
     sweep.start(endless, endless)
     sweep.until(lambda: len(sweep.trials) == 2 and len(sweep.steps(1)) > 1)
     path = str(sweep.folder.path)
-    assert sweep_main(["status", path]) == 0
+    assert runs_main(["show", path]) == 0
     assert f"run by process {sweep.process.pid}" in capsys.readouterr().out
-    assert sweep_main(["resume", path]) == 2
+    assert runs_main(["resume", path]) == 2
     assert f"is being run by process {sweep.process.pid}" in capsys.readouterr().err
-    assert sweep_main(["stop", path]) == 0
+    assert runs_main(["stop", path]) == 0
     assert sweep.wait()[0] == 130 and sweep.states == ["stopped"] * 2
     capsys.readouterr()
-    assert sweep_main(["status", path]) == 0
+    assert runs_main(["show", path]) == 0
     assert "nobody runs it; go on with" in capsys.readouterr().out
 
 

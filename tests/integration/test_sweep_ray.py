@@ -18,7 +18,7 @@ from sweeping import Sweep, worker_of
 
 from chord_exp.errors import ConfigError
 from chord_exp.launch import private_ray
-from chord_exp.sweep.__main__ import main as sweep_main
+from chord_exp.runs.__main__ import main as runs_main
 from chord_exp.sweep.backends import ray_jobs
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings
@@ -37,7 +37,7 @@ def sweeps(head: private_ray.Head, tmp_path: Path) -> Iterator[list[Sweep]]:
     for sweep in made:
         sweep.end()
         if sweep.folder.exists():
-            sweep_main(["stop", str(sweep.folder.path)])
+            runs_main(["stop", str(sweep.folder.path)])
 
 
 def overlap(sweeps: list[Sweep]) -> bool:
@@ -109,7 +109,7 @@ def test_a_sweep_without_a_launcher_can_be_stopped_too(sweeps):
     sweep.start(ENDLESS)
     sweep.until(lambda: len(sweep.steps(0)) > 1)
     sweep.kill()
-    assert sweep_main(["stop", str(sweep.folder.path)]) == 0
+    assert runs_main(["stop", str(sweep.folder.path)]) == 0
     assert sweep.states == ["stopped"] and not sweep.is_alive(0)
 
 

@@ -76,7 +76,7 @@ def test_trials_killed_and_resumed_end_in_a_table_with_the_best_of_them(tmp_path
     started.send_signal(signal.SIGKILL)
     started.communicate(timeout=TIMEOUT)
     resumed = subprocess.run(
-        [sys.executable, "-m", "chord_exp.sweep", "resume", str(folder.path)],
+        [sys.executable, "-m", "chord_exp.runs", "resume", str(folder.path)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT,

@@ -12,7 +12,7 @@ from prepare_samples import split_settings
 
 from chord_exp.cli import main
 from chord_exp.prepare import ensure_prepared
-from chord_exp.sweep.__main__ import main as sweep_main
+from chord_exp.runs.__main__ import main as runs_main
 
 FREE_TEXT = [{"prompt": f"Tell me about {n}.", "response": f"It is the {n}th thing, and a fine one."} for n in range(9)]
 NO_ROWS = [{"nothing": "of use"}, ["a list"]]
@@ -133,8 +133,8 @@ REFUSED = [
     # nothing to go on with
     (["resume=true"], "add hydra.run.dir=FOLDER"),
     (["resume=true", "hydra.run.dir=nope"], "holds nothing to resume"),
-    (["-m", "resume=true", "mu_peak=0.1,0.2"], "python -m chord_exp.sweep resume"),
-    (["-m", "resume=true", "mu_peak=0.1,0.2", "hydra.sweep.dir=nope"], "python -m chord_exp.sweep resume"),
+    (["-m", "resume=true", "mu_peak=0.1,0.2"], "python -m chord_exp.runs resume"),
+    (["-m", "resume=true", "mu_peak=0.1,0.2", "hydra.sweep.dir=nope"], "python -m chord_exp.runs resume"),
 ]
 
 
@@ -198,7 +198,7 @@ def test_a_used_sweep_is_refused_and_left_as_it_was_and_may_be_resumed(place, ma
     before = files_in(place / "sweep")
     assert "already holds a sweep" in refused(capsys, ["lr=1e-3", *sweep])
     assert files_in(place / "sweep") == before
-    assert sweep_main(["resume", "sweep"]) == 0
+    assert runs_main(["resume", "sweep"]) == 0
     assert [(number, attempt) for number, attempt, _ in machine.starts] == [(0, 1), (1, 1), (0, 2), (1, 2)]
 
 

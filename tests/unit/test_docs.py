@@ -21,7 +21,7 @@ from chord_exp.doctor.__main__ import build_parser as build_doctor_parser
 from chord_exp.evaluate.__main__ import build_parser as build_evaluate_parser
 from chord_exp.prepare.__main__ import _dashed, build_parser
 from chord_exp.report.__main__ import build_parser as build_report_parser
-from chord_exp.sweep.__main__ import build_parser as build_sweep_parser
+from chord_exp.runs.__main__ import build_parser as build_runs_parser
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.tune.settings import TuneSettings
 from chord_exp.sweep.tune.sweeper import make_plan
@@ -146,8 +146,8 @@ def test_a_shown_command_is_accepted(command, place):
         assert check_experiment(arguments)
     elif module in PARSERS and arguments:
         PARSERS[module]().parse_intermixed_args(arguments)
-    elif module == "chord_exp.sweep":
-        build_sweep_parser().parse_args(arguments)
+    elif module == "chord_exp.runs" and arguments:
+        build_runs_parser().parse_args(arguments)
     elif module == "chord_exp.prepare":
         build_parser().parse_args([_dashed(word) for word in arguments])
     elif module == "chord_exp.check":

@@ -84,7 +84,9 @@ def test_the_smallest_difference_falls_with_the_root_of_the_prompts_and_never_be
 def test_an_evaluation_is_read_as_it_was_written(tmp_path):
     lead = Lead(0.1, 0.05, 0.15, 10, detectable=0.2)
     greedy = Answers(Estimate(0.5, 0.3, 0.7, 10), 10, 1, lead)
-    found = Evaluation(utc_now(), "/data", "d", 0, 1.0, "local", [ModelScore("step 4", 4, "/w", {"greedy": greedy})])
+    found = Evaluation(
+        utc_now(), "/data", "d", "eval", 0, 1.0, "local", [ModelScore("step 4", 4, "/w", {"greedy": greedy})]
+    )
     found.save(tmp_path / "evaluation.json")
     assert Evaluation.load(tmp_path / "evaluation.json") == found
 
@@ -94,13 +96,13 @@ def test_the_configuration_of_an_evaluation_asks_like_the_training_and_trains_no
     config = to_trinity(compose_spec(words), FACTS, FOLDERS)
     samplings = {"greedy": Sampling(0.0, 1), "sampled": Sampling(0.7, 4)}
     folders = Folders("/e/checkpoints", "/e/metrics.jsonl")
-    found = as_evaluation(config, "0", folders, samplings, data="/other", all_gpus="cluster=gpu_4" in words)
+    found = as_evaluation(config, "0", folders, samplings, prompts="/other/test", all_gpus="cluster=gpu_4" in words)
     check_schema(found)
     trained = config["buffer"]["explorer_input"]["eval_tasksets"][0]
     greedy, sampled = found["buffer"]["explorer_input"]["eval_tasksets"]
     for asked, temperature, answers in ((greedy, 0.0, 1), (sampled, 0.7, 4)):
         assert asked["rollout_args"]["temperature"] == temperature and asked["repeat_times"] == answers
-        assert asked["format"] == trained["format"] and asked["path"] == "/other/eval"
+        assert asked["format"] == trained["format"] and asked["path"] == "/other/test"
     assert found["mode"] == "bench" and "stages" not in found and found["synchronizer"]["sync_method"] == "checkpoint"
     assert found["model"] == config["model"]
     if "cluster=gpu_4" in words:
@@ -112,7 +114,7 @@ def test_a_training_that_held_nothing_out_says_not_how_to_ask():
     config = to_trinity(compose_spec([]), replace(FACTS, eval_rows=0), FOLDERS)
     assert held_out(config) is None
     with pytest.raises(ConfigError, match="held no prompts out"):
-        as_evaluation(config, "0", FOLDERS, {}, all_gpus=False)
+        as_evaluation(config, "0", FOLDERS, {}, prompts="/p", all_gpus=False)
 
 
 def run_in(folder: Path, stages: dict[str, int], steps: dict[str, list[int]], status: str = SUCCEEDED) -> Path:
@@ -200,7 +202,7 @@ def test_a_card_says_from_what_on_what_and_how_good():
         ModelScore("step 4", 4, "/w", {"greedy": Answers(Estimate(0.75, 0.7, 0.8, 100), 100, 0, lead)}),
         ModelScore("step 2", 2, "/other", {"greedy": Answers(Estimate(0.6, 0.5, 0.7, 100), 100, 0, lead)}),
     ]
-    evaluation = Evaluation(utc_now(), "/data", "digest", 8, 1.0, "local", models)
+    evaluation = Evaluation(utc_now(), "/data", "digest", "eval", 8, 1.0, "local", models)
     manifest = {
         "digest": "digest",
         "rows": {"sft": 5000, "rl": 20000, "eval": 100},

@@ -157,7 +157,7 @@ def evaluate(run: Path, right: dict[str, float], digest: str = "d") -> None:
         ModelScore("base", 0, "m", {GREEDY: answers_of(answers["base"])}),
         ModelScore("step 5", 5, "w", {GREEDY: answers_of(answers["step 5"], answers["base"])}),
     ]
-    Evaluation("now", "data", digest, 8, 1.0, "local", models).save(run / EVALUATION)
+    Evaluation("now", "data", digest, "eval", 8, 1.0, "local", models).save(run / EVALUATION)
     (run / FOLDER).mkdir()
     (run / FOLDER / ITEMS).write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import select
 import subprocess
 import sys
@@ -12,11 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import psutil
 
 from chord_exp.errors import RunFailed
+from chord_exp.launch.machines import visible_gpus
 from chord_exp.launch.start import WARM_ENV
 from chord_exp.launch.stop_file import clear_stop_file
 from chord_exp.launch.warm_server import warm_server
@@ -201,15 +200,6 @@ class _Handle:
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.created) < 1.0:
                 process.kill()
-
-
-def visible_gpus() -> list[str]:
-    """Return the names of the NVIDIA GPUs that processes of this machine may use."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name for name in chosen.split(",") if name.strip()]
-    numbers = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return sorted((match[1] for match in numbers if match), key=int)
 
 
 def this_machine() -> Node:

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 from chord_exp.errors import ConfigError, RunFailed
 from chord_exp.launch import private_ray
+from chord_exp.launch.machines import visible_gpus
 from chord_exp.launch.private_ray import Head
 from chord_exp.launch.stop_file import clear_stop_file
 from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.backends import stop_file, worker
-from chord_exp.sweep.backends.local import visible_gpus
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.scheduling.backend import ClusterLost, Exit
 from chord_exp.sweep.scheduling.resources import Footprint, Node
@@ -215,10 +215,14 @@ class RayJobs:
         """Return the time, seconds since the epoch."""
         return time.time()
 
-    def close(self) -> None:
-        """End the head, if it was started for this sweep and its trials are known to have ended."""
+    def close(self, *, keep_head: bool = False) -> None:
+        """End the head, if it was started for this sweep and its trials are known to have ended.
+
+        Args:
+            keep_head: they have not.
+        """
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._head is not None and not self._lost:
+        if self._head is not None and not self._lost and not keep_head:
             self._head.stop()
 
     def _name(self, trial: Trial) -> str:
@@ -275,7 +279,7 @@ class RayJobs:
                     raise ClusterLost(
                         f"the Ray cluster at {self._address} {'refuses' if refused else 'does not answer'}: {said}",
                         "hydra.launcher.address",
-                        "the trials' states are kept: python -m chord_exp.sweep resume goes on with them",
+                        "the trials' states are kept: python -m chord_exp.runs resume goes on with them",
                     ) from error
                 time.sleep(1.0)
 
