@@ -8,8 +8,10 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -113,6 +115,7 @@ def test_a_sweep_without_a_launcher_can_be_stopped_too(sweeps):
     assert sweep.states == ["stopped"] and not sweep.is_alive(0)
 
 
+@pytest.mark.slow
 def test_a_lost_node_s_trials_are_tried_again_from_their_checkpoints(tmp_path, monkeypatch):
     from ray.cluster_utils import Cluster
 
@@ -132,6 +135,9 @@ def test_a_lost_node_s_trials_are_tried_again_from_their_checkpoints(tmp_path, m
         "gcs_server_port": gcs,
         "temp_dir": place,
     }
+    # Ray gives a node 30 seconds to start, whatever else the machine does: here it gets ten minutes
+    slow = SimpleNamespace(time=time.time, sleep=time.sleep, monotonic=lambda: time.monotonic() / 20)
+    monkeypatch.setattr("ray._private.node.time", slow)
     cluster = Cluster(initialize_head=True, head_node_args=head)
     sweep = Sweep(tmp_path / "sweep", {"backend": "ray", "address": f"http://127.0.0.1:{dashboard}"})
     try:

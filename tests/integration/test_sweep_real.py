@@ -99,6 +99,7 @@ def test_trials_killed_and_resumed_end_in_a_table_with_the_best_of_them(tmp_path
     assert told is not None and told[1] == best_in_files(folder.path), output
 
 
+@pytest.mark.slow
 def test_trials_as_ray_jobs_with_a_ray_of_their_own_or_on_the_cluster_survive_being_killed(
     tmp_path: Path, head: Head
 ) -> None:

@@ -193,6 +193,7 @@ def test_what_cannot_be_tuned_is_one_line_exit_2_and_leaves_nothing(
     assert not (tmp_path / "multirun").exists()
 
 
+@pytest.mark.slow
 def test_real_trials_are_tuned_with_early_stopping_and_end_in_a_table_and_a_study(tmp_path: Path) -> None:
     words = [*SMALL, "total_steps=3", "data.eval_interval=1", "mu_peak=interval(0.1,0.9)", "monitor=wandb_offline"]
     words += ["hydra.sweeper.n_trials=2", "hydra.sweeper.min_steps=1", "hydra.sweep.dir=tune/first"]

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from report_runs import make_run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SOURCES = ("chord_exp", "conf", "sft_data", "pyproject.toml", "README.md", "LICENSE")
 
@@ -70,7 +72,6 @@ def test_its_commands_run_from_any_folder(installed, tmp_path):
     assert "color-scheme" in (tmp_path / "made" / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_an_experiment_trains_from_the_wheel_alone(installed, tmp_path):
     few = ["total_steps=1", "data.eval_rows=8", "batch_size=2", "repeat_times=4", "mu_schedule=constant"]
     assert "succeeded after 1 of 1 steps" in run(installed, tmp_path, "chord_exp", *few)
