@@ -214,7 +214,10 @@ def _asked_by_trinity(asked: list[Any], system_prompt: str) -> bool:
 
 
 def _last_user_text(messages: list[Any]) -> str:
-    return next((turn["content"] for turn in reversed(messages) if turn["role"] == "user"), "")
+    for turn in reversed(messages):
+        if turn["role"] == "user":
+            return str(turn["content"])
+    return ""
 
 
 def _text(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -56,20 +57,15 @@ def take_inventory(folder: Path) -> Inventory:
     """
     try:
         files, skipped = find_files(folder)
-        facts, states = [], {}
-        for file in files:
-            parts = (
-                sorted(path for path in file.path.rglob("*") if path.is_file()) if file.path.is_dir() else [file.path]
-            )
-            found = {path: _state(path) for path in parts}
-            states.update(found)
-            facts.append(
-                {
-                    "path": file.name,
-                    "bytes": sum(size for size, _ in found.values()),
-                    "sha256": _digest(file.path, tuple(found.items())),
-                }
-            )
+        found = [{path: _state(path) for path in _parts(file.path)} for file in files]
+        # hashing is all that takes time here, and lets other threads run
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as hands:
+            digests = list(hands.map(lambda file, parts: _digest(file.path, tuple(parts.items())), files, found))
+        facts = [
+            {"path": file.name, "bytes": sum(size for size, _ in parts.values()), "sha256": digest}
+            for file, parts, digest in zip(files, found, digests, strict=True)
+        ]
+        states = {path: state for parts in found for path, state in parts.items()}
     except OSError as error:
         raise DataError(
             f"cannot read the input: {error.strerror}",
@@ -77,6 +73,11 @@ def take_inventory(folder: Path) -> Inventory:
             fix="check its permissions",
         ) from None
     return Inventory(folder, files, skipped, facts, states)
+
+
+def _parts(path: Path) -> list[Path]:
+    """The file, or the files of a folder that is one data set."""
+    return sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
 
 
 def _state(path: Path) -> tuple[int, int]:

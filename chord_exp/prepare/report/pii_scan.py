@@ -28,9 +28,13 @@ PATTERNS = {
 ROWS_LOOKED_AT = 10_000
 """Of each side. Rows lie in the order of a hash, so the first ones are a fair sample."""
 
-_COMPILED = {name: re.compile(pattern) for name, pattern in PATTERNS.items()}
-# each pattern needs one of these, and looking for them is cheap
-_CLUES = re.compile(r"@|[0-9]{8}|\+[0-9]|sk-|AKIA|gh[pousr]_|hf_|AIza|xox|PRIVATE")
+# what a text must hold for the pattern to be looked for: that is cheap, the pattern is not
+_CLUES = {
+    "e-mail address": r"@",
+    "phone number": r"1[3-9][0-9]{9}|\+[0-9]",
+    "key or token": r"sk-|AKIA|gh[pousr]_|hf_|AIza|xox|PRIVATE",
+}
+_COMPILED = {name: (re.compile(_CLUES[name]), re.compile(pattern)) for name, pattern in PATTERNS.items()}
 
 
 def scan_sides(spooled: Spooled, sides: Mapping[str, Array]) -> dict[str, Any]:
@@ -52,9 +56,7 @@ def scan_sides(spooled: Spooled, sides: Mapping[str, Array]) -> dict[str, Any]:
 
 def kinds_in(text: str) -> list[str]:
     """The kinds of PATTERNS that a text holds."""
-    if not _CLUES.search(text):
-        return []
-    return [name for name, pattern in _COMPILED.items() if pattern.search(text)]
+    return [name for name, (clue, pattern) in _COMPILED.items() if clue.search(text) and pattern.search(text)]
 
 
 def _text(line: bytes) -> str:

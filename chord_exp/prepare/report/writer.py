@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -117,13 +119,15 @@ def write_sides(folder: Path, spooled: Spooled, sides: dict[str, Array]) -> dict
     for side, rows in sides.items():
         if not len(rows):
             continue
-        with LinesWriter(folder / output_name(side)) as writer:
-            batch: list[bytes] = []
-            for line in spooled.lines(rows, side):
-                batch.append(line)
-                if len(batch) == _ROWS_AT_ONCE:
-                    writer.write(b"".join(batch), len(batch))
-                    batch.clear()
-            writer.write(b"".join(batch), len(batch))
+        # hashing takes as long as reading the lines back, and lets other threads run
+        with LinesWriter(folder / output_name(side)) as writer, ThreadPoolExecutor(1) as hand:
+            lines, before = spooled.lines(rows, side), None
+            while batch := list(islice(lines, _ROWS_AT_ONCE)):
+                text = b"".join(batch)
+                if before is not None:
+                    before.result()
+                before = hand.submit(writer.write, text, len(batch))
+            if before is not None:
+                before.result()
         outputs[output_name(side)] = writer.facts()
     return outputs
