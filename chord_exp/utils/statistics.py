@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 Scores = npt.NDArray[np.float64]
 LEVEL = 0.95
-RESAMPLES = 2000
+# draws of a bootstrap: at least, at most, and numbers that all of them together may take
+FEWEST_DRAWS, MOST_DRAWS, ALL_NUMBERS = 2000, 20_000, 2_000_000
 # with fewer seeds a percentile interval is no evidence: three differences have one sign by chance in one case of four
 FEWEST_SEEDS = 5
 
@@ -61,14 +64,6 @@ def as_scores(values: Sequence[float] | Scores) -> Scores:
     return scores[:, None] if scores.ndim == 1 else scores
 
 
-def interquartile_mean(values: Sequence[float] | Scores) -> float:
-    """Return the mean of what is left of all scores, runs and tasks alike, without the lowest and highest quarter.
-
-    A quarter of n scores is n // 4 of them: with three seeds of one task it is the plain mean.
-    """
-    return float(_interquartile_means(as_scores(values)))
-
-
 def _means(draws: Scores) -> Scores:
     """Means of many draws at once: (..., runs, tasks) to (...)."""
     return np.asarray(draws.mean(axis=(-2, -1)))
@@ -80,15 +75,51 @@ def _interquartile_means(draws: Scores) -> Scores:
     return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
 
 
+@cache
+def tail(count: int, level: float = LEVEL) -> float:
+    """Return which part of bootstrap draws lies beyond each end of an interval of `count` observations.
+
+    Plain percentiles are those of a normal distribution of known spread, and too narrow for few observations: of five
+    they hold the mean in 85% of cases, not 95%. Here they are the expanded percentiles of Hesterberg ("What Teachers
+    Should Know About the Bootstrap", 2015, arXiv 1411.5279), by Student's t: 92% with five, 95% from ten on.
+    """
+    if count < 2:
+        return 0.0
+    return NormalDist().cdf(-math.sqrt(count / (count - 1)) * student_t((1 + level) / 2, count - 1))
+
+
+def student_t(probability: float, degrees: int) -> float:
+    """Return the quantile of Student's t distribution at a probability of 0.5 or more, for whole degrees of freedom."""
+    low, high = 0.0, 1e4
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (1 + _within(middle, degrees)) / 2 < probability else (low, middle)
+    return low
+
+
+def _within(t: float, degrees: int) -> float:
+    """Return the probability that |T| < t (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(degrees))
+    odd = degrees % 2
+    term = total = math.cos(angle) if odd else 1.0
+    for k in range(2 + odd, degrees - 1, 2):
+        term *= (k - 1) / k * math.cos(angle) ** 2
+        total += term
+    if degrees == 1:
+        return 2 * angle / math.pi
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+
+
 def bootstrap(
     values: Sequence[float] | Scores,
     statistic: Callable[[Scores], Scores] = _means,
     *,
     level: float = LEVEL,
-    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """Return a statistic with its percentile interval: runs are drawn anew with replacement, each task by itself.
+
+    See `tail` for the percentiles.
 
     Args:
         statistic: of many draws at once, shape (..., runs, tasks) to (...); the mean.
@@ -98,18 +129,26 @@ def bootstrap(
     estimate = float(statistic(scores))
     if runs == 1:
         return Interval(estimate, estimate, estimate, 1)
-    draws = np.random.default_rng(seed).integers(runs, size=(resamples, runs, tasks))
+    draws = np.random.default_rng(seed).integers(runs, size=(_draws(scores.size), runs, tasks))
     found = statistic(scores[draws, np.arange(tasks)])
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(found, [tail(runs, level), 1 - tail(runs, level)])
     return Interval(estimate, float(low), float(high), runs)
 
 
+def _draws(numbers: int) -> int:
+    """Return how often so many numbers are drawn anew."""
+    return max(FEWEST_DRAWS, min(MOST_DRAWS, ALL_NUMBERS // numbers))
+
+
 def interquartile_interval(values: Sequence[float] | Scores) -> Interval:
-    """Return the interquartile mean with its interval."""
+    """Return the mean of what is left of all scores without the lowest and highest quarter, with its interval.
+
+    Runs and tasks alike; a quarter of n scores is n // 4 of them: with three seeds of one task it is the plain mean.
+    """
     return bootstrap(values, _interquartile_means)
 
 
-def band(curves: Scores, *, level: float = LEVEL, resamples: int = 500, seed: int = 0) -> tuple[Scores, Scores, Scores]:
+def band(curves: Scores, *, resamples: int = 1000, seed: int = 0) -> tuple[Scores, Scores, Scores]:
     """Return the mean curve of several seeds, and the lower and upper end of its bootstrap interval at each step.
 
     Args:
@@ -119,7 +158,7 @@ def band(curves: Scores, *, level: float = LEVEL, resamples: int = 500, seed: in
     draws = np.random.default_rng(seed).integers(runs, size=(resamples, runs))
     # how often each run was drawn: one product of matrices in place of many copies
     weights = np.stack([np.bincount(draw, minlength=runs) for draw in draws]) / runs
-    low, high = np.quantile(weights @ curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(weights @ curves, [tail(runs), 1 - tail(runs)], axis=0)
     return curves.mean(axis=0), low, high
 
 
@@ -151,10 +190,10 @@ def difference(ours: Mapping[int, float], theirs: Mapping[int, float], *, seed: 
         return Difference(found.value, found.low, found.high, found.count, paired=True)
     x, y = np.array(list(ours.values())), np.array(list(theirs.values()))
     random = np.random.default_rng(seed)
-    draws = [random.choice(side, (RESAMPLES, len(side))).mean(axis=1) for side in (x, y)]
-    low, high = np.quantile(draws[0] - draws[1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    value = float(x.mean() - y.mean())
-    return Difference(value, float(low), float(high), min(len(x), len(y)), paired=False)
+    draws = [random.choice(side, (MOST_DRAWS, len(side))).mean(axis=1) for side in (x, y)]
+    fewer = min(len(x), len(y))
+    low, high = np.quantile(draws[0] - draws[1], [tail(fewer), 1 - tail(fewer)])
+    return Difference(float(x.mean() - y.mean()), float(low), float(high), fewer, paired=False)
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:

@@ -11,13 +11,15 @@ from chord_exp.utils import statistics as st
 
 
 def test_the_interquartile_mean_leaves_a_quarter_out_at_each_end():
-    assert st.interquartile_mean([0, 1, 2, 3, 4, 5, 6, 100]) == pytest.approx((2 + 3 + 4 + 5) / 4)
+    assert st.interquartile_interval([0, 1, 2, 3, 4, 5, 6, 100]).value == pytest.approx((2 + 3 + 4 + 5) / 4)
     # over runs and tasks together: 2 x 4 scores, two go at each end
-    assert st.interquartile_mean(np.array([[0.0, 10.0, 3.0, 4.0], [-9.0, 5.0, 100.0, 6.0]])) == pytest.approx(4.5)
+    assert st.interquartile_interval(np.array([[0.0, 10.0, 3.0, 4.0], [-9.0, 5.0, 100.0, 6.0]])).value == pytest.approx(
+        4.5
+    )
 
 
 def test_three_seeds_of_one_task_have_nothing_to_cut():
-    assert st.interquartile_mean([1, 2, 6]) == 3
+    assert st.interquartile_interval([1, 2, 6]).value == 3
 
 
 def test_the_interval_of_the_interquartile_mean_is_blind_to_one_wild_seed():
@@ -29,9 +31,11 @@ def test_the_interval_of_the_interquartile_mean_is_blind_to_one_wild_seed():
 def test_the_bootstrap_of_three_scores_agrees_with_all_27_draws():
     scores = [0.1, 0.4, 0.9]
     means = [np.mean(draw) for draw in itertools.product(scores, repeat=3)]
-    found = st.bootstrap(scores, level=0.8, resamples=20_000)
+    found = st.bootstrap(scores, level=0.5)
     assert found.value == pytest.approx(np.mean(scores))
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.1, 0.9])))
+    # the percentiles of Hesterberg for three observations, with t = 0.816: the normal distribution below -1
+    expected = np.quantile(means, [0.1587, 1 - 0.1587], method="inverted_cdf")
+    assert (found.low, found.high) == pytest.approx(tuple(expected))
     assert found.count == 3
 
 
@@ -54,12 +58,33 @@ def test_values_are_those_of_rliable():
     # scores and values of tests/rliable/metrics_test.py in github.com/google-research/rliable
     x, y = np.array([[1, 2], [2, 2], [1, 1], [2, 1]]), np.array([[1, 1], [2, 2], [3, 3]])
     assert [st.bootstrap(scores).value for scores in (x, y)] == [1.5, 2]
-    assert [st.interquartile_mean(scores) for scores in (x, y)] == [1.5, 2]
+    assert [st.interquartile_interval(scores).value for scores in (x, y)] == [1.5, 2]
     assert st.probability_of_improvement(x, y) == pytest.approx(1 / 3)
     # and of its tests/library_test.py: an estimate lies within its interval
     many = np.arange(5 * 16).reshape(5, 16)
     for found in (st.bootstrap(many), st.interquartile_interval(many)):
         assert found.low < found.value == 39.5 < found.high
+
+
+@pytest.mark.parametrize(
+    ("degrees", "probability", "value"),
+    [(1, 0.975, 12.706), (2, 0.975, 4.303), (2, 0.9, 1.886), (4, 0.975, 2.776), (9, 0.95, 1.833), (29, 0.975, 2.045)],
+)
+def test_quantiles_are_those_of_students_table(degrees, probability, value):
+    assert st.student_t(probability, degrees) == pytest.approx(value, abs=6e-4)
+
+
+def test_percentiles_go_to_those_of_the_normal_distribution_as_seeds_grow():
+    tails = [st.tail(count) for count in (2, 5, 10, 1000)]
+    assert tails == sorted(tails) and tails[1] == pytest.approx(0.00096, abs=1e-5)
+    assert tails[-1] == pytest.approx(0.025, abs=2e-4)
+
+
+def test_an_interval_of_five_seeds_holds_the_mean_in_nine_of_ten_cases():
+    random = np.random.default_rng(0)
+    held = [(found := st.bootstrap(random.normal(size=5))).low <= 0 <= found.high for _ in range(400)]
+    # plain percentiles: in 85%
+    assert np.mean(held) > 0.9
 
 
 def test_one_seed_has_no_interval():
@@ -68,10 +93,10 @@ def test_one_seed_has_no_interval():
 
 def test_a_band_is_the_bootstrap_of_each_step():
     curves = np.random.default_rng(0).normal(size=(6, 3))
-    middle, low, high = st.band(curves, resamples=4000)
+    middle, low, high = st.band(curves, resamples=20_000)
     assert middle == pytest.approx(curves.mean(axis=0))
     for step in range(3):
-        alone = st.bootstrap(curves[:, step], resamples=4000, seed=1)
+        alone = st.bootstrap(curves[:, step], seed=1)
         assert (low[step], high[step]) == pytest.approx((alone.low, alone.high), abs=0.08)
 
 
@@ -113,6 +138,6 @@ def test_a_share_has_the_interval_of_wilson():
 
 def test_no_scores_are_refused():
     with pytest.raises(ValueError, match="no scores"):
-        st.interquartile_mean([])
+        st.interquartile_interval([])
     with pytest.raises(ValueError, match="no scores"):
         st.difference({}, {1: 0.5})
