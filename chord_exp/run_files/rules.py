@@ -17,8 +17,9 @@ from chord_exp.run_files.history import History, Series
 BAD, WARNING = "bad", "warning"
 # steps in a row without any spread of rewards
 FLAT_STEPS = 10
-# of rollout tokens, in nats: below this the rollouts of a group are all alike
+# of rollout tokens, in nats, as a mean over so many steps: below this the rollouts of a group are all alike
 LOW_ENTROPY = 0.02
+ENTROPY_STEPS = 8
 # entropy against that of the first steps
 HIGH_ENTROPY_RATIO = 3.0
 # of prompts or responses
@@ -203,13 +204,15 @@ def reward_collapse(history: History) -> Finding | None:
 def low_entropy(history: History) -> Finding | None:
     """The policy hardly explores any more."""
     series = history[h.ENTROPY].finite()
+    level = h.smoothed(series, ENTROPY_STEPS)
     return _first(
         "low_entropy",
         WARNING,
         h.ENTROPY,
         series,
-        series.value < LOW_ENTROPY,
-        f"entropy is below {LOW_ENTROPY} at {{count}} of {{of}} steps, first at step {{step}} ({{value:.3g}})",
+        level < LOW_ENTROPY,
+        f"entropy, the mean of {ENTROPY_STEPS} steps, is below {LOW_ENTROPY} at {{count}} of {{of}} steps, first at "
+        "step {step} ({value:.3g} there)",
         "rollouts of a group become alike: raise model.temperature, lower lr, or end earlier",
     )
 

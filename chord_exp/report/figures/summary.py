@@ -154,7 +154,7 @@ def difference_text(found: Difference, metric: str) -> str:
 
 def how(found: Difference) -> str:
     """Return how two groups were compared."""
-    return f"{'paired by seed' if found.paired else 'unpaired'}, {found.count} seeds"
+    return f"{'paired by seed' if found.paired else 'unpaired'}, {found.count} seed{'s' if found.count > 1 else ''}"
 
 
 def interval_text(found: Interval | None, metric: str) -> str:
