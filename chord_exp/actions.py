@@ -173,8 +173,9 @@ def run(experiment: ComposedExperiment) -> int:
 
     refuse_folder(experiment)
     # what the run's process imports takes as long as the data does, so both at once; a sweep has its own server
-    alone = experiment.spec.cluster.engine == "local" and WARM_ENV not in os.environ
-    with warm_server() if alone else nullcontext():
+    engine = experiment.spec.cluster.engine
+    alone = engine != "verl" and WARM_ENV not in os.environ
+    with warm_server(engine=engine) if alone else nullcontext():
         facts = prepare_data(experiment.spec, before=partial(check_without_data, experiment))
         launch = launch_spec(experiment, facts, experiment.run_dir)
         warn(launch.warnings)

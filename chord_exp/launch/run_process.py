@@ -79,15 +79,24 @@ def _run(run_dir: Path, request: RunRequest, client: socket.socket | None) -> in
         return _drive(run_dir, request)
     if client is None:
         forkserver.set_up_environment()
-        (preload if request.engine == "local" else _preload_real)()
+        preload(request.engine)
     _import_model(run_dir)
     if not forkserver.can_serve():  # each worker then imports for itself
         return _drive(run_dir, request)
     return forkserver.serve(Path(request.ray_dir), partial(_drive, run_dir, request), client)
 
 
-def preload() -> None:
-    """Import, once for all processes of a local run, what its actors will need."""
+def preload(engine: str) -> None:
+    """Import, once for all processes of a run without GPUs, what its actors will need.
+
+    Args:
+        engine: local or real_cpu.
+    """
+    if engine == "real_cpu":
+        real_cpu.install()
+        for module in REAL_MODULES:
+            importlib.import_module(module)
+        return
     from chord_exp.engine.vllm_stub import install
 
     install()
@@ -110,12 +119,6 @@ def _import_model(run_dir: Path) -> None:
         kind = type(AutoConfig.from_pretrained(model.model_path, trust_remote_code=model.trust_remote_code))
         if kind in AutoModelForCausalLM._model_mapping:
             AutoModelForCausalLM._model_mapping[kind]  # naming the class imports its module
-
-
-def _preload_real() -> None:
-    """The same for the real vLLM and verl."""
-    for module in REAL_MODULES:
-        importlib.import_module(module)
 
 
 def _drive(run_dir: Path, request: RunRequest) -> int:

@@ -37,7 +37,7 @@ def start_run_process(
     environment.setdefault("TORCHINDUCTOR_CACHE_DIR", compiled)
     command = [sys.executable, "-m", MODULE, str(run_dir)]
     warm = environment.pop(WARM_ENV, None)
-    if warm and engine == "local":
+    if warm and engine != "verl":
         client = [sys.executable, "-I", "-S", fork_client.__file__, "--parent", str(os.getpid())]
         command = [*client, warm, *command]
     with open(run_dir / LOGS / "run.log", "ab") as log:

@@ -1,4 +1,4 @@
-"""A process that has imported everything a local run needs, and forks each run from itself.
+"""A process that has imported everything a run without GPUs needs, and forks each run from itself.
 
     with warm_server():
         ...  # runs started here, by this process and those below it, begin seconds earlier
@@ -36,36 +36,37 @@ OWN_TO_A_RUN |= {"COLUMNS", "LINES", "CHORD_PYTHON", "PYTEST_CURRENT_TEST", *for
 
 
 @contextmanager
-def warm_server(log: Path | None = None) -> Iterator[int | None]:
+def warm_server(log: Path | None = None, engine: str = "local") -> Iterator[int | None]:
     """Have a warm server for the runs of this process and of those it starts.
 
     Returns at once: a run that comes before the server is ready waits for it.
 
     Args:
         log: where the server prints; nowhere by default.
+        engine: of the runs: local or real_cpu. Others start afresh.
 
     Yields:
         The server's process number; None if it could not be started, which costs only speed.
     """
     with ExitStack() as at_exit:
         try:
-            pid = _start(at_exit, log)
+            pid = _start(at_exit, log, engine)
         except (OSError, RunFailed):
             pid = None
         yield pid
 
 
-def _start(at_exit: ExitStack, log: Path | None) -> int:
+def _start(at_exit: ExitStack, log: Path | None, engine: str) -> int:
     folder = private_ray.make_temp_dir()
     at_exit.callback(shutil.rmtree, folder, ignore_errors=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    environment = {**os.environ, **run_environment("local", "local"), processes.MARK: processes.NO_RUN}
+    environment = {**os.environ, **run_environment(engine, "local"), processes.MARK: processes.NO_RUN}
     # what imports leave there goes with the folder
     environment["TMPDIR"] = str(folder)
     with open(log or os.devnull, "ab") as output, listener:
         listener.bind(str(folder / SOCKET))
         listener.listen(64)
-        words = [str(listener.fileno()), str(os.getpid()), str(folder)]
+        words = [str(listener.fileno()), str(os.getpid()), str(folder), engine]
         server = subprocess.Popen(
             [sys.executable, "-m", "chord_exp.launch.warm_server", *words],
             stdin=subprocess.DEVNULL,
@@ -89,7 +90,7 @@ def _restore(before: str | None) -> None:
         os.environ[WARM_ENV] = before
 
 
-def main(descriptor: int, owner: int, folder: Path) -> None:
+def main(descriptor: int, owner: int, folder: Path, engine: str) -> None:
     """Import, then fork a run for each request, until the owner ends."""
     environment, state = dict(os.environ), process_state()
     processes.end_with_parent()
@@ -98,7 +99,7 @@ def main(descriptor: int, owner: int, folder: Path) -> None:
         if os.getppid() != owner:  # it died before the kernel was asked
             return
         forkserver.set_up_environment()
-        run_process.preload()
+        run_process.preload(engine)
         if not forkserver.can_serve():
             return
         with socket.socket(fileno=descriptor) as listener:
@@ -160,4 +161,4 @@ def _run(request: dict[str, Any], client: socket.socket) -> int:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 import psutil
 
 from chord_exp.errors import RunFailed
+from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.machines import visible_gpus
 from chord_exp.launch.start import WARM_ENV
 from chord_exp.launch.stop_file import clear_stop_file
@@ -153,10 +154,11 @@ class LocalProcesses:
         self._beside.close()
 
     def _warm_up_for(self, trial: Trial) -> None:
-        """Before the first trial on the local engine: import once for all of them what their runs need."""
+        """Before the first trial without GPUs: import once for all of them what their runs need."""
         on_gpus = trial.footprint.gpus or trial.footprint.joins
         if WARM_ENV not in os.environ and not on_gpus and self._command is worker_command:
-            self._beside.enter_context(warm_server(trial.run_dir.parent / WARM_LOG))
+            engine = LaunchSpec.load(trial.run_dir).engine
+            self._beside.enter_context(warm_server(trial.run_dir.parent / WARM_LOG, engine))
 
     def _kill(self, trial: Trial) -> None:
         child, handle = self._children.get(trial.number), self._attached.get(trial.number)
