@@ -173,8 +173,10 @@ start_ray() {
     # 认证方式写明，否则主目录里旧的令牌文件会让连接失败
     export RAY_AUTH_MODE=disabled RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 RAY_USAGE_STATS_ENABLED=0
     say "没有正在运行的 Ray，在本机启动一个（$gpus 张 GPU，结束时停止）"
+    # verl 每张 GPU 向 Ray 要三个 CPU 核，引擎要一个；Ray 只是记数，核少的机器不写明就会一直等
     "$python" -m ray.scripts.scripts start --head --block --node-ip-address=127.0.0.1 --port="$port" \
-        --num-gpus="$gpus" --include-dashboard=false --temp-dir="$ray_folder" >"$ray_folder/start.log" 2>&1 &
+        --num-gpus="$gpus" --num-cpus=$((4 * gpus + 1)) --include-dashboard=false \
+        --temp-dir="$ray_folder" >"$ray_folder/start.log" 2>&1 &
     ray_pid=$!
     export RAY_ADDRESS=127.0.0.1:$port
     local tries
