@@ -6,6 +6,7 @@ writes a last checkpoint. The subclasses here run the same steps through the sam
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -171,6 +172,9 @@ class StrictExplorer(Explorer):
         planned = self.config.buffer.batch_size * self.config.algorithm.repeat_times
         arrived = int(metric.get("experience_pipeline/experience_count", 0))
         if arrived < planned:
+            # an engine that was killed loses rollouts too: asked anything, it raises that it died
+            engines = [engine for model in self.models for engine in model.models]
+            await asyncio.gather(*(engine.get_model_version.remote() for engine in engines))
             raise RunFailed(
                 f"only {arrived} of the {planned} rollouts of step {step} succeeded",
                 "logs/explorer_runner_*.log",

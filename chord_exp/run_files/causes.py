@@ -277,6 +277,14 @@ CAUSES: tuple[Cause, ...] = (
         of_machine=True,
     ),
     Cause(
+        "engine_died",
+        r"RolloutModel process died",
+        "the inference engine's process was killed or crashed",
+        f"look at {LOGS}/explorer_rollout_model_*.log, {_THEN_RESUME}",
+        of_the_end=True,
+        of_machine=True,
+    ),
+    Cause(
         "explorer_died",
         r"Explorer.*died|died.*Explorer",
         "the explorer's process was killed or crashed",

@@ -137,6 +137,7 @@ def test_a_full_disk_is_named_even_when_the_run_could_not_write_it_down(good: Ev
     [
         ("ActorDiedError: the LocalTrainer process died", "trainer"),
         ("ActorDiedError: the LocalExplorer process died", "explorer"),
+        ("ActorDiedError: the vLLMRolloutModel process died", "inference engine"),
         ("OSError: [Errno 28] No space left on device", "full"),
         ("NonFiniteLoss: actor/loss is not finite at step 4", "overflowed"),
         ("OutOfMemoryError: CUDA out of memory", "memory"),
