@@ -20,8 +20,8 @@ import chord_exp
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.spec import ExperimentSpec
 from chord_exp.experiment.study import StudySpec
-from chord_exp.trinity_config.wandb_config import sweep_label
-from chord_exp.utils.hub import HUB_ID
+from chord_exp.trinity_config.tracker_config import sweep_label
+from chord_exp.utils.hub import SAMPLE_OF_HUB
 
 CONFIG_MODULE = "chord_exp.conf"
 CONFIG_NAME = "config"
@@ -123,7 +123,7 @@ def read(config: DictConfig) -> tuple[ExperimentSpec, Command]:
 
 
 def in_sweep(spec: ExperimentSpec, sweep_dir: Path) -> ExperimentSpec:
-    """The specification of a trial: at WandB the runs of a sweep form a group, unless the user named one."""
+    """The specification of a trial: at a tracker the runs of a sweep form a group, unless the user named one."""
     monitor = spec.monitor
     group = monitor.group or sweep_label(sweep_dir)
     return dataclasses.replace(spec, monitor=dataclasses.replace(monitor, group=group))
@@ -147,7 +147,7 @@ def _input_dir(path: str) -> str:
     """A folder made absolute, or a hub id as it is; `sft_data` is the sample of this package where there is no such
     folder here."""
     folder = Path(_absolute(path))
-    if HUB_ID.fullmatch(path) and not folder.parent.exists():
+    if SAMPLE_OF_HUB.fullmatch(path) and not folder.parent.exists():
         return path
     if path == SAMPLE and not folder.exists():
         package = Path(chord_exp.__file__).parent

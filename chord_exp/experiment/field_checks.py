@@ -33,11 +33,11 @@ def safe_name(key: str, value: str) -> None:
     )
 
 
-def wandb_label(key: str, text: str, maximum: int) -> None:
-    """Check a label against what WandB takes: some text of at most so many characters."""
+def tracker_label(key: str, text: str, maximum: int) -> None:
+    """Check a label against what trackers take: some text of at most so many characters."""
     require(
         0 < len(text.strip()) <= maximum,
-        f"{key}={text!r} is no label that WandB takes",
+        f"{key}={text!r} is no label that trackers take",
         key,
         f"give 1 to {maximum} characters",
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chord_exp.errors import ConfigError
-from chord_exp.experiment.field_checks import check_min, check_window, finite, one_of, require, safe_name, wandb_label
+from chord_exp.experiment.field_checks import check_min, check_window, finite, one_of, require, safe_name, tracker_label
 from chord_exp.experiment.objective import check_mu_source, check_phi
 from chord_exp.experiment.schedule import MuSchedule
 from chord_exp.utils.split_settings import JUDGE, SplitSettings
@@ -23,8 +23,9 @@ SYNC_METHODS = ("nccl", "memory", "checkpoint")
 ATTENTIONS = ("auto", "sdpa", "flash_attention_2")
 # ranks of the adapters that vLLM 0.23 serves (vllm.config.lora.MaxLoRARanks)
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-# longest labels that Weights & Biases takes, characters
-WANDB_GROUP_LENGTH, WANDB_TAG_LENGTH = 128, 64
+TRACKERS = ("wandb", "swanlab", "mlflow", "trackio")
+# longest labels that all trackers take (Weights & Biases takes no longer ones), characters
+GROUP_LENGTH, TAG_LENGTH = 128, 64
 
 
 @dataclass(frozen=True)
@@ -249,24 +250,26 @@ class MonitorSpec:
 
     # label of the monitor
     name: str
-    # send metrics to Weights & Biases
-    wandb: bool
-    # online where a key is configured; else, and with offline, kept in the run folder for `wandb sync`
-    wandb_mode: str
-    # runs shown together at WandB; null: the sweep's folder, or the name of the run
+    # who gets them: one of TRACKERS; null: nobody
+    tracker: str | None
+    # online where a key or a server is configured; else, and with offline, kept in the run folder to be uploaded later
+    mode: str
+    # runs shown together there; null: the sweep's folder, or the name of the run
     group: str | None
-    # further WandB tags, beside variant, model, data and cluster
+    # further tags, beside variant, model, data and cluster
     tags: list[str]
     # write TensorBoard files beside metrics.jsonl
     tensorboard: bool
 
     def __post_init__(self) -> None:
         safe_name("monitor.name", self.name)
-        one_of("monitor.wandb_mode", self.wandb_mode, ("online", "offline"))
+        if self.tracker is not None:
+            one_of("monitor.tracker", self.tracker, TRACKERS)
+        one_of("monitor.mode", self.mode, ("online", "offline"))
         if self.group is not None:
-            wandb_label("monitor.group", self.group, WANDB_GROUP_LENGTH)
+            tracker_label("monitor.group", self.group, GROUP_LENGTH)
         for tag in self.tags:
-            wandb_label("monitor.tags", tag, WANDB_TAG_LENGTH)
+            tracker_label("monitor.tags", tag, TAG_LENGTH)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from chord_exp.run_files.history import history
 from chord_exp.run_files.names import CHECKPOINTS, LOGS, METRICS, RECORD, TRINITY_CONFIG
 from chord_exp.run_files.record import STOPPED, SUCCEEDED, RunRecord
 from chord_exp.run_files.rules import findings
-from chord_exp.run_files.wandb_sync import sync_command
+from chord_exp.run_files.tracker_sync import sync_command
 
 PLOT_SIZE = (64, 10)
 REPORT = "python -m chord_exp.report"

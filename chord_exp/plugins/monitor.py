@@ -1,4 +1,4 @@
-"""The monitor of a run: every metric as a line of JSON, at once; WandB and TensorBoard beside it on request.
+"""The monitor of a run: every metric as a line of JSON, at once; a tracker and TensorBoard beside it on request.
 
 A Trinity monitor by dotted path (`monitor.monitor_type: chord_exp.plugins.monitor.RunMonitor`). Explorer and trainer
 each make one; both append to one file, a whole line in one write under a lock: on two machines that share the folder by
@@ -22,7 +22,8 @@ import orjson
 from trinity.common.config import Config
 from trinity.utils.monitor import Monitor
 
-from chord_exp.plugins.wandb_writer import WandbWriter
+from chord_exp.plugins.trackers import writer_class
+from chord_exp.plugins.trackers.writer import TrackerWriter
 from chord_exp.run_files.metrics import WALL_TIME
 
 log = logging.getLogger(__name__)
@@ -49,12 +50,12 @@ def metric_line(step: int, source: str, metrics: dict[str, Any], stage: str = ""
 class RunMonitor(Monitor):
     """Writes metrics to the places named in `monitor.monitor_args`.
 
-    The JSON lines are the record, and a run that cannot write them fails. WandB and TensorBoard are copies: a fault of
-    theirs is a warning in the logs.
+    The JSON lines are the record, and a run that cannot write them fails. Tracker and TensorBoard are copies: a fault
+    of theirs is a warning in the logs.
 
     Args of `monitor_args`:
         metrics_path: the JSON-lines file.
-        wandb: what `chord_exp.trinity_config.wandb_config.wandb_args` made, or null for no WandB. Its files go beside
+        tracker: what `chord_exp.trinity_config.tracker_config.tracker_args` made, or null for none. Its files go beside
             `metrics_path`.
         tensorboard_dir: a folder, or null.
     """
@@ -67,16 +68,17 @@ class RunMonitor(Monitor):
         path = Path(args["metrics_path"])
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        self._wandb: WandbWriter | None = None
-        # an environment that forbids WandB has the last word
-        if args.get("wandb") and os.environ.get("WANDB_MODE") != "disabled":
-            # the folder says which run of that name, and in a sweep which trial
-            shown = f"{run_name}-{path.parent.name}"
-            self._wandb = WandbWriter(path.parent, project, shown, self._stage, role, args["wandb"])
+        self._tracker: TrackerWriter | None = None
+        if given := args.get("tracker"):
+            writer = writer_class(given["name"])
+            if not writer.is_forbidden():
+                # the folder says which run of that name, and in a sweep which trial
+                shown = f"{run_name}-{path.parent.name}"
+                self._tracker = writer(path.parent, project, shown, self._stage, role, given)
         self._tensorboard = _start_tensorboard(args.get("tensorboard_dir"), role)
 
     def log(self, data: dict, step: int, commit: bool = False) -> None:
-        """Append one line, then hand the same numbers to WandB and TensorBoard.
+        """Append one line, then hand the same numbers to the tracker and TensorBoard.
 
         Raises:
             OSError: the line could not be written; a run whose record is lost must not go on.
@@ -90,8 +92,8 @@ class RunMonitor(Monitor):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.jsonl")
         numbers = {key: value for key, value in orjson.loads(line).items() if isinstance(value, (int, float))}
         del numbers[WALL_TIME]  # both keep the time by themselves
-        if self._wandb is not None:
-            self._wandb.log(numbers, step)
+        if self._tracker is not None:
+            self._tracker.log(numbers, step)
         if self._tensorboard is not None:
             try:
                 for key, value in numbers.items():
@@ -106,7 +108,7 @@ class RunMonitor(Monitor):
         file, self._file = getattr(self, "_file", None), None
         if file is not None:
             os.close(file)
-        for name in ("_wandb", "_tensorboard"):
+        for name in ("_tracker", "_tensorboard"):
             writer = getattr(self, name, None)
             setattr(self, name, None)
             if writer is not None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ConfigError
 from chord_exp.run_files import record
-from chord_exp.run_files.wandb_sync import sync_command
+from chord_exp.run_files.tracker_sync import sync_command
 from chord_exp.sweep.backends.local import LocalProcesses
 from chord_exp.sweep.folder import SweepFolder, SweepInfo
 from chord_exp.sweep.progress import SweepProgress

@@ -12,14 +12,17 @@ from typing import Any
 
 import yaml
 
+from chord_exp.errors import ConfigError
 from chord_exp.experiment.geometry import Geometry, Stage
 from chord_exp.experiment.spec import ClusterSpec, DataFacts, ExperimentSpec
 from chord_exp.trinity_config.algorithm import algorithm_section, row_by_row
 from chord_exp.trinity_config.buffers import STEP_TIMEOUT, buffer_section
 from chord_exp.trinity_config.plugin_names import RUN_MONITOR
+from chord_exp.trinity_config.tracker_config import tracker_args
 from chord_exp.trinity_config.user_overrides import merge_user_overrides
-from chord_exp.trinity_config.wandb_config import wandb_args
 
+# of trinity.utils.monitor.MONITOR
+TRINITY_MONITORS = ("tensorboard", "wandb", "mlflow", "swanlab")
 # in verl's own sections, for micro-batches of one row
 ONE_ROW = {
     "actor": {"ppo_micro_batch_size_per_gpu": 1},
@@ -167,15 +170,27 @@ def _sync_method(spec: ExperimentSpec, stage: Stage) -> str:
 
 def _monitor(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict[str, Any]:
     if folders.metrics_path is None:
-        return {"monitor_type": "wandb" if spec.monitor.wandb else "tensorboard"}
+        return {"monitor_type": _trinity_s_own(spec)}
     return {
         "monitor_type": RUN_MONITOR,
         "monitor_args": {
             "metrics_path": folders.metrics_path,
-            "wandb": wandb_args(spec, geometry) if spec.monitor.wandb else None,
+            "tracker": tracker_args(spec, geometry) if spec.monitor.tracker else None,
             "tensorboard_dir": f"{folders.checkpoint_root}/tensorboard" if spec.monitor.tensorboard else None,
         },
     }
+
+
+def _trinity_s_own(spec: ExperimentSpec) -> str:
+    """The monitor that Trinity itself has of the kind that is asked for; TensorBoard where none is."""
+    tracker = spec.monitor.tracker or "tensorboard"
+    if tracker not in TRINITY_MONITORS:
+        raise ConfigError(
+            f"Trinity has no monitor {tracker!r}, and loss=stock is for clusters without chord_exp's",
+            "monitor",
+            f"use one of {', '.join(TRINITY_MONITORS)}, or export with loss=exact",
+        )
+    return tracker
 
 
 def _explorer(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str, Any]:

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import re
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-"""owner/name"""
+SAMPLE_OF_HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:\[(\d+)\])?")
+"""owner/name of a data set, or owner/name[N]: a sample of N of its rows"""

@@ -35,6 +35,11 @@ EXPERIMENTS: dict[str, list[str]] = {
     "tune_batch_lr": ["experiment=tune_batch_lr"],
     "tune_mu": ["experiment=tune_mu"],
     "tune_ratio": ["experiment=tune_ratio"],
+    "paper_math_mu": ["experiment=paper_math_mu"],
+    "paper_math_phi": ["experiment=paper_math_phi"],
+    "paper_tools_mu": ["experiment=paper_tools_mu"],
+    "paper_tools_phi": ["experiment=paper_tools_phi"],
+    "lora": ["cluster=gpu_2", "model=qwen3_4b", "model.lora.rank=32"],
     "wandb": ["monitor=wandb"],
     "multi_node": ["cluster=multi_node", "model=qwen3_4b"],
 }

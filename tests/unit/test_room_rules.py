@@ -35,7 +35,7 @@ HEAVY = {"torch", "ray", "trinity", "transformers", "datasets"}
 PURE_CHECKS = ("batch", "buffers", "mu", "names", "rules", "subject", "weights")
 PURE = [
     *sorted((PACKAGE / "experiment").glob("*.py")),
-    *(PACKAGE / "trinity_config" / f"{name}.py" for name in ("build", "user_overrides", "wandb_config", "rows")),
+    *(PACKAGE / "trinity_config" / f"{name}.py" for name in ("build", "user_overrides", "tracker_config", "rows")),
     *(PACKAGE / "check" / f"{name}.py" for name in PURE_CHECKS),
 ]
 TOUCHES_FILES = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "exists", "mkdir", "makedirs"}

@@ -75,7 +75,7 @@ def test_an_experiment_value_out_of_range_is_refused(spec, changes, words):
         ("cluster", {"attention": "eager"}, ["eager", "auto, sdpa, flash_attention_2"]),
         ("cluster", {"save_interval": 0}, ["save_interval=0"]),
         ("cluster", {"runner_per_model": 0}, ["runner_per_model=0"]),
-        ("monitor", {"wandb_mode": "cloud"}, ["cloud", "offline"]),
+        ("monitor", {"mode": "cloud"}, ["cloud", "offline"]),
     ],
 )
 def test_a_group_value_out_of_range_is_refused(spec, group, changes, words):

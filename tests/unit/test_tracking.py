@@ -1,4 +1,4 @@
-"""What Weights & Biases is told about a run."""
+"""What a tracker is told about a run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from composing import FACTS, FOLDERS, compose_spec, to_trinity
 
 from chord_exp.config.compose import in_sweep
 from chord_exp.errors import ConfigError
-from chord_exp.trinity_config.wandb_config import sweep_label
+from chord_exp.trinity_config.tracker_config import sweep_label
 
 
 def told(*overrides: str) -> dict:
     spec = compose_spec(["monitor=wandb", *overrides])
-    return to_trinity(spec, FACTS, FOLDERS)["monitor"]["monitor_args"]["wandb"]
+    return to_trinity(spec, FACTS, FOLDERS)["monitor"]["monitor_args"]["tracker"]
 
 
 def test_the_config_has_the_experiment_s_own_keys_and_the_derived_sizes():
@@ -58,7 +58,7 @@ def test_a_run_alone_is_grouped_by_its_name_and_a_trial_by_its_sweep():
     assert told()["group"] == "tiny-mu"
     trial = in_sweep(compose_spec(["monitor=wandb"]), Path("/data/multirun/tiny-mu/2026-01-31_12-00-00"))
     args = to_trinity(trial, FACTS, FOLDERS)["monitor"]["monitor_args"]
-    assert args["wandb"]["group"] == "tiny-mu/2026-01-31_12-00-00"
+    assert args["tracker"]["group"] == "tiny-mu/2026-01-31_12-00-00"
 
 
 def test_a_group_that_the_user_names_wins_over_the_sweep_s():

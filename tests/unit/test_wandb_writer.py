@@ -18,14 +18,21 @@ import wandb
 from trinity.common.config import Config, MonitorConfig
 from wandb_reader import config_of, rows_of, run_of
 
-from chord_exp.plugins import wandb_writer
 from chord_exp.plugins.monitor import RunMonitor
-from chord_exp.plugins.wandb_writer import WandbWriter, has_key
+from chord_exp.plugins.trackers import wandb as wandb_writer
+from chord_exp.plugins.trackers import writer as tracker_writer
+from chord_exp.plugins.trackers.wandb import WandbWriter, has_key
 from chord_exp.run_files import metrics
-from chord_exp.run_files.wandb_sync import sync_command
+from chord_exp.run_files.tracker_sync import sync_command
 
 KEY = "0123456789abcdef" * 2 + "01234567"
-ARGS = {"mode": "online", "group": "tiny/2026", "tags": ["mu", "tiny"], "config": {"mu_peak": 0.4, "model": {"a": 1}}}
+ARGS = {
+    "name": "wandb",
+    "mode": "online",
+    "group": "tiny/2026",
+    "tags": ["mu", "tiny"],
+    "config": {"mu_peak": 0.4, "model": {"a": 1}},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +79,7 @@ def silent_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socke
 
 
 def monitor(folder: Path, role: str = "trainer", name: str = "tiny-mu", **changes: object) -> RunMonitor:
-    args = {"metrics_path": str(folder / "metrics.jsonl"), "wandb": {**ARGS, **changes}}
+    args = {"metrics_path": str(folder / "metrics.jsonl"), "tracker": {**ARGS, **changes}}
     return RunMonitor("chord", "", name, role, Config(monitor=MonitorConfig(monitor_args=args)))
 
 
@@ -171,7 +178,7 @@ def test_a_network_that_hangs_stalls_nothing_and_the_run_is_kept_for_later(
         writer.log({"actor/mu": 0.4}, step)
     # all steps are logged while WandB still waits for an answer
     assert len(metrics.read(tmp_path / "metrics.jsonl")) == 100
-    assert writer._wandb._thread.is_alive()
+    assert writer._tracker._thread.is_alive()
     writer.close()
     assert silent_server, "WandB went online, as a key is configured"
     assert [row["step"] for row in rows_of(files(tmp_path)[0])] == list(range(100))
@@ -182,7 +189,7 @@ def test_closing_gives_up_on_a_wandb_that_never_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     forever = threading.Event()
-    monkeypatch.setattr(wandb_writer, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(tracker_writer, "CLOSE_SECONDS", 0.1)
     monkeypatch.setattr(WandbWriter, "_start", lambda self: forever.wait())
     writer = monitor(tmp_path)
     writer.log({"actor/mu": 0.4}, 1)
@@ -195,8 +202,8 @@ def test_rows_that_a_slow_wandb_does_not_take_are_counted_and_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     forever = threading.Event()
-    monkeypatch.setattr(wandb_writer, "CLOSE_SECONDS", 0.1)
-    monkeypatch.setattr(wandb_writer, "QUEUE_ROWS", 5)
+    monkeypatch.setattr(tracker_writer, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(tracker_writer, "QUEUE_ROWS", 5)
     monkeypatch.setattr(WandbWriter, "_start", lambda self: forever.wait())
     writer = monitor(tmp_path)
     for step in range(20):
@@ -211,7 +218,7 @@ def test_a_full_queue_does_not_keep_the_end_from_wandb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     answered, start = threading.Event(), WandbWriter._start
-    monkeypatch.setattr(wandb_writer, "QUEUE_ROWS", 3)
+    monkeypatch.setattr(tracker_writer, "QUEUE_ROWS", 3)
     monkeypatch.setattr(WandbWriter, "_start", lambda self: answered.wait() and start(self))
     writer = monitor(tmp_path)
     for step in range(3):
@@ -267,7 +274,7 @@ def test_nothing_asks_for_a_key_even_at_a_terminal(tmp_path: Path) -> None:
     import pty
 
     script = (
-        "from pathlib import Path; from chord_exp.plugins.wandb_writer import WandbWriter;"
+        "from pathlib import Path; from chord_exp.plugins.trackers.wandb import WandbWriter;"
         f"w = WandbWriter(Path({str(tmp_path)!r}), 'p', 'n', '', 'trainer', {ARGS!r});"
         "w.log({'a': 1.0}, 1); w.close()"
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chord_exp.errors import DataError
-from chord_exp.utils.hub import HUB_ID
+from chord_exp.utils.hub import SAMPLE_OF_HUB
 
 LINES, JSON, CSV, TSV, PARQUET, ARROW, SAVED = "lines", "json", "csv", "tsv", "parquet", "arrow", "saved"
 _KINDS = {
@@ -25,6 +25,8 @@ COMPRESSED = (".gz", ".zst")
 TEXT_KINDS = (LINES, JSON, CSV, TSV)
 _SAVED_STATE, _SAVED_SPLITS = "state.json", "dataset_dict.json"
 _TRAIN = "train"
+# of the sample that owner/name[N] names
+SAMPLE_SEED = 42
 DATASET_INFO = "dataset_info.json"
 """LLaMA-Factory's and ms-swift's declaration of the files beside it: no data."""
 
@@ -121,26 +123,31 @@ def resolve_input(text: str) -> Path:
     """The folder that `--input-dir` or `data.input_dir` means: a folder, or the hub id of a data set, which is fetched.
 
     A hub id has the form owner/name and no folder of that name lies here. It is saved below outputs/hub once, its split
-    `train` where it has one.
+    `train` where it has one. Of owner/name[N] N rows are saved, the same ones each time.
 
     Raises:
         DataError: the data set cannot be had.
     """
     path = Path(text)
-    if path.parent.exists() or not HUB_ID.fullmatch(text):
+    asked = SAMPLE_OF_HUB.fullmatch(text)
+    if path.parent.exists() or asked is None:
         return path
-    saved = Path("outputs", "hub", text.replace("/", "--"))
+    hub_id, rows = asked[1], int(asked[2]) if asked[2] else None
+    saved = Path("outputs", "hub", hub_id.replace("/", "--") + ("" if rows is None else f"-{rows}"))
     if not saved.is_dir():
-        _fetch(text, saved)
+        _fetch(hub_id, rows, saved)
     return saved
 
 
-def _fetch(hub_id: str, target: Path) -> None:
+def _fetch(hub_id: str, rows: int | None, target: Path) -> None:
     from datasets import load_dataset
 
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         loaded = load_dataset(hub_id)
+        if rows is not None:
+            whole = loaded[_TRAIN if _TRAIN in loaded else next(iter(loaded))]
+            loaded = whole.shuffle(seed=SAMPLE_SEED).select(range(min(rows, len(whole))))
         loaded.save_to_disk(str(draft))
         os.replace(draft, target)
     except Exception as error:

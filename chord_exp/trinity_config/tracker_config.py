@@ -1,4 +1,5 @@
-"""What Weights & Biases is told about a run, and what it is not: plain values, made from the specification.
+"""What a tracker (WandB, SwanLab, MLflow, Trackio) is told about a run, and what it is not: plain values of the
+specification.
 
 No prompt and no key leaves the machine by way of a run's configuration.
 """
@@ -12,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.experiment.geometry import Geometry
-from chord_exp.experiment.spec import WANDB_GROUP_LENGTH, WANDB_TAG_LENGTH, ExperimentSpec
+from chord_exp.experiment.spec import GROUP_LENGTH, TAG_LENGTH, ExperimentSpec
 
 # keys whose values stay here: what opens a door, and texts that are asked of the model
 _PRIVATE = re.compile(r"(^|_)(api_?key|access_?key|token|secret|password|credentials?|system_prompt)$", re.IGNORECASE)
 
 
 def sweep_label(sweep_dir: Path) -> str:
-    """The WandB group of the runs of a sweep: the last two parts of its folder, `NAME/TIME` by default."""
-    return "/".join(sweep_dir.absolute().parts[-2:])[-WANDB_GROUP_LENGTH:]
+    """The group of the runs of a sweep: the last two parts of its folder, `NAME/TIME` by default."""
+    return "/".join(sweep_dir.absolute().parts[-2:])[-GROUP_LENGTH:]
 
 
-def wandb_args(spec: ExperimentSpec, geometry: Geometry) -> dict[str, Any]:
-    """The part of `monitor_args` that concerns WandB: mode, group, tags and config.
+def tracker_args(spec: ExperimentSpec, geometry: Geometry) -> dict[str, Any]:
+    """The part of `monitor_args` that concerns the tracker: its name, mode, group, tags and config.
 
     The config holds the experiment's own keys under their own names, and below `derived` the sizes that follow from
     them (rows a step, and data-parallel ranks, of the last stage).
@@ -41,9 +42,10 @@ def wandb_args(spec: ExperimentSpec, geometry: Geometry) -> dict[str, Any]:
     }
     labels = (spec.effective_variant, spec.model.name, spec.data.name, spec.cluster.name, *spec.monitor.tags)
     return {
-        "mode": spec.monitor.wandb_mode,
+        "name": spec.monitor.tracker,
+        "mode": spec.monitor.mode,
         "group": spec.monitor.group or spec.name,
-        "tags": list(dict.fromkeys(label[:WANDB_TAG_LENGTH] for label in labels)),
+        "tags": list(dict.fromkeys(label[:TAG_LENGTH] for label in labels)),
         "config": _public(config),
     }
 

@@ -1,34 +1,23 @@
-"""Metrics to Weights & Biases from a thread of their own: whatever happens to WandB, training does not wait for it.
-
-WandB blocks when its network does: `init` for the server's answer, `finish` until everything is uploaded. Here all of
-it happens in one daemon thread behind a bounded queue; giving numbers costs microseconds, and closing has a deadline.
-"""
+"""Metrics to Weights & Biases."""
 
 from __future__ import annotations
 
 import logging
 import netrc
 import os
-import queue
 import secrets
-import threading
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from chord_exp.plugins.trackers.writer import TrackerWriter
 from chord_exp.run_files import metrics
-from chord_exp.run_files.wandb_sync import FOLDER, UNSENT_FILE
+from chord_exp.run_files.tracker_sync import FOLDER, UNSENT_FILE
 
 log = logging.getLogger(__name__)
 
-# rows that wait while WandB is slow; more are left out there, metrics.jsonl has them all
-QUEUE_ROWS = 10_000
 # how long a server may take to answer at the start, and to take the rest at the end, seconds
 INIT_SECONDS, FINISH_SECONDS = 20, 15
-# how long `close` waits in all; below the launcher's patience with actors that shut down
-CLOSE_SECONDS = 20
 # where `wandb login` leaves the key of the public server, whatever address wandb reaches it by
 PUBLIC_HOST = "api.wandb.ai"
 
@@ -47,69 +36,32 @@ def has_key(base_url: str) -> bool:
     return any(found[2] for host in hosts if (found := file.authenticators(host)))
 
 
-class WandbWriter:
-    """One WandB run.
+class WandbWriter(TrackerWriter):
+    """One WandB run; its files go to `wandb/` in the run's folder, and the role is WandB's job type."""
 
-    Args:
-        folder: of the run; WandB's files go to `wandb/` in it.
-        name: of the run for a reader, without stage and role.
-        stage: of a staged run, else empty; each stage is a WandB run of its own.
-        role: explorer or trainer; WandB's job type.
-        given: `mode` (online or offline), `group`, `tags` and `config`, as in `chord_exp.trinity_config.wandb_config`.
-    """
+    title = "WandB"
+    _online = False
 
-    def __init__(self, folder: Path, project: str, name: str, stage: str, role: str, given: Mapping[str, Any]) -> None:
-        self._folder, self._project, self._name, self._stage, self._role = folder, project, name, stage, role
-        self._given = given
-        # rows, then None for the end
-        self._rows: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUE_ROWS)
-        self._lost = 0
-        self._online = False
-        self._done = False
-        self._thread = threading.Thread(target=self._work, name=f"wandb-{role}", daemon=True)
-        self._thread.start()
+    @classmethod
+    def is_forbidden(cls) -> bool:
+        """Return whether the environment turns WandB off; it has the last word."""
+        return os.environ.get("WANDB_MODE") == "disabled"
 
-    def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """Hand over the numbers of a step; returns at once, and raises nothing."""
-        if self._done:
-            return
-        try:
-            self._rows.put_nowait({"step": step, **numbers})
-        except queue.Full:
-            self._lost += 1
+    def _log(self, run: Any, row: dict[str, Any]) -> None:
+        run.log(row)
 
-    def close(self) -> None:
-        """Let WandB finish, but not for ever."""
-        if self._rows.full():  # the end needs the place more than one row does
-            with suppress(queue.Empty):
-                self._rows.get_nowait()
-                self._lost += 1
-        self._rows.put(None)
-        self._thread.join(CLOSE_SECONDS)
-        if self._lost:
-            log.warning("WandB was too slow for %d rows of %s; metrics.jsonl has them", self._lost, self._role)
-        if not self._done:
-            log.warning("WandB did not finish in %d s for %s", CLOSE_SECONDS, self._role)
-            self._mark_unsent()
+    def _finish(self, run: Any) -> None:
+        run.finish()
 
-    def _work(self) -> None:
-        try:
-            run = self._start()
-            while (row := self._rows.get()) is not None:
-                run.log(row)
-            run.finish()
-        except Exception as error:  # WandB raises many kinds; training is worth more than any of them
-            log.warning("WandB stopped recording %s, metrics.jsonl still records everything: %s", self._role, error)
-            self._mark_unsent()
-        self._done = True
-        _end_service()
-
-    def _mark_unsent(self) -> None:
+    def _gave_up(self) -> None:
         if self._online:
             try:
                 (self._folder / UNSENT_FILE).touch()
             except OSError as error:
                 log.warning("cannot note what WandB did not upload: %s", error)
+
+    def _release(self) -> None:
+        _end_service()
 
     def _start(self) -> Any:
         import wandb
@@ -145,7 +97,7 @@ class WandbWriter:
         run = wandb.init(
             project=self._project,
             group=self._given["group"],
-            name="-".join(filter(None, (self._name, self._stage, self._role))),
+            name=self._shown_name,
             job_type=self._role,
             tags=self._given["tags"],
             config=dict(self._given["config"]),

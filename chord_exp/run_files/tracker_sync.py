@@ -1,4 +1,4 @@
-"""The WandB files that a run leaves in its folder, and how to upload them later. Needs no wandb."""
+"""The files of trackers that a run leaves in its folder, and how to upload them later. Needs no tracker."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 FOLDER = "wandb"
+SWANLAB_FOLDER = "swanlab"
 # is there when an online run ended before everything was uploaded
 UNSENT_FILE = f"{FOLDER}/unsent"
 
@@ -23,4 +24,6 @@ def sync_command(folder: Path, runs: str = "") -> str | None:
         return f"wandb sync --include-online {place}/*run-*"
     if any(folder.glob(f"{runs}{FOLDER}/offline-run-*")):
         return f"wandb sync {place}/offline-run-*"
+    if any(folder.glob(f"{runs}{SWANLAB_FOLDER}/run-*")):
+        return f"swanlab sync {shlex.quote(str(folder))}/{runs}{SWANLAB_FOLDER}/run-*"
     return None
