@@ -17,7 +17,7 @@ from chord_exp.experiment.geometry import Geometry, derive
 from chord_exp.experiment.objective import GAC_ESTIMATE
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 from chord_exp.run_files.names import METRICS, RECORD
-from chord_exp.trinity_config.build import Folders, to_trinity, to_yaml
+from chord_exp.trinity_config.build import TRINITY_MONITORS, Folders, to_trinity, to_yaml
 from chord_exp.trinity_config.installed import has_flash_attention, verl_is_legacy
 from chord_exp.trinity_config.plugin_names import PACKAGE
 from chord_exp.trinity_config.rows import MANIFEST_FILE
@@ -92,6 +92,8 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
     Raises:
         ConfigError: the file exists with other content, or cannot be written.
     """
+    if spec.loss == "stock":
+        _refuse_a_tracker_that_needs_the_package(spec)
     facts = prepare_data(spec, allow_missing=True)
     if spec.mu_source == GAC_ESTIMATE:
         raise ConfigError(
@@ -129,6 +131,15 @@ def _refuse_rows_that_need_the_package(spec: ExperimentSpec, facts: DataFacts) -
             "install chord_exp on the cluster and export with loss=exact; or prepare data whose answers all stand in a "
             "plain \\boxed{42}, without tool calls, own system prompts and scored free text; or name one "
             "workflow and reward for all rows: data.workflow=math_boxed_workflow data.reward=math_boxed_reward",
+        )
+
+
+def _refuse_a_tracker_that_needs_the_package(spec: ExperimentSpec) -> None:
+    if spec.monitor.tracker not in (None, *TRINITY_MONITORS):
+        raise ConfigError(
+            f"loss=stock is for clusters without chord_exp, and Trinity has no monitor {spec.monitor.tracker!r}",
+            "monitor",
+            f"use monitor=tensorboard or one of {', '.join(TRINITY_MONITORS)}, or export with loss=exact",
         )
 
 

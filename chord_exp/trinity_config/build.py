@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-from chord_exp.errors import ConfigError
 from chord_exp.experiment.geometry import Geometry, Stage
 from chord_exp.experiment.spec import ClusterSpec, DataFacts, ExperimentSpec
 from chord_exp.trinity_config.algorithm import algorithm_section, row_by_row
@@ -22,7 +21,7 @@ from chord_exp.trinity_config.tracker_config import tracker_args
 from chord_exp.trinity_config.user_overrides import merge_user_overrides
 
 # of trinity.utils.monitor.MONITOR
-TRINITY_MONITORS = ("tensorboard", "wandb", "mlflow", "swanlab")
+TRINITY_MONITORS = ("wandb", "mlflow", "swanlab")
 # in verl's own sections, for micro-batches of one row
 ONE_ROW = {
     "actor": {"ppo_micro_batch_size_per_gpu": 1},
@@ -170,7 +169,8 @@ def _sync_method(spec: ExperimentSpec, stage: Stage) -> str:
 
 def _monitor(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict[str, Any]:
     if folders.metrics_path is None:
-        return {"monitor_type": _trinity_s_own(spec)}
+        tracker = spec.monitor.tracker
+        return {"monitor_type": tracker if tracker in TRINITY_MONITORS else "tensorboard"}
     return {
         "monitor_type": RUN_MONITOR,
         "monitor_args": {
@@ -179,18 +179,6 @@ def _monitor(spec: ExperimentSpec, geometry: Geometry, folders: Folders) -> dict
             "tensorboard_dir": f"{folders.checkpoint_root}/tensorboard" if spec.monitor.tensorboard else None,
         },
     }
-
-
-def _trinity_s_own(spec: ExperimentSpec) -> str:
-    """The monitor that Trinity itself has of the kind that is asked for; TensorBoard where none is."""
-    tracker = spec.monitor.tracker or "tensorboard"
-    if tracker not in TRINITY_MONITORS:
-        raise ConfigError(
-            f"Trinity has no monitor {tracker!r}, and loss=stock is for clusters without chord_exp's",
-            "monitor",
-            f"use one of {', '.join(TRINITY_MONITORS)}, or export with loss=exact",
-        )
-    return tracker
 
 
 def _explorer(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[str, Any]:

@@ -54,6 +54,10 @@ REFUSED = [
     (["--nonsense"], "unrecognized arguments: --nonsense"),
     (["--info", "mu_peak=0.4"], "invalid choice: 'mu_peak=0.4'"),
     (["action=plna"], "use one of run, plan, export"),
+    (
+        ["action=export", "export_to=my.yaml", "loss=stock", "monitor=trackio", GPU_8],
+        "Trinity has no monitor 'trackio'",
+    ),
     (["action=export"], "add export_to=my.yaml"),
     (["mu_peak=0.1,0.2"], "add -m to run each"),
     # names of older Trinity configurations
