@@ -11,14 +11,14 @@ import shutil
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import orjson
 from rich.console import Console
 
-from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError, RunFailed
+from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, ConfigError, RunFailed
 from chord_exp.evaluate import target as targets
 from chord_exp.evaluate.show import show
 from chord_exp.evaluate.target import BASE, Session, Target
@@ -35,7 +35,7 @@ from chord_exp.sweep.show.live import plain_console
 from chord_exp.trinity_config.build import Folders, to_yaml
 from chord_exp.trinity_config.evaluation import PROJECT, Sampling, as_evaluation
 from chord_exp.trinity_config.rows import EVAL, MANIFEST_FILE, TEST
-from chord_exp.utils.files import share_lock, write_atomically
+from chord_exp.utils.files import share_lock, try_lock, write_atomically
 from chord_exp.utils.text import warn
 
 PROGRAM = "python -m chord_exp.evaluate"
@@ -56,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"chord_exp: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"chord_exp: cannot write the evaluation: {error}", file=sys.stderr)
+        return RUN_FAILED
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -94,27 +97,46 @@ def _evaluate(given: argparse.Namespace) -> int:
     target = _target(given)
     manifest, side = _held_out(given.data or target.data, given.side)
     out = given.out or target.run_dir or Path(OUTPUTS, given.target.name)
-    work = out / FOLDER
-    shutil.rmtree(work, ignore_errors=True)
     console = plain_console()
     items: dict[str, list[Item]] = {}
     lost = 0
     local = any(session.engine == "local" for session in target.sessions)
     # not to be replaced meanwhile
     held = share_lock(manifest.folder / MANIFEST_FILE) or nullcontext()
-    with held, warm_server() if local else nullcontext():
+    with _draft(out) as draft, held, warm_server() if local else nullcontext():
         for number, session in enumerate(target.sessions):
-            found, lost_here = _ask(session, manifest.folder / side, given.k, work / str(number), console)
+            found, lost_here = _ask(session, manifest.folder / side, given.k, draft / str(number), console)
             items |= found
             lost += lost_here
-    write_atomically(work / ITEMS, "".join(_lines(items)))
+        write_atomically(draft / ITEMS, "".join(_lines(items)))
     evaluation = _summary(target, items, manifest, side, given.k, lost)
     evaluation.save(out / EVALUATION)
     show(console, evaluation)
     _write_cards(target, evaluation)
-    for name, path in (("result", out / EVALUATION), ("answers", work / ITEMS)):
+    for name, path in (("result", out / EVALUATION), ("answers", out / FOLDER / ITEMS)):
         console.print(f"  {name:<12}{path}", highlight=False, markup=False, soft_wrap=True)
     return SUCCEEDED
+
+
+@contextmanager
+def _draft(out: Path) -> Iterator[Path]:
+    """A folder to work in, which takes the place of the last evaluation's at the end; after an error it stays, with its
+    logs.
+
+    Raises:
+        ConfigError: another process works there.
+    """
+    draft = out / f"{FOLDER}.part"
+    out.mkdir(parents=True, exist_ok=True)
+    lock = try_lock(out / f"{FOLDER}.lock", f"process {os.getpid()}")
+    if lock is None:
+        raise ConfigError(f"{out} is being evaluated by another process", str(out), "wait, or give another --out")
+    with lock:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        yield draft
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+        draft.rename(out / FOLDER)
 
 
 def _target(given: argparse.Namespace) -> Target:

@@ -17,7 +17,7 @@ from chord_exp.run_files.rules import findings
 from chord_exp.run_files.tracker_sync import sync_command
 
 PLOT_SIZE = (64, 10)
-REPORT = "python -m chord_exp.report"
+REPORT, EVALUATE = "python -m chord_exp.report", "python -m chord_exp.evaluate"
 
 
 def show(console: Console, record: RunRecord, rows: list[metrics.Row], run_dir: Path) -> None:
@@ -75,6 +75,9 @@ def _show_paths(console: Console, record: RunRecord, run_dir: Path) -> None:
             console.print(f"  {label:<12}{path}", highlight=False, markup=False, soft_wrap=True)
     page = f"{REPORT} {shlex.quote(str(run_dir))}"
     console.print(f"  {'look at it':<12}{page}", highlight=False, markup=False, soft_wrap=True)
+    if record.checkpoint:
+        score = f"{EVALUATE} {shlex.quote(str(run_dir))}"
+        console.print(f"  {'score it':<12}{score}", highlight=False, markup=False, soft_wrap=True)
     if command := sync_command(run_dir):
         console.print(f"  {'upload':<12}{command}", highlight=False, markup=False, soft_wrap=True)
     if record.error and record.status != STOPPED:

@@ -80,7 +80,7 @@ def test_ctrl_c_stops_all_records_all_and_a_resume_goes_on(sweep, tmp_path):
     sweep.until(lambda: len(sweep.steps(0)) > 2 and len(sweep.steps(1)) > 2)
     sweep.interrupt()
     code, output = sweep.wait()
-    assert code == 130 and "sweep resume" in output
+    assert code == 130 and "runs resume" in output
     assert sweep.states == ["stopped", "stopped", "queued"]
     assert not any(sweep.is_alive(number) for number in range(3))
     gate.touch()
