@@ -116,6 +116,15 @@ test-all: $(READY)  ## all tests, with every fault and the runs that learn
 test-real: .venv-real/.real  ## tests of the real vLLM and verl on a CPU (half an hour)
 	@.venv-real/bin/python -m pytest -q tests/real $(ARGS)
 
+GPUS ?= 1
+.PHONY: check-memory
+check-memory: $(READY)  ## hold the forecast of GPU memory against PyTorch's tracker, without a GPU (ARGS=--write)
+	@$(PY) -m tools.check_memory $(ARGS)
+
+.PHONY: gpu-check
+gpu-check: $(READY)  ## the same against what an update allocates on a GPU (GPUS=4 for the settings of four)
+	@$(VENV)/bin/torchrun --nproc-per-node $(GPUS) -m tools.check_memory --gpu
+
 .PHONY: lint
 lint: $(READY)  ## ruff, mypy and the import rules
 	@$(PY) -m ruff check .

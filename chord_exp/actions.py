@@ -14,8 +14,12 @@ from chord_exp.config.command_line import RUN_DIR
 from chord_exp.data_facts import assumed_facts, look_at_data, prepare_data
 from chord_exp.errors import SUCCEEDED, ConfigError
 from chord_exp.experiment.geometry import Geometry, derive
+from chord_exp.experiment.memory.fit import TOO_MUCH, use_of
+from chord_exp.experiment.memory.remedies import cheapest
+from chord_exp.experiment.memory.show import refusal, warnings_of
 from chord_exp.experiment.objective import GAC_ESTIMATE
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
+from chord_exp.machine_facts import machine_of, step_times
 from chord_exp.run_files.names import METRICS, RECORD
 from chord_exp.trinity_config.build import TRINITY_MONITORS, Folders, to_trinity, to_yaml
 from chord_exp.trinity_config.installed import has_flash_attention, verl_is_legacy
@@ -82,7 +86,8 @@ def plan(spec: ExperimentSpec, run_dir: Path) -> int:
     facts = look_at_data(spec)
     geometry = derive_with_warnings(spec, facts)
     trinity_config(spec, facts, geometry, run_folders(run_dir))
-    show(spec, facts, geometry, flatten(spec.trinity))
+    times = step_times(run_dir) if spec.resume else None
+    show(spec, facts, geometry, flatten(spec.trinity), machine_of(spec), times)
     return SUCCEEDED
 
 
@@ -208,7 +213,25 @@ def check_without_data(experiment: ComposedExperiment) -> None:
     """
     spec = experiment.spec
     facts = assumed_facts(spec)
-    trinity_config(spec, facts, derive(spec, facts), run_folders(experiment.run_dir))
+    geometry = derive(spec, facts)
+    trinity_config(spec, facts, geometry, run_folders(experiment.run_dir))
+    _check_memory(experiment, facts, geometry)
+
+
+def _check_memory(experiment: ComposedExperiment, facts: DataFacts, geometry: Geometry) -> list[str]:
+    """Return warnings about what may not fit into the GPUs.
+
+    Raises:
+        ConfigError: it does not fit by more than the forecast may be wrong by, and force=true was not given.
+    """
+    spec = experiment.spec
+    machine = machine_of(spec)
+    uses = use_of(spec, geometry, machine)
+    too_much = [use for use in uses if TOO_MUCH in use.verdicts]
+    if too_much and not experiment.command.force and not machine.not_followed:
+        what, fix = refusal(too_much[0], cheapest(spec, facts, machine))
+        raise ConfigError(what, "cluster", fix)
+    return list(warnings_of(uses))
 
 
 def refuse_folder(experiment: ComposedExperiment) -> None:
@@ -247,6 +270,7 @@ def launch_spec(experiment: ComposedExperiment, facts: DataFacts, run_dir: Path)
     spec = experiment.spec
     geometry = derive_with_warnings(spec, facts)
     config = trinity_config(spec, facts, geometry, run_folders(run_dir))
+    warnings = [*geometry.warnings, *_check_memory(experiment, facts, geometry)]
     return LaunchSpec(
         name=spec.name,
         project=spec.project,
@@ -265,6 +289,6 @@ def launch_spec(experiment: ComposedExperiment, facts: DataFacts, run_dir: Path)
         keep_newest=spec.cluster.max_checkpoints_to_keep,
         keep_best=spec.cluster.keep_best,
         overrides=experiment.overrides,
-        warnings=list(geometry.warnings),
+        warnings=warnings,
         keepsakes=experiment.hydra_files(run_dir),
     )

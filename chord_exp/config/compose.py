@@ -39,6 +39,8 @@ class Command:
     action: str
     # file that action=export writes
     export_to: str | None
+    # run what the plan says does not fit into the GPUs' memory
+    force: bool
     # show tracebacks
     debug: bool
     # what the sweep that this experiment belongs to compares, with which question; null: it is no study

@@ -10,6 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from chord_exp.experiment.geometry import Geometry, Stage
+from chord_exp.experiment.memory.fit import Machine, use_of
+from chord_exp.experiment.memory.remedies import cheapest
+from chord_exp.experiment.memory.show import cost_rows, memory_rows, time_rows
 from chord_exp.experiment.objective import MU_KEYS, MU_RULES, NO_PHI, SCHEDULE
 from chord_exp.experiment.rehearsal import DIFFERENCES
 from chord_exp.experiment.schedule import values
@@ -28,17 +31,29 @@ def mu_curve(spec: ExperimentSpec, steps: int, width: int = CURVE_WIDTH) -> str:
 
 
 def render(
-    spec: ExperimentSpec, facts: DataFacts, geometry: Geometry, user_overrides: Iterable[tuple[str, Any]]
+    spec: ExperimentSpec,
+    facts: DataFacts,
+    geometry: Geometry,
+    user_overrides: Iterable[tuple[str, Any]],
+    machine: Machine,
+    step_times: Mapping[str, float] | None = None,
 ) -> RenderableType:
     """The plan as something that rich prints.
 
     Args:
         user_overrides: dotted Trinity keys set under `trinity:`, with their values.
+        machine: what the forecast of memory must know besides.
+        step_times: where the time of a step went in the run that is resumed, seconds by name.
     """
     parts: list[RenderableType] = [_overview(spec, facts)]
     parts += [_stage_table(spec, facts, stage) for stage in geometry.stages]
     if spec.uses_chord:
         parts.append(_mu_table(spec, geometry.total_steps))
+    parts += _memory_tables(spec, facts, geometry, machine)
+    if machine.architecture is not None:
+        parts.append(_table("Costs", cost_rows(spec, geometry, machine.architecture)))
+    if step_times:
+        parts.append(_table("Time of a step so far", time_rows(step_times)))
     if spec.cluster.engine == "real_cpu":
         rows = [(each.key, f"{each.rehearsal}; on GPUs {each.on_gpus}", each.why) for each in DIFFERENCES]
         parts.append(_table("A rehearsal on a CPU: all as on GPUs but", rows))
@@ -54,12 +69,19 @@ def render(
     return Group(*parts)
 
 
-def show(spec: ExperimentSpec, facts: DataFacts, geometry: Geometry, user_overrides: Iterable[tuple[str, Any]]) -> None:
+def show(
+    spec: ExperimentSpec,
+    facts: DataFacts,
+    geometry: Geometry,
+    user_overrides: Iterable[tuple[str, Any]],
+    machine: Machine,
+    step_times: Mapping[str, float] | None = None,
+) -> None:
     """Print the plan; wide enough to keep rows whole when the output is no terminal."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
-    console.print(render(spec, facts, geometry, user_overrides))
+    console.print(render(spec, facts, geometry, user_overrides, machine, step_times))
 
 
 def _table(title: str, rows: Iterable[tuple[str, str, str]]) -> Table:
@@ -163,6 +185,22 @@ def _stage_table(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> Table:
     if batch.usual_rows and (facts.eval_rows or facts.test_rows):
         rows.append(("evaluation", f"every {stage.eval_interval} steps", "and before the first"))
     return _table(f"Stage {stage.kind}", rows)
+
+
+def _memory_tables(
+    spec: ExperimentSpec, facts: DataFacts, geometry: Geometry, machine: Machine
+) -> list[RenderableType]:
+    uses = use_of(spec, geometry, machine)
+    if not uses:
+        if spec.cluster.engine == "verl":
+            return [Text(f"Memory: the sizes of {spec.model.path} are not known here, so nothing is forecast")]
+        return []
+    remedy = cheapest(spec, facts, machine)
+    card = "" if machine.card_gib is None else f" (a card of {machine.card_gib:g} GiB)"
+    return [
+        _table(f"Memory of stage {use.stage.kind}{card}: docs/memory.md", memory_rows(use, machine, remedy))
+        for use in uses
+    ]
 
 
 def _steps_formula(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> str:

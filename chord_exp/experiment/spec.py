@@ -12,6 +12,7 @@ from typing import Any
 
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.field_checks import check_min, check_window, finite, one_of, require, safe_name, tracker_label
+from chord_exp.experiment.memory.cards import gib_of
 from chord_exp.experiment.objective import check_mu_source, check_phi
 from chord_exp.experiment.schedule import MuSchedule
 from chord_exp.utils.split_settings import JUDGE, SplitSettings
@@ -198,12 +199,16 @@ class ClusterSpec:
     attention: str
     # share of a GPU's memory that an engine takes
     gpu_memory_utilization: float
+    # memory of one GPU, GiB, or a card's name; null: read from the machine, unknown where it has none
+    gpu_memory_gib: float | int | str | None
     # number format of the rollout model
     dtype: str
-    # keep the trainer's parameters in CPU memory between uses
+    # keep the trainer's parameters in CPU memory between uses; during an update they are on the GPU
     param_offload: bool
-    # keep the optimizer's state in CPU memory between uses
+    # keep the optimizer's state in CPU memory between uses; during an update it is on the GPU
     optimizer_offload: bool
+    # keep parameters, gradients and optimizer in CPU memory throughout, FSDP2's CPU offload
+    offload_policy: bool
     # tokens of one micro-batch on one trainer GPU; null: two rows of full length
     max_token_len_per_gpu: int | None
     # save a checkpoint every so many steps; the last step is always saved
@@ -225,6 +230,8 @@ class ClusterSpec:
         one_of("cluster.attention", self.attention, ATTENTIONS)
         if self.sync_method is not None:
             one_of("cluster.sync_method", self.sync_method, SYNC_METHODS)
+        if self.gpu_memory_gib is not None:
+            gib_of(self.gpu_memory_gib)
         positive = (
             "node_num",
             "gpu_per_node",

@@ -34,6 +34,7 @@ MAY_CHANGE = (
     "max_token_len_per_gpu",
     "param_offload",
     "optimizer_offload",
+    "offload_policy",
     "gpu_memory_utilization",
     "extra_engine_args.device",
     "extra_engine_args.threads",

@@ -6,15 +6,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from chord_exp.trinity_config.installed import verl_keeps_outputs
+
 ENGINE = "verl.workers.engine.fsdp.transformer_impl"
 WORKER = "trinity.trainer.verl.workers"
-# the release that keeps outputs; 0.9 drops them itself (verl issues 6696 and 6698)
-KEEPS_OUTPUTS = "0.8."
 # of flash-attn, in the order that verl hands them out
 PADDING = ("index_first_axis", "pad_input", "rearrange", "unpad_input")
 
@@ -27,7 +26,7 @@ def mend_loaded_verl() -> None:
     # what verl has in its place needs einops, which comes with vLLM
     if find_spec("flash_attn") is None and find_spec("einops") is not None:
         pad_without_flash_attention()
-    if metadata.version("verl").startswith(KEEPS_OUTPUTS):
+    if verl_keeps_outputs():
         drop_outputs_of_training(engine.FSDPEngineWithLMHead)
     worker = sys.modules.get(WORKER)
     if worker is not None:

@@ -80,7 +80,7 @@ CAUSES: tuple[Cause, ...] = (
         r"|memory usage exceeds the threshold|Cannot allocate memory",
         "the machine's own memory (not the GPU's) ran out, and Ray ended a process",
         f"run less beside it (hydra.launcher.n_jobs), or set cluster.param_offload=false "
-        f"cluster.optimizer_offload=false, {_THEN_RESUME}",
+        f"cluster.optimizer_offload=false cluster.offload_policy=false, {_THEN_RESUME}",
         of_machine=True,
     ),
     Cause(
@@ -104,7 +104,7 @@ CAUSES: tuple[Cause, ...] = (
         "trainer_memory",
         _GPU_MEMORY,
         "the GPU's memory ran out in the trainer's update",
-        f"lower cluster.max_token_len_per_gpu, or set cluster.param_offload=true cluster.optimizer_offload=true, "
+        f"lower cluster.max_token_len_per_gpu, or set cluster.offload_policy=true (action=plan says what helps), "
         f"{_THEN_RESUME}; model.lora.rank=32 in a new run takes far less",
         during=r"update_actor|train_batch|train_step|forward_backward|compute_log_prob|optimizer_step|\bbackward\b"
         r"|clip_grad",

@@ -227,6 +227,7 @@ def _trainer(spec: ExperimentSpec, stage: Stage, attention: str | None, one_row:
         "ulysses_sequence_parallel_size": cluster.ulysses_sequence_parallel_size,
         "param_offload": cluster.param_offload,
         "optimizer_offload": cluster.optimizer_offload,
+        "offload_policy": cluster.offload_policy,
     }
     if verl := _verl_sections(cluster, attention, one_row):
         trainer["trainer_config"] = verl

@@ -14,6 +14,15 @@ def verl_is_legacy() -> bool:
     return (int(major), int(minor)) < (0, 8)
 
 
+def verl_keeps_outputs() -> bool:
+    """Return whether the installed verl keeps every micro-batch's outputs until an update ends: 0.9 drops them itself
+    (verl issues 6696 and 6698)."""
+    try:
+        return metadata.version("verl").startswith("0.8.")
+    except metadata.PackageNotFoundError:
+        return False
+
+
 def has_flash_attention() -> bool:
     """Return whether flash-attn is installed; it is not imported, which takes a GPU."""
     return util.find_spec("flash_attn") is not None

@@ -124,6 +124,7 @@ DERIVED_FROM = {
     "trainer.max_checkpoints_to_keep": "cluster.max_checkpoints_to_keep",
     "trainer.param_offload": "cluster.param_offload",
     "trainer.optimizer_offload": "cluster.optimizer_offload",
+    "trainer.offload_policy": "cluster.offload_policy",
     "trainer.trainer_config.model.override_config.attn_implementation": "cluster.attention",
 }
 # Sections with keys that some variants, engines or losses leave to Trinity: there any value does.

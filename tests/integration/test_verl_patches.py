@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
-from importlib import metadata
 
 import pytest
 import torch
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
-from chord_exp.plugins.verl_patches import KEEPS_OUTPUTS, drop_outputs_of_training
+from chord_exp.plugins.verl_patches import drop_outputs_of_training
+from chord_exp.trinity_config.installed import verl_keeps_outputs
 
 fsdp = pytest.importorskip("verl.workers.engine.fsdp.transformer_impl")
 ROWS = 6
@@ -78,7 +78,7 @@ def living_forwards(engine) -> list[int]:
     return engine.alive
 
 
-@pytest.mark.skipif(not metadata.version("verl").startswith(KEEPS_OUTPUTS), reason="verl drops them itself")
+@pytest.mark.skipif(not verl_keeps_outputs(), reason="verl drops them itself")
 def test_memory_of_an_update_does_not_grow_with_its_micro_batches(one_process):
     kept, dropped = fake_engine_class(), fake_engine_class()
     drop_outputs_of_training(dropped)
@@ -86,3 +86,17 @@ def test_memory_of_an_update_does_not_grow_with_its_micro_batches(one_process):
     assert living_forwards(kept()) == list(range(ROWS))
     # the last one only, in the variables of the loop
     assert living_forwards(dropped()) == [0] + [1] * (ROWS - 1)
+
+
+def test_verl_loads_parameters_and_optimizer_for_an_update_whatever_is_offloaded_between_uses():
+    from verl.workers.engine.base import BaseEngineCtx
+
+    class FakeEngine:
+        is_param_offload_enabled = is_optimizer_offload_enabled = True
+
+        def to(self, **given):
+            self.given = given
+
+    engine = FakeEngine()
+    BaseEngineCtx(engine, "train")._context_switch("cuda")
+    assert engine.given == {"device": "cuda", "model": True, "optimizer": True, "grad": True}

@@ -120,7 +120,7 @@ def check_make(words: list[str]) -> None:
     target, *assignments = words
     variables = dict(assignment.split("=", 1) for assignment in assignments)
     assert target in make_targets()
-    assert set(variables) <= {"ARGS", "PYTHON"}
+    assert set(variables) <= {"ARGS", "GPUS", "PYTHON"}
     if target in _TAKES_FILES and variables.get("ARGS"):
         assert set(shlex.split(variables["ARGS"])) <= {PLACEHOLDER_FILE, "--check"}
         return

@@ -9,16 +9,25 @@ from composing import FACTS, FOLDERS, compose_spec, to_trinity
 from rich.console import Console
 
 from chord_exp.experiment.geometry import derive
+from chord_exp.experiment.memory.architecture import KNOWN
+from chord_exp.experiment.memory.fit import Machine
 from chord_exp.experiment.plan import mu_curve, render, show
 from chord_exp.experiment.rehearsal import DIFFERENCES
 from chord_exp.experiment.spec import DataFacts
 from chord_exp.trinity_config.user_overrides import flatten
 
+NO_FORECAST = Machine(None)
 
-def text_of(overrides: list[str], facts: DataFacts = FACTS) -> str:
+
+def text_of(
+    overrides: list[str],
+    facts: DataFacts = FACTS,
+    machine: Machine = NO_FORECAST,
+    times: dict[str, float] | None = None,
+) -> str:
     spec = compose_spec(overrides)
     out = io.StringIO()
-    Console(file=out, width=200).print(render(spec, facts, derive(spec, facts), flatten(spec.trinity)))
+    Console(file=out, width=200).print(render(spec, facts, derive(spec, facts), flatten(spec.trinity), machine, times))
     return out.getvalue()
 
 
@@ -101,7 +110,7 @@ def test_the_curve_rises_falls_and_keeps_to_its_width():
 
 def test_the_printed_plan_fits_its_page(capsys):
     spec = compose_spec([])
-    show(spec, FACTS, derive(spec, FACTS), [])
+    show(spec, FACTS, derive(spec, FACTS), [], Machine(None))
     assert max(len(line) for line in capsys.readouterr().out.splitlines()) <= 120
 
 
@@ -120,3 +129,34 @@ def test_one_of_a_kind_is_not_a_plural():
 
 def test_the_plan_names_the_variant_that_is_trained():
     assert "variant phi" in text_of(["phi=pq"])
+
+
+GPU = ["cluster=gpu_4", "model=qwen3_4b", "total_steps=5", "mu_schedule=constant"]
+
+
+def test_the_plan_shows_memory_term_by_term_with_the_largest_and_the_cheapest_change():
+    text = text_of(GPU, machine=Machine(KNOWN["Qwen3-4B"], 80.0, True))
+    assert "44.5 GiB of 80.0 GiB" in row(text, "a trainer GPU") and "fits" in row(text, "a trainer GPU")
+    assert "8TV" in row(text, "  logits") and "4P/F" in row(text, "  parameters")
+    assert "rows of full length at once" in row(text, "an engine's GPU")
+    assert "optimizer" in row(text, "largest term")
+    assert "cluster.max_token_len_per_gpu=5120" in row(text, "cheapest change")
+    assert "44.5 -> 38.4 GiB" in row(text, "cheapest change")
+
+
+def test_the_plan_says_what_does_not_fit_and_what_nobody_knows():
+    model = KNOWN["Qwen3-4B"]
+    assert "does not fit" in row(text_of(GPU, machine=Machine(model, 24.0)), "a trainer GPU")
+    assert "expandable_segments" in row(text_of(GPU, machine=Machine(model, 48.0)), "a trainer GPU")
+    assert "cluster.gpu_memory_gib" in row(text_of(GPU, machine=Machine(model)), "a trainer GPU")
+    assert "are not known here" in text_of(GPU, machine=Machine(None))
+    by_hand = Machine(model, 80.0, not_followed=("trainer.trainer_config.model.use_fused_kernels",))
+    assert "use_fused_kernels" in row(text_of(GPU, machine=by_hand), "not followed")
+
+
+def test_the_plan_shows_arithmetic_disk_space_and_the_times_of_the_run_that_is_resumed():
+    text = text_of(GPU, machine=Machine(KNOWN["Qwen3-4B"]), times={"training": 1.0, "waiting for rollouts": 3.0})
+    assert "5.9e+16" in row(text, "FLOPs a step, at most")
+    assert "45.0 GiB" in row(text, "disk, a checkpoint")
+    assert "75% of a step" in row(text, "waiting for rollouts")
+    assert "Time of a step" not in text_of(GPU, machine=Machine(KNOWN["Qwen3-4B"]))

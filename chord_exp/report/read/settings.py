@@ -14,7 +14,7 @@ import yaml
 COMPOSED, DEFAULTS = ".hydra/config.yaml", ".hydra/defaults.yaml"
 # settings that say nothing of what was learnt: seeds are what a group is drawn from, the others are names and places
 NO_SETTING = re.compile(
-    r"(seed|name|project|action|export_to|debug|resume|data\.(out|check)|cluster\.ray_address|monitor(\..*)?"
+    r"(seed|name|project|action|export_to|force|debug|resume|data\.(out|check)|cluster\.ray_address|monitor(\..*)?"
     r"|study(\..*)?)$"
 )
 STUDY = "study"
