@@ -152,6 +152,23 @@ def reward_zero(history: History) -> Finding | None:
     )
 
 
+@rule("mu_zero")
+def mu_zero(history: History) -> Finding | None:
+    """The expert rows never counted."""
+    series = history[h.MU]
+    if len(series) < 2 or series.value.any():
+        return None
+    return _first(
+        "mu_zero",
+        BAD,
+        h.MU,
+        series,
+        series.value == 0,
+        "μ was 0 at all {of} steps: the expert rows taught nothing",
+        "set mu_peak, or mu_warmup_steps below the number of steps; for GRPO alone use variant=grpo",
+    )
+
+
 @rule("flat_rewards")
 def flat_rewards(history: History) -> Finding | None:
     """No spread of rewards within any prompt group for many steps, or ever: GRPO has nothing to learn from."""

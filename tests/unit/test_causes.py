@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import resource
+import socket
 from pathlib import Path
 
 import pytest
 import yaml
 
+import chord_exp
 from chord_exp.run_files.causes import CAUSES, Diagnosis, diagnose, explain, in_log, is_machine_fault
 from chord_exp.run_files.record import RunError
 
@@ -29,6 +33,47 @@ def test_a_log_is_given_its_cause_and_the_line_that_shows_it(failure, tmp_path):
     assert first.cause.name == failure["cause"]
     assert first.file == "logs/trainer.log" and failure["log"].splitlines()[first.line - 1].strip() == first.text
     assert re.search(first.cause.sign, first.text)
+
+
+def raised(act) -> str:
+    with pytest.raises(OSError) as caught:
+        act()
+    return f"OSError: {caught.value}"
+
+
+def open_files_until_none_is_left() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, hard))
+    files = []
+    try:
+        while True:
+            files.append(open(os.devnull))  # noqa: SIM115
+    finally:
+        for file in files:
+            file.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_the_system_says_of_disks_ports_files_and_sockets_is_understood(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        said = {
+            "disk_full": raised(lambda: Path("/dev/full").write_text("x")),
+            "port_taken": raised(lambda: socket.create_server(("127.0.0.1", port))),
+            "open_files": raised(open_files_until_none_is_left),
+            "socket_path": raised(lambda: socket.socket(socket.AF_UNIX).bind(str(tmp_path / ("x" * 120)))),
+        }
+    for name, text in said.items():
+        assert [one.cause.name for one in seen(text)] == [name]
+        assert explain(text).cause == BY_NAME[name].what
+
+
+def test_what_this_package_itself_writes_is_understood():
+    engine = Path(chord_exp.__file__).parent / "engine"
+    written = (engine / "actors.py").read_text("utf-8") + (engine / "train_engine.py").read_text("utf-8")
+    for text, name in (("No more samples to train. Stopping training.", "expert_rows_exhausted"),):
+        assert text in written and [one.cause.name for one in seen(text)] == [name]
+    assert explain("NonFiniteLoss: actor/grad_norm is not finite at step 5").cause == BY_NAME["not_finite"].what
 
 
 def test_names_and_texts_tell_causes_apart():
