@@ -42,6 +42,9 @@ def look() -> Machines:
     """
     address, before = os.environ.get("RAY_ADDRESS"), dict(os.environ)
     private_ray.set_up_client(address or "localhost")
+    if address and private_ray.is_loopback(host := private_ray.host_of(address)):
+        # Ray would look for it at this machine's address in the network
+        os.environ.update(private_ray.environment(host))
     try:
         found = private_ray.machines(address or "auto")
     except Exception as error:  # Ray raises many kinds

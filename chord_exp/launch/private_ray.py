@@ -84,9 +84,14 @@ def set_up_client(address: str) -> None:
     How to prove who we are is never left to chance: a token file in the home folder would turn tokens on for one side
     only.
     """
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    host = host_of(address)
     os.environ.setdefault("RAY_AUTH_MODE", _auth_mode(host))
     os.environ.update(_proxy_bypass(host))
+
+
+def host_of(address: str) -> str:
+    """Return the host of `HOST:PORT` or `http://HOST:PORT`."""
+    return urlsplit(address if "://" in address else f"//{address}").hostname or ""
 
 
 def is_loopback(host: str) -> bool:

@@ -17,7 +17,9 @@ from chord_exp.run_files.rules import findings
 from chord_exp.run_files.tracker_sync import sync_command
 
 PLOT_SIZE = (64, 10)
-REPORT, EVALUATE = "python -m chord_exp.report", "python -m chord_exp.evaluate"
+REPORT = "python -m chord_exp.report"
+EVALUATE = "python -m chord_exp.evaluate"
+RESUME = "python -m chord_exp.runs resume"
 
 
 def show(console: Console, record: RunRecord, rows: list[metrics.Row], run_dir: Path) -> None:
@@ -73,13 +75,12 @@ def _show_paths(console: Console, record: RunRecord, run_dir: Path) -> None:
     for label, path in where.items():
         if path.exists():
             console.print(f"  {label:<12}{path}", highlight=False, markup=False, soft_wrap=True)
-    page = f"{REPORT} {shlex.quote(str(run_dir))}"
-    console.print(f"  {'look at it':<12}{page}", highlight=False, markup=False, soft_wrap=True)
-    if record.checkpoint:
-        score = f"{EVALUATE} {shlex.quote(str(run_dir))}"
-        console.print(f"  {'score it':<12}{score}", highlight=False, markup=False, soft_wrap=True)
-    if command := sync_command(run_dir):
-        console.print(f"  {'upload':<12}{command}", highlight=False, markup=False, soft_wrap=True)
+    commands = {"look at it": REPORT, **({"score it": EVALUATE} if record.checkpoint else {"go on": RESUME})}
+    for label, command in commands.items():
+        text = f"{command} {shlex.quote(str(run_dir))}"
+        console.print(f"  {label:<12}{text}", highlight=False, markup=False, soft_wrap=True)
+    if upload := sync_command(run_dir):
+        console.print(f"  {'upload':<12}{upload}", highlight=False, markup=False, soft_wrap=True)
     if record.error and record.status != STOPPED:
         console.print(f"error: {record.error.what}", style="red", highlight=False, markup=False, soft_wrap=True)
         for part in (record.error.cause, record.error.remedy):

@@ -10,9 +10,10 @@ from pathlib import Path
 from chord_exp.config.command_line import SWEEP_DIR, parse
 from chord_exp.errors import SUCCEEDED, ConfigError
 from chord_exp.launch.private_ray import find_head
+from chord_exp.launch.summary import RESUME
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.progress import SweepProgress
-from chord_exp.sweep.run import GRID, RESUME, make_backend, resume
+from chord_exp.sweep.run import GRID, make_backend, resume
 from chord_exp.sweep.run_loop import run_loop
 from chord_exp.sweep.scheduling.scheduler import Scheduler
 from chord_exp.sweep.scheduling.trial import ACTIVE, Trial

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ConfigError
+from chord_exp.launch.summary import RESUME
 from chord_exp.run_files import record
 from chord_exp.run_files.tracker_sync import sync_command
 from chord_exp.sweep.backends.local import LocalProcesses
@@ -24,7 +25,6 @@ from chord_exp.sweep.settings import Settings
 from chord_exp.sweep.show.live import Watch
 
 GRID = "grid"
-RESUME = "python -m chord_exp.runs resume"
 # states that a resume leaves as they are
 DONE = (states.SUCCEEDED, states.PRUNED, states.FAILED)
 

@@ -36,6 +36,14 @@ def test_the_end_names_the_command_that_makes_a_page(tmp_path) -> None:
     assert f"look at it  python -m chord_exp.report '{run}'" in printed(run)
 
 
+def test_the_end_names_the_command_that_goes_on_or_the_one_that_scores(tmp_path) -> None:
+    stopped = make_run(tmp_path / "stopped", 5, status="stopped")
+    done = make_run(tmp_path / "done", 5, checkpoint="weights")
+    assert f"go on       python -m chord_exp.runs resume {stopped}" in printed(stopped)
+    said = printed(done)
+    assert f"score it    python -m chord_exp.evaluate {done}" in said and "runs resume" not in said
+
+
 def test_the_mu_plot_is_plain_text() -> None:
     plot = mu_plot({step: step / 10 for step in range(1, 30)})
     assert "\x1b" not in plot
