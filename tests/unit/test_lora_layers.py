@@ -12,6 +12,8 @@ from trinity.common.config import LoRAConfig
 from chord_exp.engine import lora
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.geometry import derive
+from chord_exp.experiment.memory.architecture import by_name
+from chord_exp.experiment.memory.fit import FITS, Machine, use_of
 
 ADAPTER = LoRAConfig(name="lora", lora_rank=4, lora_alpha=8)
 GPUS = ["cluster=gpu_2", "model=qwen3_4b", "model.lora.rank=32"]
@@ -128,3 +130,12 @@ def test_adapters_go_on_from_a_folder(base, tmp_path):
     again = lora.add_adapter(load(base), ADAPTER, tmp_path)
     torch.testing.assert_close(again.eval()(TOKENS).logits, model(TOKENS).logits)
     assert any(parameter.requires_grad for parameter in again.parameters())
+
+
+def test_one_small_gpu_has_adapters_their_learning_rate_and_room_by_the_forecast():
+    spec = compose_spec(["cluster=gpu_1_small", "model=qwen3_1_7b"])
+    assert (spec.model.lora.rank, spec.lr, spec.cluster.gpu_memory_gib) == (32, 1e-5, 24)
+    machine = Machine(by_name("Qwen/Qwen3-1.7B"), card_gib=24)
+    (use,) = use_of(spec, derive(spec, FACTS), machine)
+    assert use.stage.gpus.mode == "colocate" and set(use.verdicts) == {FITS}
+    assert to_trinity(spec, FACTS, FOLDERS)["synchronizer"]["sync_method"] == "checkpoint"
