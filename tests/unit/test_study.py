@@ -80,14 +80,13 @@ def test_the_study_s_data_is_the_same_every_time_and_its_answers_are_right():
     for row in rows[REWARDED]:
         assert len(re.findall(r"\d+", row["prompt"])) == 2 and int(row["ground_truth"]) >= 1
     for row in rows[EXPERTS]:
-        steps = re.findall(r"(\d+[+-]\d+)=(\d+)", row["response"])
-        assert len(steps) == 2 and [evaluate(left) for left, _ in steps] == [int(right) for _, right in steps]
-        # each step is one that the tiny model knows by itself
-        assert all(2 <= int(number) <= LARGEST_NUMBER for left, _ in steps for number in re.findall(r"\d+", left))
-        assert steps[1][0].startswith(steps[0][1]) and row["response"].endswith(f"\\boxed{{{steps[1][1]}}}")
-        assert sorted(re.findall(r"\d+", row["prompt"])) == sorted(
-            re.findall(r"\d+", steps[0][0]) + re.findall(r"\d+", steps[1][0])[1:]
-        )
+        said = re.fullmatch(r"(.+)=(\d+)\W+(\d+)([+-])(\d+)=(\d+) \\boxed\{(\d+)\}", row["response"])
+        assert said is not None, row
+        word, number, first, sign, second, result, boxed = said.groups()
+        # the word stands in the question in place of its number, which the experts alone know
+        assert word in row["prompt"] and re.findall(r"\d+", row["prompt"]) == [first]
+        assert number == second and evaluate(f"{first}{sign}{second}") == int(result) == int(boxed)
+        assert 2 <= int(first) <= LARGEST_NUMBER and 2 <= int(second) <= LARGEST_NUMBER
 
 
 def test_experts_know_one_part_of_the_study_s_task_and_rewards_reach_both(tmp_path):
@@ -99,10 +98,10 @@ def test_experts_know_one_part_of_the_study_s_task_and_rewards_reach_both(tmp_pa
         lines = (tmp_path / "out" / side / "train.jsonl").read_text(encoding="utf-8").splitlines()
         return [len(re.findall(r"\d+", re.sub(r"(?s)assistant.*", "", json.loads(line)[key]))) for line in lines]
 
-    assert set(numbers("sft", "messages")) == {3}
+    assert set(numbers("sft", "messages")) == {1}
     for side in ("rl", "eval", "test"):
         asked = numbers(side, "prompt")
-        assert set(asked) == {2, 3} and 0.3 < asked.count(3) / len(asked) < 0.7
+        assert set(asked) == {1, 2} and 0.3 < asked.count(1) / len(asked) < 0.7
 
 
 def tuned(folder: Path, share: str, rate: str, seed: int, peak: float) -> None:

@@ -4,8 +4,10 @@
 
 *Two numbers* (`rewarded.jsonl`): questions with a checkable answer and no expert. The tiny model answers some of them
 already, in its own style, so that rewards have something to work with; half of the sentences it has seen, half it has
-not. *Three numbers* (`experts.jsonl`): questions that take two calculations. The tiny model has never made two in one
-answer, so that it hardly ever earns a reward there, and the experts' answers are written in another style than its own.
+not. *A number in words* (`experts.jsonl`): questions with "a dozen", "half a dozen", "a week" or "a fortnight" in place
+of one number. The tiny model knows the calculation and not what these words stand for, so that it hardly ever earns a
+reward there; the experts' answers say it, in another style than the model's own.
+
 All prompts differ, half of them are Chinese, and the same seed gives the same bytes.
 """
 
@@ -26,7 +28,6 @@ from tools.tiny.word_problems import (
     NAMES,
     SAMPLE_TEMPLATES,
     Problem,
-    Template,
     draw_problem,
     evaluate,
 )
@@ -35,43 +36,43 @@ SEED = 2604
 REWARDED, EXPERTS = "rewarded.jsonl", "experts.jsonl"
 ROWS = {REWARDED: 900, EXPERTS: 900}
 
-THREE_NUMBERS: tuple[Template, ...] = (
-    Template("en", "{name} has {a} {item}, buys {b} more and gives away {c}. How many are left?", "a+b-c"),
-    Template("en", "Of {a} {item} in a box {b} are eaten and {c} added. How many are there now?", "a-b+c"),
-    Template("en", "{name} has {a} {item}, {other} has {b} and Kim has {c}. How many are there in all?", "a+b+c"),
-    Template("zh", "{name}有{a}{unit}{item}，又买了{b}{unit}，送出{c}{unit}，还剩多少{unit}？", "a+b-c"),
-    Template("zh", "盒子里有{a}{unit}{item}，吃了{b}{unit}，又放进{c}{unit}，现在有多少{unit}？", "a-b+c"),
-    Template("zh", "{name}有{a}{unit}{item}，{other}有{b}{unit}，小华有{c}{unit}，合起来是多少{unit}？", "a+b+c"),
+WORDS: dict[str, dict[str, int]] = {
+    "en": {"a dozen": 12, "half a dozen": 6, "a week": 7, "a fortnight": 14},
+    "zh": {"一打": 12, "半打": 6, "一周": 7, "半个月": 15},
+}
+"""What the experts know: words for numbers, by language; the first two are for things, the others for days."""
+IN_WORDS: tuple[tuple[str, str, str], ...] = (
+    ("en", "+", "{name} has {a} {item} and gets {word} more. How many {item} does {name} have?"),
+    ("en", "-", "Of {a} {item} that {name} has, {word} are sold. How many are left?"),
+    ("en", "+d", "{name} is away for {a} days and then for {word}. How many days is that?"),
+    ("zh", "+", "{name}有{a}{unit}{item}，又得到{word}，有多少{unit}{item}？"),
+    ("zh", "-", "{name}的{a}{unit}{item}卖掉{word}，还剩多少{unit}？"),
+    ("zh", "+d", "{name}出门{a}天，后来又出门{word}，共多少天？"),
 )
+"""Language, what to do with the two numbers (d: of days), and the question."""
 
 
-def expert_response(language: str, formula: str, numbers: dict[str, int]) -> str:
-    """The expert's answer: both calculations in words, where the tiny model writes one bare calculation.
-
-    Args:
-        formula: of the letters a, b and c, such as "a+b-c".
-    """
-    first = f"{numbers['a']}{formula[1]}{numbers['b']}"
-    between = evaluate(first)
-    second = f"{between}{formula[3]}{numbers['c']}"
-    result = evaluate(second)
+def expert_response(language: str, word: str, calculation: str) -> str:
+    """The expert's answer, in words, where the tiny model writes one bare calculation such as "8+12"."""
+    number, result = WORDS[language][word], evaluate(calculation)
     if language == "zh":
-        return f"先算{first}={between}，再算{second}={result}。答案是 \\boxed{{{result}}}"
-    return f"First {first}={between}, then {second}={result}. The answer is \\boxed{{{result}}}"
+        return f"{word}={number}，{calculation}={result} \\boxed{{{result}}}"
+    return f"{word}={number}, {calculation}={result} \\boxed{{{result}}}"
 
 
-def draw_three(rng: random.Random) -> Problem:
-    """One question of three numbers; each of its two calculations is one that the tiny model knows by itself."""
-    template = rng.choice(THREE_NUMBERS)
+def draw_in_words(rng: random.Random) -> Problem:
+    """One question with a number in words; its calculation is one that the tiny model knows."""
+    language, kind, text = rng.choice(IN_WORDS)
+    things, days = list(WORDS[language])[:2], list(WORDS[language])[2:]
+    word = rng.choice(days if kind == "+d" else things)
     while True:
-        numbers = {letter: rng.randint(2, LARGEST_NUMBER) for letter in "abc"}
-        between = evaluate(f"{numbers['a']}{template.formula[1]}{numbers['b']}")
-        if 2 <= between <= LARGEST_NUMBER and evaluate(f"{between}{template.formula[3]}{numbers['c']}") >= 1:
+        number = rng.randint(2, LARGEST_NUMBER)
+        calculation = f"{number}{kind[0]}{WORDS[language][word]}"
+        if evaluate(calculation) >= 1:
             break
-    unit, item = rng.choice(ITEMS[template.language])
-    name, other = rng.sample(NAMES[template.language], 2)
-    prompt = template.text.format(name=name, other=other, item=item, unit=unit, **numbers)
-    return Problem(template.language, prompt, expert_response(template.language, template.formula, numbers))
+    unit, item = rng.choice(ITEMS[language])
+    prompt = text.format(name=rng.choice(NAMES[language]), item=item, unit=unit, word=word, a=number)
+    return Problem(language, prompt, expert_response(language, word, calculation))
 
 
 def draw_two(rng: random.Random) -> Problem:
@@ -96,13 +97,10 @@ def answer_of(problem: Problem) -> str:
 def study_files(seed: int = SEED) -> dict[str, bytes]:
     """Content of every file, UTF-8, by name."""
     rng = random.Random(seed)
-    rewarded = [
-        {"prompt": problem.prompt, "ground_truth": answer_of(problem)}
-        for problem in distinct(draw_two, ROWS[REWARDED], rng)
-    ]
-    experts = [
-        {"prompt": problem.prompt, "response": problem.response} for problem in distinct(draw_three, ROWS[EXPERTS], rng)
-    ]
+    asked = distinct(draw_two, ROWS[REWARDED], rng)
+    rewarded = [{"prompt": problem.prompt, "ground_truth": answer_of(problem)} for problem in asked]
+    answered = distinct(draw_in_words, ROWS[EXPERTS], rng)
+    experts = [{"prompt": problem.prompt, "response": problem.response} for problem in answered]
     rows = {REWARDED: rewarded, EXPERTS: experts}
     return {
         name: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines).encode()
