@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from chord_exp.errors import ConfigError, DataError
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 from chord_exp.trinity_config.rows import PREPARED_ROOT
+from chord_exp.utils.hub import SAMPLE_OF_HUB
 from chord_exp.utils.text import warn
 
 if TYPE_CHECKING:
@@ -30,12 +31,16 @@ class _NotPrepared(Exception):
 
 
 def assumed_facts(spec: ExperimentSpec) -> DataFacts:
-    """Return sizes to plan with while the data is not there."""
-    folder = spec.data.out or str(Path(PREPARED_ROOT, Path(spec.data.input_dir or "data").name).absolute())
+    """Return sizes to plan with while the data is not there: of a sample of a hub those that it will have."""
     data = spec.data
-    return DataFacts(
-        ASSUMED_EXPERT_ROWS, ASSUMED_RL_ROWS, data.eval_rows, folder, test_rows=data.test_rows, assumed=True
-    )
+    folder = data.out or str(Path(PREPARED_ROOT, Path(data.input_dir or "data").name).absolute())
+    experts, prompts = ASSUMED_EXPERT_ROWS, ASSUMED_RL_ROWS
+    sample = SAMPLE_OF_HUB.fullmatch(data.input_dir or "")
+    if sample is not None and sample[2]:
+        rows = max(2, int(sample[2]) - data.eval_rows - data.test_rows)
+        experts = max(1, round(data.expert_ratio * rows))
+        prompts = rows - experts
+    return DataFacts(experts, prompts, data.eval_rows, folder, test_rows=data.test_rows, assumed=True)
 
 
 def prepare_data(

@@ -8,6 +8,7 @@ import datasets
 import pytest
 from composing import compose_spec
 
+from chord_exp.data_facts import assumed_facts
 from chord_exp.errors import DataError
 from chord_exp.experiment.geometry import derive
 from chord_exp.experiment.spec import DataFacts
@@ -33,6 +34,12 @@ def test_an_experiment_has_the_paper_s_sizes(name):
     assert (mu.warmup_steps, mu.decay_steps, mu.peak, mu.valley) == MU[name]
     assert spec.effective_variant == name.rpartition("_")[2]
     assert spec.model.temperature == 1 and spec.cluster.name == "gpu_8"
+
+
+@pytest.mark.parametrize(("name", "facts"), [("paper_math_mu", MATH), ("paper_tools_phi", TOOLS)])
+def test_a_plan_without_the_data_counts_the_rows_that_the_sample_will_have(name, facts):
+    assumed = assumed_facts(compose_spec([f"experiment={name}"]))
+    assert assumed.assumed and (assumed.expert_rows, assumed.rl_rows) == (facts.expert_rows, facts.rl_rows)
 
 
 @pytest.mark.parametrize("name", MU)
