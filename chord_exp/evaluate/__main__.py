@@ -34,7 +34,7 @@ from chord_exp.run_files.scores import Item, answers_of
 from chord_exp.sweep.show.live import plain_console
 from chord_exp.trinity_config.build import Folders, to_yaml
 from chord_exp.trinity_config.evaluation import PROJECT, Sampling, as_evaluation
-from chord_exp.trinity_config.rows import EVAL, MANIFEST_FILE, TEST
+from chord_exp.trinity_config.rows import EVAL, MANIFEST_FILE, RL, TEST
 from chord_exp.utils.files import share_lock, try_lock, write_atomically
 from chord_exp.utils.text import warn
 
@@ -80,8 +80,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="DIR", help="prepared folder whose held-out prompts to ask")
     parser.add_argument(
         "--side",
-        choices=(EVAL, TEST),
-        help="whose prompts: test, which chose nothing, where there are any (the default), or eval",
+        choices=(EVAL, TEST, RL),
+        help="whose prompts: test, which chose nothing, where there are any, else eval (the default); or rl, of data "
+        "that no training saw",
     )
     parser.add_argument("--k", type=int, default=SAMPLES, help="sampled answers a prompt; 0: greedy only (%(default)s)")
     add_choice(parser)
@@ -96,7 +97,7 @@ def _evaluate(given: argparse.Namespace) -> int:
         raise ConfigError(f"--k {given.k} is no number of answers", "--k", "give 0 or more")
     target = _target(given)
     manifest, side = _held_out(given.data or target.data, given.side)
-    out = given.out or target.run_dir or Path(OUTPUTS, given.target.name)
+    out = (given.out or target.run_dir or Path(OUTPUTS, given.target.name)).expanduser().absolute()
     console = plain_console()
     items: dict[str, list[Item]] = {}
     lost = 0
@@ -124,9 +125,11 @@ def _draft(out: Path) -> Iterator[Path]:
     logs.
 
     Raises:
-        ConfigError: another process works there.
+        ConfigError: another process works there, or the place is taken by something else.
     """
     draft = out / f"{FOLDER}.part"
+    if (out / FOLDER).exists() and not (out / FOLDER / ITEMS).is_file():
+        raise ConfigError(f"{out / FOLDER} is no evaluation", "--out", "give another folder")
     out.mkdir(parents=True, exist_ok=True)
     lock = try_lock(out / f"{FOLDER}.lock", f"process {os.getpid()}")
     if lock is None:
@@ -169,7 +172,7 @@ def _held_out(data: Path | None, side: str | None) -> tuple[Manifest, str]:
         )
     manifest = load_manifest(data)
     chosen = side or (TEST if manifest.test_rows else EVAL)
-    if not {EVAL: manifest.eval_rows, TEST: manifest.test_rows}[chosen]:
+    if not {EVAL: manifest.eval_rows, TEST: manifest.test_rows, RL: manifest.rl_rows}[chosen]:
         raise ConfigError(
             f"{data} holds no prompts of the {chosen} side",
             "--data",

@@ -13,7 +13,7 @@ from launching import fake_launch
 
 from chord_exp.errors import ConfigError
 from chord_exp.evaluate import target as targets
-from chord_exp.evaluate.__main__ import build_parser, main
+from chord_exp.evaluate.__main__ import _draft, build_parser, main
 from chord_exp.launch.kept import chosen, hf_of, kept, run_around
 from chord_exp.run_files.evaluation import Answers, Estimate, Evaluation, Lead, ModelScore
 from chord_exp.run_files.model_card import card
@@ -223,3 +223,17 @@ def test_a_card_without_an_evaluation_says_where_its_score_comes_from():
     run = record(final_metrics={"eval/eval/accuracy/mean@1": 0.75}, best_metrics=best)
     text = card(run, "m", {}, None, "/w")
     assert "75.0% at the end" in text and "80.0% at step 20" in text and "the prepared folder is gone" in text.lower()
+
+
+def test_an_evaluation_takes_the_place_of_the_last_one_whole_or_not_at_all(tmp_path):
+    with _draft(tmp_path) as draft:
+        (draft / "items.jsonl").write_text("first")
+        with pytest.raises(ConfigError, match="another process"), _draft(tmp_path):
+            pass
+    with pytest.raises(RuntimeError), _draft(tmp_path) as draft:
+        (draft / "items.jsonl").write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "evaluation" / "items.jsonl").read_text() == "first"
+    (tmp_path / "evaluation" / "items.jsonl").unlink()
+    with pytest.raises(ConfigError, match="no evaluation"), _draft(tmp_path):
+        pass
