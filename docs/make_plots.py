@@ -1,4 +1,6 @@
-"""The plots of the guides, below docs/plots/: schedules from conf/, curves from real runs of the local engine.
+"""The plots of the guides, below docs/plots/, and the report that they link to, below docs/reports/.
+
+Schedules come from conf/, curves from real runs of the local engine.
 
     python docs/make_plots.py my_runs
 
@@ -21,10 +23,13 @@ import yaml
 
 from chord_exp.check.weights import Weights, stock_weights
 from chord_exp.experiment.schedule import MuSchedule, values
+from chord_exp.report.__main__ import main as report
 from chord_exp.run_files import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 PLOTS = ROOT / "docs" / "plots"
+# the reports and their runs
+REPORTS: Mapping[str, Sequence[str]] = {"healthy": ["mu"]}
 PUBLISHED = ROOT / "docs" / "published.yaml"
 SCHEDULES = {"seed_full": 500, "paper_mu": 500, "upstream_example": 700, "seed_simple": 50}
 # label of a curve and the words of its command line
@@ -52,6 +57,15 @@ def make_runs(folder: Path) -> None:
         if not (folder / name / "run.json").exists():
             command = [sys.executable, "-m", "chord_exp", *words, f"name={name}", f"hydra.run.dir={folder / name}"]
             subprocess.run(command, check=True)
+
+
+def write_report(folder: Path, name: str) -> None:
+    """Write one of REPORTS; its Markdown and CSV are left out."""
+    page = ROOT / "docs" / "reports" / f"{name}.html"
+    if code := report([*(str(folder / run) for run in REPORTS[name]), "--out", str(page)]):
+        raise SystemExit(code)
+    for suffix in (".md", ".csv"):
+        page.with_suffix(suffix).unlink()
 
 
 def series(folder: Path, name: str, key: str, window: int = 1) -> tuple[list[int], list[float]]:
@@ -216,6 +230,8 @@ def main(arguments: Sequence[str]) -> int:
     spread = (SPREAD, "spread of rewards in a group", 4, False)
     draw("sick", 4, curves(folder, SICK, (reward, spread, sft_loss, ("actor/loss", "loss", 4, False))), width=3)
     draw("fixed_mu", 2, curves(folder, FIXED, (reward, held_out)))
+    for name in REPORTS:
+        write_report(folder, name)
     return 0
 
 

@@ -147,3 +147,13 @@ def test_the_plots_are_those_that_their_script_draws_from_runs_that_can_be_made(
     assert sorted(drawn) == sorted(path.stem for path in (ROOT / "docs" / "plots").glob("*.svg"))
     for words in script["RUNS"].values():
         assert check_experiment(list(words))
+
+
+def test_the_reports_of_the_guide_are_those_that_their_script_writes_and_small():
+    script = runpy.run_path(str(ROOT / "docs" / "make_plots.py"), run_name="make_plots")
+    pages = list((ROOT / "docs" / "reports").glob("*"))
+    assert {page.name for page in pages} == {f"{name}.html" for name in script["REPORTS"]}
+    assert all(page.stat().st_size < 400_000 for page in pages)
+    for guide in ("guide.md", "guide.zh-CN.md"):
+        linked = re.findall(r"\(reports/(\w+)\.html\)", (ROOT / "docs" / guide).read_text(encoding="utf-8"))
+        assert set(linked) == set(script["REPORTS"])
