@@ -95,10 +95,7 @@ class Run:
 
 def start(folder: Path, *overrides: str, env: dict[str, str] | None = None) -> Run:
     """Start `python -m chord_exp` with a small experiment in a folder; it works beside that folder."""
-    outputs = folder.parent / "outputs"
-    outputs.mkdir(parents=True, exist_ok=True)
-    if PREPARED is not None and not (outputs / "prepared").exists():
-        (outputs / "prepared").symlink_to(PREPARED)
+    share_prepared(folder.parent)
     command = [sys.executable, "-m", "chord_exp", *SMALL, *overrides, f"hydra.run.dir={folder}"]
     process = subprocess.Popen(
         command,
@@ -110,6 +107,14 @@ def start(folder: Path, *overrides: str, env: dict[str, str] | None = None) -> R
         start_new_session=True,
     )
     return Run(folder, process)
+
+
+def share_prepared(place: Path) -> None:
+    """Let runs that work in a folder use the data that others have prepared."""
+    outputs = place / "outputs"
+    outputs.mkdir(parents=True, exist_ok=True)
+    if PREPARED is not None and not (outputs / "prepared").exists():
+        (outputs / "prepared").symlink_to(PREPARED)
 
 
 def finish(folder: Path, *overrides: str, env: dict[str, str] | None = None) -> tuple[Run, str]:

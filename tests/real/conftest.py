@@ -6,13 +6,16 @@ In an environment without the real stack there is nothing to collect.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import running
 from running import Run, finish
 
 from chord_exp.engine import real_cpu
+from chord_exp.launch.warm_server import warm_server
 
 collect_ignore_glob = ["test_*.py"] if real_cpu.missing() else []
 # before Ray is imported: a token file in the home folder would turn tokens on
@@ -23,6 +26,12 @@ REAL = ["cluster=real_cpu", "mu_schedule=constant", "mu_peak=0.5"]
 ROWS = "trinity.buffer.trainer_input.experience_buffer.path=sqlite:///{}"
 # so that the first moment of AdamW shows the gradient itself
 UNCLIPPED = "trinity.algorithm.optimizer.clip_grad=1000000.0"
+
+
+def small_policy_change(run: Run) -> bool:
+    """Whether the engine's log-probabilities were the trainer's own in every step, packed rows and new weights."""
+    changes = run.series("actor/usual/ppo_kl").values()
+    return bool(changes) and all(abs(value) < 2e-3 for value in changes)
 
 
 @dataclass
@@ -39,6 +48,15 @@ def recorded(folder: Path, *overrides: str) -> RecordedRun:
     database = folder / "rollouts.db"
     run, output = finish(folder / "run", *REAL, "cluster.save_interval=1", ROWS.format(database), UNCLIPPED, *overrides)
     return RecordedRun(run, output, database)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_by_all_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One folder of prepared data, and a process that has imported everything once and forks the runs."""
+    running.PREPARED = tmp_path_factory.getbasetemp() / "prepared"
+    running.PREPARED.mkdir()
+    with warm_server(engine="real_cpu"):
+        yield
 
 
 @pytest.fixture(scope="session")

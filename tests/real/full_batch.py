@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from transformers import AutoModelForCausalLM
 
 CLIP = 0.2
+MU = 0.5
 BETA_1 = 0.9
 
 
@@ -28,13 +30,13 @@ def rollouts(database: Path) -> list[Any]:
     return [Experience.deserialize(blob) for (blob,) in rows]
 
 
-def first_expert_rows(run_dir: Path) -> list[Any]:
+def first_expert_rows(config_path: Path) -> list[Any]:
     """Return the expert rows of the first step, read by Trinity's own reader of the run's own configuration."""
     from trinity.buffer import get_buffer_reader
     from trinity.common.config import load_config
 
-    config = load_config(str(run_dir / "trinity.yaml"))
-    config.checkpoint_root_dir = str(run_dir / "read_again")
+    config = load_config(str(config_path))
+    config.checkpoint_root_dir = str(config_path.parent / "read_again")
     config.check_and_update()
     buffer = config.buffer.trainer_input.auxiliary_buffers["expert"]
     sizes = config.algorithm.policy_loss_fn_args
@@ -76,6 +78,14 @@ class FullBatch:
     disagreement: float
 
 
+def first_batch(config_path: Path, database: Path, phi: bool = False, by_row: bool = False) -> FullBatch:
+    """Compute the first step of a run from its configuration and its rollouts, at mu = 0.5."""
+    config = yaml.safe_load(config_path.read_text())
+    usual = config["buffer"]["batch_size"] * config["algorithm"]["repeat_times"]
+    rows = rollouts(database)[:usual]
+    return compute(config["model"]["model_path"], rows, first_expert_rows(config_path), MU, phi, by_row)
+
+
 def compute(
     model_path: str, rows: Iterable[Any], experts: Iterable[Any], mu: float, phi: bool, by_row: bool
 ) -> FullBatch:
@@ -87,7 +97,7 @@ def compute(
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, attn_implementation="eager")
     usual, expert, disagreement = _Side(), _Side(), 0.0
     for row in rows:
-        logp, mask = _log_probabilities(model, row)
+        logp, mask = log_probabilities(model, row)
         old = row.logprobs[mask]
         disagreement = max(disagreement, float((logp[mask] - old).abs().max()))
         advantage = row.advantages[mask]
@@ -95,7 +105,7 @@ def compute(
         clipped = ratio.clamp(1 - CLIP, 1 + CLIP)
         usual.tokens.append(torch.maximum(-advantage * ratio, -advantage * clipped))
     for row in experts:
-        logp, mask = _log_probabilities(model, row)
+        logp, mask = log_probabilities(model, row)
         p = logp[mask].detach().exp()
         expert.tokens.append(-logp[mask] * (p * (1 - p) if phi else 1.0))
     pg, sft = usual.mean(by_row), expert.mean(by_row)
@@ -105,7 +115,7 @@ def compute(
     return FullBatch(pg.item(), sft.item(), loss.item(), gradient, disagreement)
 
 
-def _log_probabilities(model: Any, row: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def log_probabilities(model: Any, row: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the log-probability of each response token, and which of them count."""
     logits = model(input_ids=row.tokens[None].long()).logits[0].float()
     all_of_them = torch.log_softmax(logits, -1)[:-1].gather(1, row.tokens[1:, None].long())[:, 0]

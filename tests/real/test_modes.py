@@ -1,17 +1,26 @@
-"""Every variant and every way of sharing GPUs ends well on the real components."""
+"""Every variant and every way of sharing GPUs and weights ends well on the real components."""
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from pathlib import Path
 
 import pytest
-import torch
-from conftest import REAL
+from conftest import REAL, RecordedRun, small_policy_change
 from running import Run, finish
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
+ALL = {"actor/mu", "actor/loss", "actor/grad_norm", "eval/eval/accuracy/mean@1"}
+ROLLOUTS = {"actor/usual/pg_loss", "actor/usual/ppo_kl", "actor/usual/pg_clipfrac", "rollout/accuracy/mean"}
+# of each variant
+LOGGED = {
+    "mu": {*ALL, *ROLLOUTS, "actor/expert/sft_loss"},
+    "phi": {*ALL, *ROLLOUTS, "actor/expert/sft_phi_loss"},
+    "grpo": {*ALL, *ROLLOUTS},
+    "sft": {*ALL, "actor/expert/sft_loss"},
+}
+TERMS = {"actor/usual/pg_loss", "actor/expert/sft_loss", "actor/expert/sft_phi_loss"}
 
 
 def check_succeeded(run: Run, output: str) -> None:
@@ -22,67 +31,59 @@ def check_succeeded(run: Run, output: str) -> None:
     assert run.processes() == []
 
 
-def test_chord_logs_every_documented_metric(two_ranks) -> None:
+def check_logged(run: Run, variant: str) -> None:
+    keys = {key for row in run.rows for key in row}
+    assert LOGGED[variant] - keys == set()
+    # of a term that the variant lacks, nothing
+    assert keys & TERMS == LOGGED[variant] & TERMS
+
+
+def test_the_guide_names_what_is_looked_for_here() -> None:
+    named = set(re.findall(r"`((?:actor|rollout|eval)/[^`]+)`", GUIDE.read_text(encoding="utf-8")))
+    assert set().union(*LOGGED.values()) - {"actor/usual/ppo_kl", "actor/usual/pg_clipfrac"} <= named
+
+
+def test_chord_mu_by_two_ranks(two_ranks: RecordedRun) -> None:
     check_succeeded(two_ranks.run, two_ranks.output)
-    keys = {key for row in two_ranks.run.rows for key in row}
-    assert {
-        "actor/mu",
-        "actor/loss",
-        "actor/grad_norm",
-        "actor/usual/pg_loss",
-        "actor/usual/ppo_kl",
-        "actor/usual/pg_clipfrac",
-        "actor/expert/sft_loss",
-        "rollout/accuracy/mean",
-        "rollout/model_version",
-    } <= keys
-
-
-def test_the_engine_has_the_weights_of_the_step_before(two_ranks) -> None:
+    check_logged(two_ranks.run, "mu")
+    # each step's rollouts came from the weights of the step before
     assert two_ranks.run.series("rollout/model_version") == {1: 0, 2: 1}
 
 
-def test_the_checkpoint_is_a_model_that_loads_and_answers(two_ranks) -> None:
-    folder = two_ranks.run.weights(2).parent
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    ids = tokenizer("1+1=", return_tensors="pt").input_ids
-    assert torch.isfinite(model(ids).logits).all()
-    base = json.loads((two_ranks.run.folder / "run.json").read_text())["checkpoint"]
-    assert Path(base) == folder
-
-
-def test_its_weights_are_those_of_the_sharded_checkpoint(two_ranks) -> None:
-    actor = two_ranks.run.weights(2).parent.parent
-    shards = [torch.load(file, weights_only=False) for file in sorted(actor.glob("model_world_*.pt"))]
-    assert len(shards) == 2
-    for name, tensor in load_file(actor / "huggingface" / "model.safetensors").items():
-        whole = torch.cat([shard[name]._local_tensor for shard in shards])
-        torch.testing.assert_close(whole.to(tensor.dtype), tensor)
-
-
-def test_phi_ends_well(four_ranks) -> None:
+def test_chord_phi_by_four_ranks(four_ranks: RecordedRun) -> None:
     check_succeeded(four_ranks.run, four_ranks.output)
+    check_logged(four_ranks.run, "phi")
 
 
-def test_engine_and_trainer_share_one_gpu(one_rank) -> None:
+def test_engine_and_trainer_share_one_gpu_and_weights_go_through_memory(one_rank: RecordedRun) -> None:
     check_succeeded(one_rank.run, one_rank.output)
+    assert small_policy_change(one_rank.run)
 
 
-def test_sft_then_grpo_ends_well(tmp_path: Path) -> None:
+def test_grpo_with_weights_through_checkpoints(tmp_path: Path) -> None:
+    words = ["variant=grpo", "cluster.sync_method=checkpoint", "total_steps=2"]
+    run, output = finish(tmp_path / "run", *REAL, *words)
+    check_succeeded(run, output)
+    check_logged(run, "grpo")
+    assert set(run.series("actor/mu").values()) == {0}
+    assert small_policy_change(run)
+
+
+def test_sft_is_evaluated_before_and_after(tmp_path: Path) -> None:
+    run, output = finish(tmp_path / "run", *REAL, "variant=sft", "total_steps=2")
+    check_succeeded(run, output)
+    check_logged(run, "sft")
+    assert set(run.series("actor/mu").values()) == {1}
+    assert sorted(run.series("eval/eval/accuracy/mean@1")) == [0, 2]
+
+
+def test_sft_then_grpo(tmp_path: Path) -> None:
     run, output = finish(tmp_path / "run", *REAL, "variant=sft_then_grpo", "total_steps=4")
     check_succeeded(run, output)
+    assert {row.get("stage") for row in run.rows if row["source"] == "trainer"} == {"sft", "grpo"}
 
 
-@pytest.mark.parametrize("method", ["memory", "checkpoint"])
-def test_weights_go_by_memory_and_by_checkpoint(tmp_path: Path, method: str) -> None:
-    run, output = finish(tmp_path / "run", *REAL, f"cluster.sync_method={method}", "total_steps=2")
-    check_succeeded(run, output)
-    assert all(abs(value) < 2e-3 for value in run.series("actor/usual/ppo_kl").values())
-
-
-def test_an_engine_of_two_ranks(tmp_path: Path) -> None:
-    run, output = finish(
-        tmp_path / "run", *REAL, "cluster.tensor_parallel_size=2", "cluster.gpu_per_node=3", "total_steps=2"
-    )
-    check_succeeded(run, output)
-    assert all(abs(value) < 2e-3 for value in run.series("actor/usual/ppo_kl").values())
+@pytest.mark.parametrize(("name", "loads_one"), [("stock", True), ("two_ranks", False)])
+def test_a_reference_model_runs_only_for_trinitys_own_algorithm(request, name: str, loads_one: bool) -> None:
+    run = request.getfixturevalue(name).run
+    assert bool(run.series("time/ref")) == loads_one
