@@ -250,5 +250,6 @@ def test_costs_follow_parameters_and_tokens():
     # 2 a parameter and token; forward twice and a backward pass of twice that
     assert rollout_flops(model, 1, 1000) == pytest.approx(2 * model.parameters * 1000, rel=0.05)
     assert training_flops(model, 3, 1000) == pytest.approx(4 * rollout_flops(model, 3, 1000))
+    assert training_flops(model, 3, 1000, lora=True) == pytest.approx(3 * rollout_flops(model, 3, 1000))
     assert checkpoint_bytes(model, 0) == 12 * model.parameters
     assert checkpoint_bytes(model, 1000) == 4 * model.parameters + 6000

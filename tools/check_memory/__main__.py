@@ -35,8 +35,9 @@ ROOM = 0.9
 
 def setup_of(point: Point) -> TrainerSetup:
     """Return what the forecast is asked for a point."""
+    model = KNOWN[point.model]
     return TrainerSetup(
-        dataclasses.replace(KNOWN[point.model], layers=point.layers),
+        dataclasses.replace(model, layers=point.layers, vocabulary=point.vocabulary or model.vocabulary),
         gpus=point.ranks,
         tokens=point.tokens,
         sequence=point.sequence,
@@ -55,6 +56,7 @@ def row(point: Point, measured: int) -> tuple[str, bool]:
         f"LoRA {point.lora_rank}" if point.lora_rank else "",
         f"SP={point.sequence}" if point.sequence > 1 else "",
         "" if point.attention == FLASH else "sdpa",
+        f"V={point.vocabulary}" if point.vocabulary else "",
     )
     cells = (
         point.model,

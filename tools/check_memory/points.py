@@ -9,6 +9,8 @@ from chord_exp.experiment.memory.architecture import KNOWN
 from tools.check_memory.step import SDPA, Point
 
 LAYERS = 4
+# words of a vocabulary so small that logits do not hide the layers
+FEW = 1024
 MODELS = (
     "Qwen3-0.6B",
     "Qwen3-1.7B",
@@ -40,6 +42,14 @@ POINTS: tuple[Point, ...] = (
     *(Point(model, LAYERS, 2, 2048, offload_policy=True, lora_rank=32) for model in ("Qwen3-4B", "Qwen3-8B")),
     *(Point(model, LAYERS, 4, 8192, sequence=size) for model in ("Qwen3-4B", "Qwen2.5-7B") for size in (2, 4)),
     *(Point(model, 2, 2, 256, attention=SDPA) for model in ("Qwen3-0.6B", "Qwen2.5-7B")),
+    *(
+        Point(model, 3, 4, 16384, vocabulary=FEW)
+        for model in ("Qwen3-0.6B", "Qwen3-8B", "Qwen2.5-1.5B", "Qwen2.5-7B", "Llama-3.2-3B")
+    ),
+    Point("Qwen3-4B", 3, 4, 16384, lora_rank=32, vocabulary=FEW),
+    Point("Qwen3-4B", 3, 4, 8192, sequence=2, vocabulary=FEW),
+    Point("Qwen3-4B", 3, 4, 16384, offload_policy=True, vocabulary=FEW),
+    Point("Qwen3-4B", 3, 2, 1024, attention=SDPA, vocabulary=FEW),
     Point("Qwen3-0.6B", KNOWN["Qwen3-0.6B"].layers, 2, 10240),
     Point("Qwen3-4B", KNOWN["Qwen3-4B"].layers, 4, 10240),
     Point("Qwen3-4B", KNOWN["Qwen3-4B"].layers, 1, 2048, lora_rank=32),

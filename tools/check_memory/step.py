@@ -45,6 +45,8 @@ class Point:
     sequence: int = 1
     # flash_attention_2, with its cross entropy; sdpa, with verl's own
     attention: str = FLASH
+    # tokens that it knows; a few, to see what else takes memory. 0: as it is
+    vocabulary: int = 0
 
 
 class FlashAttention(torch.autograd.Function):

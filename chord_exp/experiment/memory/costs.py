@@ -5,13 +5,14 @@ from __future__ import annotations
 from chord_exp.experiment.memory.architecture import Architecture
 
 
-def training_flops(architecture: Architecture, rows: int, tokens: int) -> float:
+def training_flops(architecture: Architecture, rows: int, tokens: int, lora: bool = False) -> float:
     """FLOPs of forward, forward again (checkpointing) and backward of `rows` rows of `tokens` tokens each.
 
     2 for each parameter of a matrix and token in a forward pass, twice that in a backward pass (Kaplan et al.,
     arXiv 2001.08361); attention adds 2 x 2 x width x tokens / 2 a token and layer, for the causal half.
     """
-    return 4 * _forward(architecture, tokens) * rows
+    # frozen weights have no gradient, and adapters next to none
+    return (3 if lora else 4) * _forward(architecture, tokens) * rows
 
 
 def rollout_flops(architecture: Architecture, rows: int, tokens: int) -> float:

@@ -12,6 +12,8 @@ from chord_exp.experiment.geometry import derive
 from chord_exp.experiment.memory.fit import EDGE, TOO_MUCH, Machine, StageUse, use_of, worst
 from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 
+# of the adapters that are proposed
+LORA_RANK = 32
 # what still needs a remedy
 BAD = (EDGE, TOO_MUCH)
 
@@ -86,15 +88,26 @@ def _candidates(spec: ExperimentSpec) -> Iterator[tuple[dict[str, Any], str]]:
     for size in shared if cluster.attention != "sdpa" else []:
         both = {"cluster.ulysses_sequence_parallel_size": size, row: ceil(window / size)}
         yield {**offload, **both}, "the optimizer runs on the CPU, slow"
+    if not spec.model.uses_lora:
+        adapters: dict[str, Any] = {"model.lora.rank": LORA_RANK}
+        yield adapters, "trains adapters: another experiment, which wants ten times the lr"
+        yield {**adapters, **one_row}, "trains adapters: another experiment, which wants ten times the lr"
 
 
 def _changed(spec: ExperimentSpec, changes: dict[str, Any]) -> ExperimentSpec | None:
-    """The specification with keys of the cluster changed; None where a value is refused."""
+    """The specification with some keys changed; None where a value is refused."""
     try:
-        cluster = replace(spec.cluster, **{key.removeprefix("cluster."): value for key, value in changes.items()})
-        return replace(spec, cluster=cluster)
+        for key, value in changes.items():
+            spec = _set(spec, key.split("."), value)
     except ConfigError:
         return None
+    return spec
+
+
+def _set(owner: Any, path: list[str], value: Any) -> Any:
+    """A frozen dataclass with one field changed, at any depth."""
+    name, *below = path
+    return replace(owner, **{name: _set(getattr(owner, name), below, value) if below else value})
 
 
 def _word(value: Any) -> str:

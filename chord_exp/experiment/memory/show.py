@@ -87,7 +87,7 @@ def cost_rows(spec: ExperimentSpec, geometry: Geometry, model: Architecture) -> 
     window = spec.model.window
     for stage in geometry.stages:
         of = f" of {stage.kind}" if len(geometry.stages) > 1 else ""
-        trained = training_flops(model, stage.batch.rows, window)
+        trained = training_flops(model, stage.batch.rows, window, spec.model.uses_lora)
         made = rollout_flops(model, stage.batch.usual_rows, window)
         parts = f"{trained:.2g} to train (with checkpointing), {made:.2g} to make rollouts"
         yield f"FLOPs a step{of}, at most", f"{trained + made:.2g}", parts

@@ -44,7 +44,7 @@ class TrainerSetup:
 
 def phases(setup: TrainerSetup) -> tuple[Phase, ...]:
     """Return what is allocated in each phase of an update that can be the peak."""
-    found = [_logits(setup), *_layer(setup), _embeddings(setup), _gathering(setup)]
+    found = [_logits(setup), _projection(setup), *_layer(setup), _embeddings(setup), _gathering(setup)]
     if not setup.offload_policy:
         found.append(_step(setup))
     return tuple(found)
@@ -123,6 +123,21 @@ def _logits(setup: TrainerSetup) -> Phase:
             # 2 for the gradient of the divided logits and 6 for copies: verl divides a view of them by the temperature
             # in place, which autograd takes back in three copies. No cross entropy takes more than that before
             Term("logits", 8 * tokens * model.vocabulary, "8TV"),
+        ),
+    )
+
+
+def _projection(setup: TrainerSetup) -> Phase:
+    """The output projection, gathered for its backward pass."""
+    model = setup.architecture
+    return Phase(
+        "backward, output projection",
+        (
+            *_state(setup),
+            _inputs(setup, model.layers),
+            _ends(setup),
+            Term("gathered output projection", 4 * model.embedding_parameters, "4Vh"),
+            Term("logits", 2 * setup.tokens * model.vocabulary, "2TV, their gradient"),
         ),
     )
 
