@@ -125,6 +125,17 @@ check-memory: $(READY)  ## hold the forecast of GPU memory against PyTorch's tra
 gpu-check: $(READY)  ## the same against what an update allocates on a GPU (GPUS=4 for the settings of four)
 	@$(VENV)/bin/torchrun --nproc-per-node $(GPUS) -m tools.check_memory --gpu
 
+# newest versions, which cap packages that the locks have newer (pillow, importlib-metadata, protobuf)
+TRACKERS := mlflow-skinny==3.17.2 swanlab==0.10.3 trackio==0.43.0 alembic sqlalchemy orjson pytest
+.PHONY: test-trackers
+test-trackers: .venv-trackers/.done  ## tests of monitor=swanlab|mlflow|trackio with the real libraries, offline
+	@PYTHONPATH=. .venv-trackers/bin/python -m pytest -q -c /dev/null --rootdir=. --noconftest -p no:cacheprovider \
+	    tests/unit/test_trackers.py $(ARGS)
+.venv-trackers/.done: | check-python
+	@test -x .venv-trackers/bin/python || $(PYTHON) -m venv .venv-trackers
+	@.venv-trackers/bin/python -m pip --disable-pip-version-check install -q $(TRACKERS)
+	@touch $@
+
 .PHONY: lint
 lint: $(READY)  ## ruff, mypy and the import rules
 	@$(PY) -m ruff check .
