@@ -76,6 +76,8 @@ def _ends(record: RunRecord, seen: list[causes.Diagnosis]) -> list[Trouble]:
         return []
     closer = causes.explain(error.what, seen)
     known = closer if closer.cause in {cause.what for cause in causes.CAUSES} else error
-    where = next((f"{one.file}:{one.line}" for one in seen if one.cause.what == known.cause), RECORD)
     name = next((cause.name for cause in causes.CAUSES if cause.what == known.cause), "unknown")
-    return [Trouble(name, known.cause or error.what, known.remedy, where, error.what)]
+    for one in seen:
+        if one.cause.name == name:
+            return [Trouble(name, known.cause, known.remedy, f"{one.file}:{one.line}", one.text)]
+    return [Trouble(name, known.cause or error.what, known.remedy, RECORD, error.what)]

@@ -167,6 +167,7 @@ CAUSES: tuple[Cause, ...] = (
         r"only \d+ of the \d+ rollouts of step \d+ succeeded",
         "the workflow or its reward raised an error",
         f"{LOGS}/explorer_runner_*.log has it; mend data.workflow or data.reward, {_THEN_RESUME}",
+        of_the_end=True,
     ),
     Cause(
         "expert_rows_exhausted",
@@ -278,10 +279,9 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "engine_died",
-        r"RolloutModel process died",
+        r"RolloutModel process died|workflow_runner.*ActorDiedError",
         "the inference engine's process was killed or crashed",
-        f"look at {LOGS}/explorer_rollout_model_*.log, {_THEN_RESUME}",
-        of_the_end=True,
+        f"look at {LOGS}/explorer_rollout_model_*.log, and whether memory ran out (dmesg), {_THEN_RESUME}",
         of_machine=True,
     ),
     Cause(

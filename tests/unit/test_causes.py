@@ -100,6 +100,13 @@ def test_the_logs_say_what_the_last_line_leaves_open():
     assert explain("KeyError: 'x'").remedy == ""
 
 
+def test_rollouts_that_failed_with_their_engine_are_no_fault_of_the_workflow():
+    ended = "only 0 of the 16 rollouts of step 6 succeeded [logs/explorer_runner_*.log]"
+    log = next(failure["log"] for failure in FAILURES if failure["cause"] == "engine_died")
+    assert explain(ended, seen(log)).cause == BY_NAME["engine_died"].what
+    assert explain(ended).cause == BY_NAME["rollouts_failed"].what
+
+
 def test_a_last_line_that_says_enough_is_believed_over_the_logs():
     log = "OSError: [Errno 98] Address already in use, trying another"
     assert explain("NonFiniteLoss: actor/loss is not finite at step 4", seen(log)).cause == BY_NAME["not_finite"].what
