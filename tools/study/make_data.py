@@ -4,9 +4,9 @@
 
 *Two numbers* (`rewarded.jsonl`): questions with a checkable answer and no expert. The tiny model answers some of them
 already, in its own style, so that rewards have something to work with; half of the sentences it has seen, half it has
-not. *A number in words* (`experts.jsonl`): questions with "a dozen", "half a dozen", "a week" or "a fortnight" in place
-of one number. The tiny model knows the calculation and not what these words stand for, so that it hardly ever earns a
-reward there; the experts' answers say it, in another style than the model's own.
+not. *A number in words* (`experts.jsonl`): questions with "a dozen" or "half a dozen" in place of one number. The tiny
+model knows the calculation and not what these words stand for, so that it hardly ever earns a reward there; the
+experts' answers say it, in another style than the model's own.
 
 All prompts differ, half of them are Chinese, and the same seed gives the same bytes.
 """
@@ -36,20 +36,15 @@ SEED = 2604
 REWARDED, EXPERTS = "rewarded.jsonl", "experts.jsonl"
 ROWS = {REWARDED: 900, EXPERTS: 900}
 
-WORDS: dict[str, dict[str, int]] = {
-    "en": {"a dozen": 12, "half a dozen": 6, "a week": 7, "a fortnight": 14},
-    "zh": {"一打": 12, "半打": 6, "一周": 7, "半个月": 15},
-}
-"""What the experts know: words for numbers, by language; the first two are for things, the others for days."""
+WORDS: dict[str, dict[str, int]] = {"en": {"a dozen": 12, "half a dozen": 6}, "zh": {"一打": 12, "半打": 6}}
+"""What the experts know: words for numbers, by language."""
 IN_WORDS: tuple[tuple[str, str, str], ...] = (
     ("en", "+", "{name} has {a} {item} and gets {word} more. How many {item} does {name} have?"),
     ("en", "-", "Of {a} {item} that {name} has, {word} are sold. How many are left?"),
-    ("en", "+d", "{name} is away for {a} days and then for {word}. How many days is that?"),
     ("zh", "+", "{name}有{a}{unit}{item}，又得到{word}，有多少{unit}{item}？"),
     ("zh", "-", "{name}的{a}{unit}{item}卖掉{word}，还剩多少{unit}？"),
-    ("zh", "+d", "{name}出门{a}天，后来又出门{word}，共多少天？"),
 )
-"""Language, what to do with the two numbers (d: of days), and the question."""
+"""Language, what to do with the two numbers, and the question."""
 
 
 def expert_response(language: str, word: str, calculation: str) -> str:
@@ -62,12 +57,11 @@ def expert_response(language: str, word: str, calculation: str) -> str:
 
 def draw_in_words(rng: random.Random) -> Problem:
     """One question with a number in words; its calculation is one that the tiny model knows."""
-    language, kind, text = rng.choice(IN_WORDS)
-    things, days = list(WORDS[language])[:2], list(WORDS[language])[2:]
-    word = rng.choice(days if kind == "+d" else things)
+    language, sign, text = rng.choice(IN_WORDS)
+    word = rng.choice(list(WORDS[language]))
     while True:
         number = rng.randint(2, LARGEST_NUMBER)
-        calculation = f"{number}{kind[0]}{WORDS[language][word]}"
+        calculation = f"{number}{sign}{WORDS[language][word]}"
         if evaluate(calculation) >= 1:
             break
     unit, item = rng.choice(ITEMS[language])
