@@ -270,7 +270,7 @@ def _remedy(error: str) -> str:
 
 def wandb() -> Finding:
     """See whether online tracking would work."""
-    from chord_exp.plugins.wandb_writer import PUBLIC_HOST, has_key
+    from chord_exp.plugins.trackers.wandb import PUBLIC_HOST, has_key
 
     found = has_key(os.environ.get("WANDB_BASE_URL") or f"https://{PUBLIC_HOST}")
     text = "a key is configured" if found else "no key: monitor=wandb_offline records, `wandb sync` uploads later"

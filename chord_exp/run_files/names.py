@@ -7,7 +7,7 @@ metrics.jsonl       every metric, a row a step and role (plugins.monitor)
 checkpoints/        Trinity's: checkpoints, data positions, the buffers' rows
 evaluation.json     what an evaluation found, evaluation/items.jsonl every answer (evaluate)
 job.json            of a run that is a job of a Ray cluster: which (sweep.job)
-wandb/              WandB's files, where it is asked for (plugins.wandb_writer)
+wandb/              WandB's files, where it is asked for; swanlab/ and mlflow/ likewise (plugins.trackers)
 tensorboard/        TensorBoard's, where it is asked for (plugins.monitor)
 logs/run.log        what the run's process printed (launch)
 logs/request.json   what that process was told (launch)
