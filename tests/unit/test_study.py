@@ -154,4 +154,4 @@ def test_the_local_study_tunes_then_compares_then_gives_equal_flops_and_goes_on_
     assert [words[0] for words in asked[-3:]] == ["chord_exp.report"] * 3
     asked.clear()
     study.main(["--out", str(tmp_path / "study"), "seed=7"])
-    assert [words[:2] for words in asked[:5]] == [["chord_exp.sweep", "resume"]] * 5
+    assert [words[:2] for words in asked[:5]] == [["chord_exp.runs", "resume"]] * 5

@@ -82,7 +82,7 @@ def sweep(place: Path, experiment: str, words: Iterable[str]) -> None:
     """
     command = [sys.executable, "-m", "chord_exp", f"experiment={experiment}", *words, f"hydra.sweep.dir={place}"]
     if place.exists():
-        command = [sys.executable, "-m", "chord_exp.sweep", "resume", str(place)]
+        command = [sys.executable, "-m", "chord_exp.runs", "resume", str(place)]
     subprocess.run(command, check=True)
 
 
