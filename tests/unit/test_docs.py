@@ -91,6 +91,11 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_every_test_that_a_document_names_is_there():
+    named = {name for path in DOCUMENTS for name in re.findall(r"tests/[\w/]+\.py", path.read_text(encoding="utf-8"))}
+    assert named and all((ROOT / name).is_file() for name in named), named
+
+
 def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
