@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ from chord_exp.config.hydra_errors import groups
 from chord_exp.errors import ConfigError
 from chord_exp.experiment.study import StudySpec
 from chord_exp.report.read.runs import read_runs
+from tools.study import numbers, plots
 from tools.study import run as study
 from tools.study.make_data import EXPERTS, REWARDED, ROWS, study_files, write_data
 from tools.tiny.word_problems import LARGEST_NUMBER, evaluate
@@ -155,3 +157,38 @@ def test_the_local_study_tunes_then_compares_then_gives_equal_flops_and_goes_on_
     asked.clear()
     study.main(["--out", str(tmp_path / "study"), "seed=7"])
     assert [words[:2] for words in asked[:5]] == [["chord_exp.runs", "resume"]] * 5
+
+
+def test_the_raw_numbers_hold_a_line_a_run_and_the_plots_are_drawn_from_them(tmp_path, monkeypatch):
+    for method, peak in (("chord_mu", 0.9), ("grpo", 0.2)):
+        for seed in (1, 2):
+            given = [f"method={method}", f"seed={seed}", "sft_lr=0.001"]
+            make_run(tmp_path / "compare" / f"{method}_{seed}", 20, seed=seed, peak=peak, tested=True, overrides=given)
+    monkeypatch.setattr(numbers, "parts", lambda run, logged: {"two_numbers": logged, "in_words": 0.0})
+    numbers.main([str(tmp_path), "--out", str(tmp_path / "numbers.csv")])
+    lines = list(csv.DictReader((tmp_path / "numbers.csv").open()))
+    assert [(line["method"], line["seed"], line["sweep"]) for line in lines] == [
+        *(("chord_mu", seed, "compare") for seed in "12"),
+        *(("grpo", seed, "compare") for seed in "12"),
+    ]
+    for line in lines:
+        assert line["two_numbers"] == line["last"] != "" and line["sft_lr"] == "0.001" and line["steps"] == "20"
+        assert float(line["tested"]) == pytest.approx(float(line["evaluated"]) - 0.03)
+    plots.main([str(tmp_path / "numbers.csv"), "--out", str(tmp_path)])
+    drawn = (tmp_path / "scores.svg").read_text()
+    assert "CHORD-mu" in drawn and "at equal FLOPs" in drawn
+    assert "a number in words" in (tmp_path / "parts.svg").read_text()
+
+
+def test_a_model_that_is_not_the_one_that_was_scored_is_noticed(tmp_path, monkeypatch):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "train.jsonl").write_text('{"prompt": "1", "answer": "1"}\n')
+    run = make_run(tmp_path / "run", 20, tested=True)
+    tasksets = [{"name": "eval", "path": "elsewhere"}, {"name": "test", "path": str(tmp_path / "test")}]
+    config = {"model": {}, "buffer": {"explorer_input": {"eval_tasksets": tasksets}}}
+    (run / "trinity.yaml").write_text(json.dumps(config))
+    monkeypatch.setattr(numbers, "kept", lambda folder: {20: Path("global_step_20")})
+    monkeypatch.setattr(numbers, "answers", lambda folder, rows, limits: iter([1.0]))
+    (read,) = read_runs([run])
+    with pytest.raises(RuntimeError, match=r"accuracy 1\.0 here and 0\.5 in its last evaluation"):
+        numbers.parts(read, 0.5)
