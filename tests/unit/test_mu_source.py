@@ -11,6 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from loss_harness import Case, RowsBuffer, result_of, sample_batch
+from trinity.algorithm.sample_strategy.mix_sample_strategy import MixSampleStrategy
+from trinity.common.config import BufferConfig
 from trinity.common.experience import EID, Experience
 from trinity.trainer.trainer import Trainer
 
@@ -130,6 +132,16 @@ def test_the_sample_strategy_writes_one_mu_on_all_rows_from_the_rollouts_alone()
     assert [row.info["mu"] for row in rows] == [0.25] * 3
     batch = sample_batch(Case(usual=4, expert=2, rule={"mu_source": "batch_gate", "gate_gamma": 1.0})).batch
     assert batch["mu"].dtype == torch.float64 and batch["mu"].tolist() == [1.0] * 6
+
+
+def test_the_rule_comes_with_the_strategy_s_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(MixSampleStrategy, "__init__", lambda self, buffer_config, **kwargs: given.append(kwargs))
+    arguments = {"expert_data_ratio": 0.25, "sft_dataset_name": "expert"}
+    assert TokenCountMixSampleStrategy(BufferConfig(), **arguments).mu_source is None
+    strategy = TokenCountMixSampleStrategy(BufferConfig(), **arguments, mu_source="reward", reward_tau=0.7)
+    assert strategy.mu_source is not None and strategy.mu_source.numbers == {"reward_tau": 0.7}
+    assert all(arguments.items() <= one.items() for one in given)
 
 
 def test_a_checkpoint_keeps_what_the_estimate_remembers() -> None:

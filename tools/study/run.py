@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from chord_exp.errors import INTERRUPTED
 from chord_exp.report.figures.budget import budget
 from chord_exp.report.figures.compare import best_score, groups
 from chord_exp.report.read.folders import find_runs
@@ -126,4 +127,10 @@ def equal_steps(runs: Sequence[Run]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except subprocess.CalledProcessError as error:
+        # the command has said why
+        sys.exit(error.returncode)
