@@ -1,16 +1,18 @@
-"""The plots of the guides, below docs/plots/, and the report that they link to, below docs/reports/.
-
-Schedules come from conf/, curves from real runs of the local engine.
+"""The plots of the guides, below docs/plots/, and the reports that they are of, below docs/reports/.
 
     python docs/make_plots.py my_runs
 
-Runs that are not yet in the folder are made first, about a minute each on two cores.
+Runs of the local engine that are not yet in the folder are made first, about a minute each on two cores.
+Needs Chromium.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,12 @@ import yaml
 from chord_exp.check.weights import Weights, stock_weights
 from chord_exp.experiment.schedule import MuSchedule, values
 from chord_exp.report.__main__ import main as report
-from chord_exp.run_files import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-PLOTS = ROOT / "docs" / "plots"
-# the reports and their runs
-REPORTS: Mapping[str, Sequence[str]] = {"healthy": ["mu"]}
-PUBLISHED = ROOT / "docs" / "published.yaml"
+DOCS = ROOT / "docs"
+PLOTS = DOCS / "plots"
+CHROMIUM = "chromium"
+PUBLISHED = DOCS / "published.yaml"
 SCHEDULES = {"seed_full": 500, "paper_mu": 500, "upstream_example": 700, "seed_simple": 50}
 # label of a curve and the words of its command line
 RUNS: Mapping[str, Sequence[str]] = {
@@ -42,12 +43,23 @@ RUNS: Mapping[str, Sequence[str]] = {
     "high_lr": ["lr=0.03"],
     "cut_off": ["model.max_response_tokens=5"],
 }
-HEALTHY = {"mu": "CHORD-mu (default)", "phi": "CHORD-phi", "grpo": "GRPO alone", "sft": "SFT alone"}
-SICK = {"mu": "healthy", "high_lr": "lr 100 times too high", "cut_off": "responses cut off (5 tokens)"}
-FIXED = {"mu": "mu 0.6 -> 0.05", "mu_high": "mu = 0.95 throughout", "grpo": "mu = 0 (GRPO)", "sft": "mu = 1 (SFT)"}
-REWARD, HELD_OUT = "rollout/accuracy/mean", "eval/eval/accuracy/mean@1"
-ENTROPY = "actor/entropy"
-SPREAD = "experience_pipeline/group_advantages/reward_std/mean"
+# the reports and their runs
+REPORTS: Mapping[str, Sequence[str]] = {
+    "healthy": ["mu"],
+    "high_lr": ["high_lr"],
+    "cut_off": ["cut_off"],
+    "sick": ["mu", "high_lr", "cut_off"],
+    "methods": ["mu", "phi", "grpo", "sft"],
+    "fixed_mu": ["mu", "mu_high", "grpo", "sft"],
+}
+# plots that are parts of reports: the report, and titles of its charts
+PICTURES: Mapping[str, tuple[str, Sequence[str]]] = {
+    "healthy": ("methods", ("Rollout reward", "Held-out accuracy", "SFT loss", "Entropy")),
+    "sick": ("sick", ("Rollout reward", "Spread of rewards in a group", "SFT loss", "Loss")),
+    "fixed_mu": ("fixed_mu", ("Rollout reward", "Held-out accuracy")),
+}
+# of such a plot: its width, and the height of a row of two charts, pixels
+PICTURE_WIDTH, ROW_HEIGHT = 1000, 310
 STYLE = {"axes.grid": True, "grid.alpha": 0.3, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "chord_exp"}
 
 
@@ -57,26 +69,6 @@ def make_runs(folder: Path) -> None:
         if not (folder / name / "run.json").exists():
             command = [sys.executable, "-m", "chord_exp", *words, f"name={name}", f"hydra.run.dir={folder / name}"]
             subprocess.run(command, check=True)
-
-
-def write_report(folder: Path, name: str) -> None:
-    """Write one of REPORTS; its Markdown and CSV are left out."""
-    page = ROOT / "docs" / "reports" / f"{name}.html"
-    if code := report([*(str(folder / run) for run in REPORTS[name]), "--out", str(page)]):
-        raise SystemExit(code)
-    for suffix in (".md", ".csv"):
-        page.with_suffix(suffix).unlink()
-
-
-def series(folder: Path, name: str, key: str, window: int = 1) -> tuple[list[int], list[float]]:
-    """Steps and values of a metric, as a running mean over up to `window` steps."""
-    found = sorted(metrics.series(metrics.read(folder / name / "metrics.jsonl"), key).items())
-    steps, points = [step for step, _ in found], [value for _, value in found]
-    means = [
-        sum(points[max(0, i - window + 1) : i + 1]) / len(points[max(0, i - window + 1) : i + 1])
-        for i in range(len(points))
-    ]
-    return steps, means
 
 
 def draw(name: str, panels: int, fill: Callable[[Any], None], width: float = 3.4) -> None:
@@ -180,32 +172,30 @@ def draw_ratios(axes: Any) -> None:
         axis.grid(False)
 
 
-def curves(
-    folder: Path, labels: Mapping[str, str], panels: Sequence[tuple[str, str, int, bool]]
-) -> Callable[[Any], None]:
-    """A drawer of one metric a panel: key, title, running mean over so many steps, logarithmic scale."""
+def write_report(folder: Path, name: str) -> Path:
+    """Write one of REPORTS; its Markdown and CSV are left out."""
+    page = DOCS / "reports" / f"{name}.html"
+    if code := report([*(str(folder / run) for run in REPORTS[name]), "--out", str(page)]):
+        raise SystemExit(code)
+    for suffix in (".md", ".csv"):
+        page.with_suffix(suffix).unlink()
+    return page
 
-    def fill(axes: Any) -> None:
-        for axis, (key, title, window, logarithmic) in zip(axes, panels, strict=True):
-            for number, (name, label) in enumerate(labels.items()):
-                steps, points = series(folder, name, key, window)
-                # an SFT run logs the entropy of expert rows, the others that of rollouts
-                if points and not (name == "sft" and key == ENTROPY):
-                    axis.plot(
-                        steps,
-                        points,
-                        marker="o" if key == HELD_OUT else None,
-                        markersize=4,
-                        color=f"C{number}",
-                        label=label,
-                    )
-            axis.set(xlabel="step", title=title)
-            axis.title.set_fontsize(9)
-            if logarithmic:
-                axis.set_yscale("log")
-        axes[1].legend(fontsize=7)
 
-    return fill
+def take_picture(page: Path, titles: Sequence[str], target: Path) -> None:
+    """Write charts of a report as a picture: as they are drawn without scripts, two in a row."""
+    text = page.read_text(encoding="utf-8")
+    (style,) = re.findall(r"<style>.*?</style>", text, re.DOTALL)
+    figures = re.findall(r"<figure><figcaption>.*?</figure>", text, re.DOTALL)
+    drawn = {re.split("[<>]", figure)[4].strip(): figure for figure in figures}
+    charts = "".join(drawn[title] for title in titles)
+    size = f"{PICTURE_WIDTH},{ROW_HEIGHT * math.ceil(len(titles) / 2)}"
+    with tempfile.TemporaryDirectory() as place:
+        part = Path(place) / "part.html"
+        part.write_text(f'<meta charset="utf-8">{style}<body><div class="charts">{charts}</div>', encoding="utf-8")
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={size}"]
+        flags += ["--blink-settings=preferredColorScheme=1", f"--user-data-dir={place}/profile"]
+        subprocess.run([CHROMIUM, *flags, f"--screenshot={target}", part.as_uri()], check=True, capture_output=True)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -221,17 +211,9 @@ def main(arguments: Sequence[str]) -> int:
     draw("phi_factors", 2, draw_factors)
     draw("effective_mu", 1, draw_effective_mu, width=4.6)
     draw("two_ratios", 2, draw_ratios, width=4.6)
-    reward = (REWARD, "rollout reward (mean of 8 steps)", 8, False)
-    held_out = (HELD_OUT, "held-out accuracy", 1, False)
-    loss = ("actor/expert/sft_loss", "SFT loss on expert rows", 4, False)
-    entropy = (ENTROPY, "entropy of rollouts", 4, False)
-    draw("healthy", 4, curves(folder, HEALTHY, (reward, held_out, loss, entropy)), width=3)
-    sft_loss = ("actor/expert/sft_loss", "SFT loss on expert rows", 1, True)
-    spread = (SPREAD, "spread of rewards in a group", 4, False)
-    draw("sick", 4, curves(folder, SICK, (reward, spread, sft_loss, ("actor/loss", "loss", 4, False))), width=3)
-    draw("fixed_mu", 2, curves(folder, FIXED, (reward, held_out)))
-    for name in REPORTS:
-        write_report(folder, name)
+    pages = {name: write_report(folder, name) for name in REPORTS}
+    for name, (page, titles) in PICTURES.items():
+        take_picture(pages[page], titles, PLOTS / f"{name}.png")
     return 0
 
 

@@ -145,6 +145,7 @@ def test_the_plots_are_those_that_their_script_draws_from_runs_that_can_be_made(
     script = runpy.run_path(str(ROOT / "docs" / "make_plots.py"), run_name="make_plots")
     drawn = re.findall(r'draw\("(\w+)"', (ROOT / "docs" / "make_plots.py").read_text(encoding="utf-8"))
     assert sorted(drawn) == sorted(path.stem for path in (ROOT / "docs" / "plots").glob("*.svg"))
+    assert set(script["PICTURES"]) == {path.stem for path in (ROOT / "docs" / "plots").glob("*.png")}
     for words in script["RUNS"].values():
         assert check_experiment(list(words))
 
