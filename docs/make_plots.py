@@ -59,7 +59,7 @@ PICTURES: Mapping[str, tuple[str, Sequence[str]]] = {
     "fixed_mu": ("fixed_mu", ("Rollout reward", "Held-out accuracy")),
 }
 # of such a plot: its width, and the height of a row of two charts, pixels
-PICTURE_WIDTH, ROW_HEIGHT = 1000, 310
+PICTURE_WIDTH, ROW_HEIGHT = 1000, 350
 STYLE = {"axes.grid": True, "grid.alpha": 0.3, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "chord_exp"}
 
 
