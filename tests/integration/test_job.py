@@ -40,3 +40,19 @@ def test_a_job_outlives_its_launcher_is_stopped_and_gone_on_with(tmp_path: Path,
         assert again.returncode == 0, again.stdout + again.stderr
         assert run.record["status"] == "succeeded" and run.record["attempt"] == 2
         assert sorted(run.series("actor/mu")) == list(range(1, STEPS + 1))
+
+
+def test_cluster_auto_reads_the_ray_that_is_named(tmp_path: Path, head: Head, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", head.ray_address)
+    words = [
+        "action=plan",
+        "cluster=auto",
+        "model=qwen3_0_6b",
+        "model.path=builtin:tiny",
+        "data=prepared",
+        "data.out=no",
+    ]
+    planned = run_module(tmp_path, "-m", "chord_exp", *words)
+    assert planned.returncode == 0, planned.stderr
+    assert "the Ray cluster has 4 GPUs: cluster=gpu_2 cluster.gpu_per_node=4" in planned.stderr
+    assert "2 for 2 engines + 2 for the trainer" in planned.stdout
