@@ -45,6 +45,7 @@ SHORT_PARENTS = ("/tmp", "/var/tmp", "/dev/shm")
 MAX_NODES = 1000
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
+REACH_SECONDS = 30.0
 # what a run's placement groups hold of Ray's CPU cores: verl's {"CPU": 3, "GPU": 1} for each GPU of the trainer,
 # Trinity's one for an engine; and one must be free wherever an actor is placed, even if it then takes none
 CPUS_PER_TRAINER_GPU, CPUS_PER_ENGINE, CPUS_TO_PLACE = 3, 1, 1
@@ -153,6 +154,23 @@ def lost() -> list[str]:
             if child.status() != psutil.STATUS_ZOMBIE:
                 alive.add(child.name())
     return [name for name in ESSENTIAL if name not in alive]
+
+
+def reach(address: str) -> None:
+    """See that something listens where Ray would go, which tries a cluster that is gone again and again.
+
+    Args:
+        address: HOST:PORT, or auto for what Ray knows of this machine.
+
+    Raises:
+        OSError: nothing does, or Ray knows of none.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    found = canonicalize_bootstrap_address(address)
+    if found and "://" not in found:
+        host, _, port = found.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
 
 
 @dataclass(frozen=True)

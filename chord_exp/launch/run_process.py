@@ -312,8 +312,9 @@ def _start_or_join(config: Any, request: RunRequest, shared: bool) -> None:
         ours = real_cpu.ENVIRONMENT if request.engine == "real_cpu" else {}
         set_up["env_vars"] = {**config.get_envs(), **ours}
         try:
+            private_ray.reach(request.ray_address)
             ray.init(address=request.ray_address, namespace=request.namespace, runtime_env=set_up, log_to_driver=False)
-        except ConnectionError as error:
+        except OSError as error:
             raise RunFailed(
                 f"no Ray cluster answers at cluster.ray_address={request.ray_address}",
                 "cluster.ray_address",

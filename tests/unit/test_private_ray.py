@@ -124,6 +124,16 @@ def test_a_head_is_found_again_and_ended_with_all_below_it(tmp_path, monkeypatch
     assert private_ray.find_head(tmp_path) is None
 
 
+def test_a_cluster_that_is_gone_is_not_waited_for():
+    """Ray itself tries for minutes, where a machine remembers a cluster that has ended."""
+    (port,) = private_ray.free_ports(private_ray.LOOPBACK, 1)
+    with pytest.raises(OSError, match="refused"):
+        private_ray.reach(f"127.0.0.1:{port}")
+    # Ray goes to the machine's address in the network where loopback is named
+    with socket.create_server(("", 0)) as server:
+        private_ray.reach(f"127.0.0.1:{server.getsockname()[1]}")
+
+
 def test_a_head_that_ends_by_itself_while_it_is_being_ended_is_no_error(tmp_path, monkeypatch):
     head, process = started(tmp_path, "print(flush=True)")
     found = psutil.Process(process.pid)
