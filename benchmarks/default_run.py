@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import resource
 import statistics
 import subprocess
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -33,17 +35,17 @@ WARMUP_STEPS = 3
 def loop_seconds(folder: Path, overrides: list[str]) -> dict[str, float]:
     """Run the default experiment; seconds from Enter to its first output, to the first step, per step, and in all."""
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chord_exp", f"hydra.run.dir={folder}", *overrides],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    # somebody who waits sits at a terminal
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "chord_exp", f"hydra.run.dir={folder}", *overrides]
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs)
+    os.close(theirs)
     first_output: list[float] = []
 
     def read() -> None:
-        assert process.stdout is not None
-        while process.stdout.read1():
-            first_output.append(time.perf_counter() - started)
+        with suppress(OSError), open(ours, "rb", buffering=0) as terminal:  # Linux ends a terminal by an error
+            while terminal.read(1 << 16):
+                first_output.append(time.perf_counter() - started)
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()

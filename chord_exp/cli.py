@@ -61,6 +61,9 @@ def _report(error: Exception, debug: bool) -> int:
 def _main(asked: CommandLine) -> int:
     if asked.prints:
         return _print(asked)
+    if sys.stderr.isatty():
+        # for somebody who waits; files and pipes hold results and errors only
+        print(f"{PROGRAM}: reading the configuration", file=sys.stderr, flush=True)
     from chord_exp import actions
     from chord_exp.config.composer import composing
 

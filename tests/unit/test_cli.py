@@ -264,3 +264,11 @@ def test_a_reader_that_has_enough_of_the_output_gets_no_complaint(place, words):
     finally:
         os.close(write)
     assert done.returncode == 1 and "rror" not in done.stderr
+
+
+def test_somebody_at_a_terminal_is_told_at_once_that_it_reads_the_configuration(capsys, monkeypatch):
+    assert main(["lr=0"]) == 2
+    assert "reading" not in capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["lr=0"]) == 2
+    assert capsys.readouterr().err.startswith("chord_exp: reading the configuration\n")
