@@ -62,7 +62,8 @@ class Diagnosis:
 CAUSES: tuple[Cause, ...] = (
     Cause(
         "disk_full",
-        r"No space left on device|Errno 28\b|OutOfDiskError",
+        # torch names no disk: its archive ended before its last byte
+        r"No space left on device|Errno 28\b|OutOfDiskError|inline_container\.cc.*unexpected pos",
         "the disk of the run's folder is full",
         f"free some space or lower cluster.max_checkpoints_to_keep, {_THEN_RESUME}",
         of_machine=True,

@@ -100,7 +100,7 @@ def write_prepared(out: Path, makers: list[Any], *, each: int = 4, free_text: st
 
     manifest = {
         "digest": "made for a test",
-        "rows": {side: len(rows) for side, rows in sides.items()},
+        "rows": {"test": 0, **{side: len(rows) for side, rows in sides.items()}},
         "warnings": [],
         "arguments": {"system_prompt": ""},
         "multi_turn": True,

@@ -13,7 +13,8 @@ from running import ended_at_exit, start
 from chord_exp.launch.private_ray import Head
 from chord_exp.runs.find import look_at
 
-STEPS = 60
+# enough to be looked at and stopped in the middle, on a busy machine too
+STEPS = 150
 
 
 @pytest.fixture
