@@ -11,6 +11,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,16 +105,16 @@ def record_explorer_state(job_dir: str | Path, state: dict[str, Any]) -> None:
 
 def explorer_state(job_dir: str | Path, step: int) -> dict[str, Any] | None:
     """The explorer's data position after `step` batches, None if it was never recorded."""
+    return next((state for state in reversed(_explorer_states(job_dir)) if state["latest_iteration"] == step), None)
+
+
+def _explorer_states(job_dir: str | Path) -> list[dict[str, Any]]:
     path = Path(job_dir) / EXPLORER_STATES
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for line in reversed(lines):
-        try:
-            state = json.loads(line)
-        except ValueError:  # a line cut short by a crash
-            continue
-        if state["latest_iteration"] == step:
-            return state
-    return None
+    states = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with suppress(ValueError):  # a line cut short by a crash
+            states.append(json.loads(line))
+    return states
 
 
 def rewind(job_dir: str | Path, explorer: str, trainer: str, *, explores: bool) -> int:
@@ -128,13 +129,13 @@ def rewind(job_dir: str | Path, explorer: str, trainer: str, *, explores: bool) 
         explores: whether the stage has an explorer; pure SFT has none, and no positions of it.
 
     Returns:
-        The step that training continues after; 0 if there was no checkpoint yet.
+        The step that training continues after; 0 if there was no checkpoint yet, or none that the explorer knew of.
 
     Raises:
         RunFailed: there are checkpoints and none can be used.
     """
     job = Path(job_dir)
-    candidates = sorted(saved_steps(job), reverse=True)
+    candidates, whole = sorted(saved_steps(job), reverse=True), []
     for step in candidates:
         try:
             train_state = load_train_state(job, step)
@@ -146,6 +147,7 @@ def rewind(job_dir: str | Path, explorer: str, trainer: str, *, explores: bool) 
             shutil.rmtree(corrupt := step_dir(job, step).with_suffix(".corrupt"), ignore_errors=True)
             step_dir(job, step).rename(corrupt)
             continue
+        whole.append(step)
         if not explores or rewind_explorer(job, explorer, step):
             meta = {"latest_iteration": step, "sample_strategy_state": train_state["sample_strategy"]}
             write_atomically(job / f"{trainer}_meta.json", json.dumps(meta))
@@ -155,8 +157,12 @@ def rewind(job_dir: str | Path, explorer: str, trainer: str, *, explores: bool) 
                 if later > step:
                     shutil.rmtree(step_dir(job, later))
             return step
-    if candidates:
+    # killed between its first checkpoint and the explorer's first record, a run has hardly begun and begins anew
+    begun = any(state["latest_iteration"] > 0 for state in _explorer_states(job))
+    if whole != candidates or begun:
         raise RunFailed(f"none of the checkpoints of {job} can be resumed", str(job), "start a new run")
+    for step in whole:
+        shutil.rmtree(step_dir(job, step))
     for stale in (job / f"{explorer}_meta.json", job / f"{trainer}_meta.json", job / LATEST):
         stale.unlink(missing_ok=True)
     return 0
