@@ -99,13 +99,13 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
     """
     if spec.loss == "stock":
         _refuse_a_tracker_that_needs_the_package(spec)
-    facts = prepare_data(spec, allow_missing=True)
     if spec.mu_source == GAC_ESTIMATE:
         raise ConfigError(
             "mu_source=gac_estimate follows what the step before logged, which Trinity's own trainer does not hand on",
             "mu_source",
             "run it by python -m chord_exp, on GPUs too; or export another mu_source",
         )
+    facts = prepare_data(spec, allow_missing=True)
     if spec.loss == "stock":
         _refuse_rows_that_need_the_package(spec, facts)
     from chord_exp.launch.private_ray import SHARING_COMMAND

@@ -17,7 +17,8 @@ from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError,
 from chord_exp.launch.kept import add_choice, chosen, hf_of, run_around
 from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.verdict import damaged_weights
-from chord_exp.run_files.model_card import write_card
+from chord_exp.run_files.checkpoints import ADAPTER_FOLDER
+from chord_exp.run_files.model_card import try_write_card
 from chord_exp.utils.text import warn
 
 
@@ -60,10 +61,7 @@ def _convert_all(given: argparse.Namespace) -> int:
         weights = hf_of(checkpoint)
         if damaged_weights(weights) is not None:
             _convert(checkpoint, base_model)
-        try:
-            write_card(weights, run_dir)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            warn([f"the card of {weights} could not be written: {error}"])
+        warn(try_write_card(weights, run_dir))
         print(weights)
     return SUCCEEDED
 
@@ -77,8 +75,8 @@ def _convert(checkpoint: Path, base_model: str) -> None:
     from chord_exp.engine import lora
 
     actor = checkpoint / "actor"
-    if (actor / lora.FOLDER).is_dir():
-        lora.merge_checkpoint(_frozen_model(actor / lora.FOLDER, base_model), actor)
+    if (actor / ADAPTER_FOLDER).is_dir():
+        lora.merge_checkpoint(_frozen_model(actor / ADAPTER_FOLDER, base_model), actor)
     else:
         from trinity.manager.checkpoint_converter import Converter
 

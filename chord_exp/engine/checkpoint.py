@@ -19,9 +19,8 @@ import numpy
 import torch
 from safetensors.torch import load_file
 
-from chord_exp.engine.lora import FOLDER as ADAPTER_FOLDER
 from chord_exp.errors import RunFailed
-from chord_exp.run_files.checkpoints import HF_FOLDER, LATEST, hf_dir, saved_steps, step_dir
+from chord_exp.run_files.checkpoints import ADAPTER_FOLDER, HF_FOLDER, LATEST, hf_dir, saved_steps, step_dir
 from chord_exp.utils.files import write_atomically
 
 TRAIN_STATE = "train_state.pt"

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-# beside huggingface/, where Trinity's engines look for it
-FOLDER = "lora_adapter"
+from chord_exp.run_files.checkpoints import ADAPTER_FOLDER, HF_FOLDER
+
 # peft's name for the only adapter of a model
 _NAME = "default"
 
@@ -85,7 +85,7 @@ def merge_checkpoint(base: str | Path, actor_dir: Path, *, trust_remote_code: bo
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    adapter, target = actor_dir / FOLDER, actor_dir / "huggingface"
+    adapter, target = actor_dir / ADAPTER_FOLDER, actor_dir / HF_FOLDER
     if not adapter.is_dir():
         return
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", trust_remote_code=trust_remote_code)

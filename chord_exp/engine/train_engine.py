@@ -27,7 +27,7 @@ from chord_exp.engine.batch import collate, micro_batches, to_device, training_o
 from chord_exp.engine.settings import EngineSettings
 from chord_exp.errors import ConfigError
 from chord_exp.plugins.loss import reduce_micro_batch_metrics
-from chord_exp.run_files.checkpoints import hf_dir, latest_step
+from chord_exp.run_files.checkpoints import ADAPTER_FOLDER, hf_dir, latest_step
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -225,7 +225,7 @@ class LocalTrainEngine(TrainEngineWrapper):
         if self.adapter is None:
             self.model.save_pretrained(target)
             return
-        self.model.save_pretrained(actor_dir / lora.FOLDER)
+        self.model.save_pretrained(actor_dir / ADAPTER_FOLDER)
         with torch.no_grad():
             self.model.get_base_model().save_pretrained(target, state_dict=self._weights())
 

@@ -29,7 +29,7 @@ from chord_exp.launch.warm_server import warm_server
 from chord_exp.prepare import Manifest, load_manifest
 from chord_exp.run_files import record
 from chord_exp.run_files.evaluation import EVALUATION, FOLDER, GREEDY, ITEMS, SAMPLED, Evaluation, ModelScore
-from chord_exp.run_files.model_card import write_card
+from chord_exp.run_files.model_card import try_write_card
 from chord_exp.run_files.scores import Item, answers_of
 from chord_exp.sweep.show.live import plain_console
 from chord_exp.trinity_config.build import Folders, to_yaml
@@ -262,10 +262,7 @@ def _write_cards(target: Target, evaluation: Evaluation) -> None:
         return
     for model in evaluation.models:
         if model.step and any(Path(model.weights).glob("*.safetensors")):
-            try:
-                write_card(Path(model.weights), target.run_dir)
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                warn([f"the card of {model.weights} could not be written: {error}"])
+            warn(try_write_card(Path(model.weights), target.run_dir))
 
 
 if __name__ == "__main__":

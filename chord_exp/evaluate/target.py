@@ -18,14 +18,13 @@ from chord_exp.launch.kept import hf_of
 from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.verdict import damaged_weights
 from chord_exp.prepare import load_manifest
+from chord_exp.run_files.checkpoints import ADAPTER_FOLDER
 from chord_exp.run_files.names import RECORD
 from chord_exp.run_files.record import RUNNING, RunRecord
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.trinity_config.evaluation import held_out
 
 BASE = "base"
-# peft's folder in a checkpoint whose weights were not trained but added to (engine.lora)
-ADAPTERS = "lora_adapter"
 # words that say where the engines of a run's evaluation run
 PLACE = ("cluster=", "cluster.")
 
@@ -80,7 +79,7 @@ def of_run(run_dir: Path, words: Sequence[str], checkpoints: Mapping[int, Path],
     launch = LaunchSpec.load(run_dir)
     config, engine = _moved(launch.config, words) if words else (launch.config, launch.engine)
     for step, path in checkpoints.items():
-        if (path / "actor" / ADAPTERS).is_dir() and damaged_weights(hf_of(path)) is not None:
+        if (path / "actor" / ADAPTER_FOLDER).is_dir() and damaged_weights(hf_of(path)) is not None:
             raise ConfigError(
                 f"the adapters of step {step} are not merged into weights yet",
                 str(path),

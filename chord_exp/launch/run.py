@@ -25,7 +25,7 @@ from chord_exp.launch.progress import Progress, State
 from chord_exp.launch.run_request import Outcome, RunRequest, read_phase
 from chord_exp.run_files import metrics, record
 from chord_exp.run_files.checkpoints import hf_dir, job_dir
-from chord_exp.run_files.model_card import write_card
+from chord_exp.run_files.model_card import try_write_card
 from chord_exp.run_files.names import LOGS, METRICS, RECORD
 from chord_exp.run_files.record import FAILED, STOPPED, RunError, RunRecord
 from chord_exp.utils.files import share_lock
@@ -203,7 +203,5 @@ def _conclude(
         )
         return running.with_end(status=FAILED, completed_steps=judged.completed_steps, error=note)
     if ended.status == record.SUCCEEDED:
-        # a card is a help, and no reason to call a good run failed
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            write_card(weights, run_dir)
+        try_write_card(weights, run_dir)
     return ended

@@ -19,7 +19,8 @@ from chord_exp.run_files.tracker_sync import sync_command
 PLOT_SIZE = (64, 10)
 REPORT = "python -m chord_exp.report"
 EVALUATE = "python -m chord_exp.evaluate"
-RESUME = "python -m chord_exp.runs resume"
+RUNS = "python -m chord_exp.runs"
+RESUME = f"{RUNS} resume"
 
 
 def show(console: Console, record: RunRecord, rows: list[metrics.Row], run_dir: Path) -> None:

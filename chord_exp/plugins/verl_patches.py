@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from chord_exp.run_files.checkpoints import ADAPTER_FOLDER
 from chord_exp.trinity_config.installed import verl_keeps_outputs
 
 ENGINE = "verl.workers.engine.fsdp.transformer_impl"
@@ -89,7 +90,7 @@ def hand_over_adapters_alone(worker_class: Any) -> None:
 
         model = self.actor.engine.module
         if hasattr(model, "peft_config"):
-            write_adapters(model, Path(local_path, "lora_adapter"))
+            write_adapters(model, Path(local_path, ADAPTER_FOLDER))
             torch.distributed.barrier()
 
     handing_over.adapters_alone = True  # type: ignore[attr-defined]

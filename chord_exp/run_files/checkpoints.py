@@ -7,6 +7,8 @@ from pathlib import Path
 from chord_exp.run_files.names import CHECKPOINTS
 
 HF_FOLDER = "huggingface"
+# of peft, beside HF_FOLDER, where Trinity's engines look for it
+ADAPTER_FOLDER = "lora_adapter"
 LATEST = "latest_checkpointed_iteration.txt"
 
 

@@ -32,6 +32,15 @@ VARIANTS = {
 }
 
 
+def try_write_card(weights: Path, run_dir: Path) -> list[str]:
+    """Write the card where that is possible; return a warning where not: it is no reason to call good work failed."""
+    try:
+        write_card(weights, run_dir)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        return [f"the card of {weights} could not be written: {error}"]
+    return []
+
+
 def write_card(weights: Path, run_dir: Path) -> None:
     """Write the card of a checkpoint's Hugging Face folder, with copies of what it rests on.
 

@@ -72,8 +72,9 @@ def named(word: str | None, here: Path) -> Found:
     if (found := look_at(Path(word).expanduser())) is not None:
         return found
     tail = Path(word).parts
-    ends = [found for root in ROOTS for found in below(here / root) if tail and found.path.parts[-len(tail) :] == tail]
-    ends += [found for root in ROOTS for found in below(here / root) if found.path.parent.parts[-len(tail) :] == tail]
+    there = [found for root in ROOTS for found in below(here / root)]
+    ends = [found for found in there if tail and found.path.parts[-len(tail) :] == tail]
+    ends += [found for found in there if found.path.parent.parts[-len(tail) :] == tail]
     if len(ends) == 1:
         return ends[0]
     if not ends:

@@ -21,6 +21,7 @@ from chord_exp.errors import INTERRUPTED, ConfigError, RunFailed
 from chord_exp.launch import summary
 from chord_exp.launch.progress import Progress
 from chord_exp.launch.run import EXIT_CODES
+from chord_exp.launch.summary import RESUME, RUNS
 from chord_exp.run_files import metrics
 from chord_exp.run_files.names import LOGS, METRICS
 from chord_exp.sweep.backends import worker
@@ -39,7 +40,6 @@ from chord_exp.utils.files import claim_folder, write_atomically
 from chord_exp.utils.text import warn
 
 JOB, KIND = "job.json", "job"
-RUNS = "python -m chord_exp.runs"
 LOOK_SECONDS = 0.5
 
 
@@ -53,7 +53,7 @@ def run_as_job(composer: Composer) -> int:
     if experiment.command.action != "run":
         return actions.perform(experiment)
     if experiment.spec.resume:
-        fix = f"{RUNS} resume {experiment.run_dir} goes on with it, where it ran before"
+        fix = f"{RESUME} {experiment.run_dir} goes on with it, where it ran before"
         raise ConfigError("resume=true does not submit a job", "resume", fix)
     actions.refuse_folder(experiment)
     settings = launcher_settings(composer.base)
@@ -178,7 +178,7 @@ def _conclude(console: Console, trial: Trial) -> int:
         raise RunFailed(
             f"the job ended before there was a run: {trial.error}",
             str(trial.run_dir / LOGS / worker.LOG),
-            f"mend it, then {RUNS} resume {trial.run_dir}",
+            f"mend it, then {RESUME} {trial.run_dir}",
         )
     summary.show(console, record, metrics.read(trial.run_dir / METRICS), trial.run_dir)
     return EXIT_CODES[record.status]

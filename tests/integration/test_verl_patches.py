@@ -19,6 +19,7 @@ from verl.utils import tensordict_utils as tu
 import chord_exp
 from chord_exp.engine import lora
 from chord_exp.plugins.verl_patches import drop_outputs_of_training, hand_over_adapters_alone
+from chord_exp.run_files.checkpoints import ADAPTER_FOLDER
 from chord_exp.trinity_config.installed import verl_keeps_outputs
 
 fsdp = pytest.importorskip("verl.workers.engine.fsdp.transformer_impl")
@@ -181,9 +182,9 @@ def test_adapters_of_a_sharded_model_are_handed_over_alone_and_load_again(one_pr
     worker = FakeWorker(model)
     worker.save_state_dict(str(tmp_path / "actor"), global_step=3)
     assert worker.coordinator.calls == [(3, True)] and not worker.saved_whole
-    assert sorted(path.name for path in (tmp_path / "actor").iterdir()) == [lora.FOLDER]
+    assert sorted(path.name for path in (tmp_path / "actor").iterdir()) == [ADAPTER_FOLDER]
     again = lora.add_adapter(
-        AutoModelForCausalLM.from_pretrained(TINY, dtype=torch.float32), ADAPTER, tmp_path / "actor" / lora.FOLDER
+        AutoModelForCausalLM.from_pretrained(TINY, dtype=torch.float32), ADAPTER, tmp_path / "actor" / ADAPTER_FOLDER
     )
     loaded = again.state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items() if ".lora_" in name)
@@ -199,6 +200,6 @@ def test_a_model_without_adapters_is_handed_over_as_trinity_does(one_process, tm
 def test_adapters_that_cannot_be_written_fail_the_run(one_process, tmp_path):
     model, _ = sharded_model_with_adapters()
     (tmp_path / "actor").mkdir()
-    (tmp_path / "actor" / lora.FOLDER).write_text("a file where the folder should be")
+    (tmp_path / "actor" / ADAPTER_FOLDER).write_text("a file where the folder should be")
     with pytest.raises(OSError):
         FakeWorker(model).save_state_dict(str(tmp_path / "actor"), global_step=3)

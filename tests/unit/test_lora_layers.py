@@ -14,6 +14,7 @@ from chord_exp.errors import ConfigError
 from chord_exp.experiment.geometry import derive
 from chord_exp.experiment.memory.architecture import by_name
 from chord_exp.experiment.memory.fit import FITS, Machine, use_of
+from chord_exp.run_files.checkpoints import ADAPTER_FOLDER
 
 ADAPTER = LoRAConfig(name="lora", lora_rank=4, lora_alpha=8)
 GPUS = ["cluster=gpu_2", "model=qwen3_4b", "model.lora.rank=32"]
@@ -106,7 +107,7 @@ def test_merged_weights_have_the_names_of_the_model_and_give_what_was_trained(ba
 
 def test_a_checkpoint_with_adapters_becomes_one_that_loads_without_them(base, tmp_path):
     model = trained(base)
-    model.save_pretrained(tmp_path / lora.FOLDER)
+    model.save_pretrained(tmp_path / ADAPTER_FOLDER)
     lora.merge_checkpoint(base, tmp_path)
     written = load_file(tmp_path / "huggingface" / "model.safetensors")
     with torch.no_grad():
@@ -116,7 +117,7 @@ def test_a_checkpoint_with_adapters_becomes_one_that_loads_without_them(base, tm
     for name, tensor in written.items():
         torch.testing.assert_close(tensor.float(), merged[name], rtol=2**-7, atol=1e-6)
     assert load(tmp_path / "huggingface")(TOKENS).logits.isfinite().all()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["huggingface", lora.FOLDER]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["huggingface", ADAPTER_FOLDER]
 
 
 def test_a_checkpoint_without_adapters_is_left_alone(base, tmp_path):
