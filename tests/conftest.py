@@ -1,6 +1,8 @@
-"""For all tests: Trinity imports without vLLM, and no test is too slow."""
+"""For all tests: Trinity imports without vLLM, no test is too slow, and Ctrl-C means something."""
 
 from __future__ import annotations
+
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -10,3 +12,7 @@ install()
 # no example is too slow on a busy machine
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # of a shell that started the tests in the background; what they press Ctrl-C on would ignore it, too, and wait
+    signal.signal(signal.SIGINT, signal.default_int_handler)
