@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from chord_exp.errors import DataError
@@ -86,8 +86,9 @@ def locked(folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
                 told = True
             fcntl.flock(handle, fcntl.LOCK_EX)
         # whoever had it before has removed the file, and another may be waiting at a new one
-        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
-            break
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                break
         os.close(handle)
     try:
         _clear_up(folder)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,21 @@ def test_two_preparations_at_once_build_once(source, out):
     for thread in threads:
         thread.join()
     assert sorted(made.up_to_date for made in results) == [False, True, True, True]
+
+
+def test_a_lock_that_changes_hands_often_is_never_lost_sight_of(tmp_path):
+    held = []
+
+    def take(_):
+        for _ in range(100):
+            with folder.locked(tmp_path / "made", lambda: None):
+                held.append(1)
+                assert held == [1]
+                held.pop()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(take, range(8)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_preparation_says_that_it_waits_for_the_first(source, out):
