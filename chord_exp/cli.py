@@ -5,57 +5,23 @@ from __future__ import annotations
 import os
 import re
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from chord_exp.config.command_line import CommandLine, parse
-from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError
-
-PROGRAM = "chord_exp"
+from chord_exp.errors import SUCCEEDED
+from chord_exp.utils.program import run_program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        code = _exit_code(words)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # whoever read the output, `head` say, has enough of it; Python would complain again when it flushes at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return RUN_FAILED
-
-
-def _exit_code(words: list[str]) -> int:
-    try:
-        return _main(parse(words))
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else SUCCEEDED if stop.code is None else RUN_FAILED
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        return _report(error, _wants_debug(words))
+    return run_program("chord_exp", lambda: _main(parse(words)), debug=_wants_debug(words), hint="debug=true")
 
 
 def _wants_debug(words: Sequence[str]) -> bool:
-    asked = any(re.fullmatch(r"\+{0,2}debug=(true|1|yes|on)", word, re.IGNORECASE) for word in words)
-    return asked or os.environ.get("HYDRA_FULL_ERROR") == "1"
-
-
-def _report(error: Exception, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    if isinstance(error, ChordExpError):
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return error.exit_code
-    text = " ".join(str(error).split())
-    print(f"{PROGRAM}: unexpected {type(error).__name__}: {text} -> debug=true shows where", file=sys.stderr)
-    return RUN_FAILED
+    return any(re.fullmatch(r"\+{0,2}debug=(true|1|yes|on)", word, re.IGNORECASE) for word in words)
 
 
 def _main(asked: CommandLine) -> int:
@@ -63,7 +29,7 @@ def _main(asked: CommandLine) -> int:
         return _print(asked)
     if sys.stderr.isatty():
         # for somebody who waits; files and pipes hold results and errors only
-        print(f"{PROGRAM}: reading the configuration", file=sys.stderr, flush=True)
+        print("chord_exp: reading the configuration", file=sys.stderr, flush=True)
     from chord_exp import actions
     from chord_exp.config.composer import composing
 

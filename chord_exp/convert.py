@@ -13,31 +13,28 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError, RunFailed
+from chord_exp.errors import SUCCEEDED, ConfigError, RunFailed
 from chord_exp.launch.kept import add_choice, chosen, hf_of, run_around
 from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.verdict import damaged_weights
 from chord_exp.run_files.checkpoints import ADAPTER_FOLDER
 from chord_exp.run_files.model_card import try_write_card
+from chord_exp.utils.program import run_program
 from chord_exp.utils.text import warn
+
+PROGRAM = "chord_exp.convert"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert what the command line names; returns the exit code."""
     given = build_parser().parse_args(argv)
-    try:
-        return _convert_all(given)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except ChordExpError as error:
-        print(f"chord_exp: {error}", file=sys.stderr)
-        return error.exit_code
+    return run_program(PROGRAM, lambda: _convert_all(given))
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(
-        prog="python -m chord_exp.convert",
+        prog=f"python -m {PROGRAM}",
         description="Write the Hugging Face weights of a run's checkpoints, with a model card. The last step of a run "
         "has both already.",
         allow_abbrev=False,

@@ -13,8 +13,9 @@ from pathlib import Path
 from chord_exp.check.document import Document, look_at_data, read
 from chord_exp.check.rules import findings, summary
 from chord_exp.check.subject import ERROR, WARNING, Finding
-from chord_exp.errors import BAD_INPUT, INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
+from chord_exp.errors import BAD_INPUT, SUCCEEDED, ConfigError
 from chord_exp.trinity_config.installed import verl_is_legacy
+from chord_exp.utils.program import run_program
 
 PROGRAM = "chord_exp.check"
 
@@ -41,13 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check files; returns the exit code."""
     arguments = build_parser().parse_args(argv)
     legacy = verl_is_legacy() if arguments.verl == "installed" else arguments.verl == "old"
-    try:
-        return max([check(path, legacy) for path in arguments.config])
-    except ChordExpError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return run_program(PROGRAM, lambda: max([check(path, legacy) for path in arguments.config]))
 
 
 def check(path: Path, verl_legacy: bool) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from chord_exp.errors import ChordExpError
+from chord_exp.utils.program import run_program
 
 PROGRAM = "chord_exp.doctor"
 
@@ -31,11 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what was found; return the exit code."""
     folders = build_parser().parse_args(argv).run_dir
-    try:
-        return max(map(_examine, folders)) if folders else _check_machine()
-    except ChordExpError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return error.exit_code
+    return run_program(PROGRAM, lambda: max(map(_examine, folders)) if folders else _check_machine())
 
 
 def _check_machine() -> int:

@@ -9,7 +9,6 @@ import argparse
 import os
 import shutil
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import orjson
 from rich.console import Console
 
-from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, ConfigError, RunFailed
+from chord_exp.errors import SUCCEEDED, ConfigError, RunFailed
 from chord_exp.evaluate import target as targets
 from chord_exp.evaluate.show import show
 from chord_exp.evaluate.target import BASE, Session, Target
@@ -36,9 +35,10 @@ from chord_exp.trinity_config.build import Folders, to_yaml
 from chord_exp.trinity_config.evaluation import PROJECT, Sampling, as_evaluation
 from chord_exp.trinity_config.rows import EVAL, MANIFEST_FILE, RL, TEST
 from chord_exp.utils.files import share_lock, try_lock, write_atomically
+from chord_exp.utils.program import run_program
 from chord_exp.utils.text import warn
 
-PROGRAM = "python -m chord_exp.evaluate"
+PROGRAM = "chord_exp.evaluate"
 SAMPLES = 8
 # folders of weights have their evaluations below it
 OUTPUTS = "outputs/evaluations"
@@ -47,18 +47,7 @@ OUTPUTS = "outputs/evaluations"
 def main(argv: Sequence[str] | None = None) -> int:
     """Score what the command line names; returns the exit code."""
     given = build_parser().parse_intermixed_args(argv)
-    try:
-        return _evaluate(given)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except ChordExpError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            traceback.print_exc()
-        print(f"chord_exp: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"chord_exp: cannot write the evaluation: {error}", file=sys.stderr)
-        return RUN_FAILED
+    return run_program(PROGRAM, lambda: _evaluate(given))
 
 
 def build_parser() -> argparse.ArgumentParser:

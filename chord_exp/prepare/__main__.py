@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from chord_exp.errors import BAD_INPUT, INTERRUPTED, SUCCEEDED, ChordExpError, DataError
+from chord_exp.errors import BAD_INPUT, SUCCEEDED, DataError
 from chord_exp.prepare.manifest import Manifest
 from chord_exp.prepare.options import add_arguments, settings_from
 from chord_exp.prepare.pipeline import ensure_prepared
@@ -17,6 +17,7 @@ from chord_exp.prepare.report.progress import shown_progress
 from chord_exp.prepare.report.summary import summary_lines
 from chord_exp.prepare.report.token_lengths import Chat, RowLimit, check_rows
 from chord_exp.trinity_config.rows import PREPARED_ROOT
+from chord_exp.utils.program import run_program
 
 PROGRAM = "chord_exp.prepare"
 
@@ -49,18 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Runs one preparation; returns the exit code: 0 done, 1 cannot write, 2 bad data or arguments, 130
     interrupted."""
-    try:
-        arguments = build_parser().parse_args([_dashed(word) for word in (sys.argv[1:] if argv is None else argv)])
-        return _prepare(arguments)
-    except ChordExpError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted: the output is as it was", file=sys.stderr)
-        return INTERRUPTED
+    words = [_dashed(word) for word in (sys.argv[1:] if argv is None else argv)]
+    return run_program(PROGRAM, lambda: _prepare(words), interrupted="interrupted: the output is as it was")
 
 
-def _prepare(arguments: argparse.Namespace) -> int:
+def _prepare(words: list[str]) -> int:
+    arguments = build_parser().parse_args(words)
     if arguments.max_tokens and not arguments.tokenizer:
         raise DataError("--max-tokens needs the model's tokenizer", fix="add --tokenizer FOLDER_OF_THE_MODEL")
     if arguments.workers is not None and arguments.workers < 1:

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
+from chord_exp.errors import SUCCEEDED, ConfigError
 from chord_exp.run_files.names import METRICS, RECORD
 from chord_exp.utils.files import write_atomically
+from chord_exp.utils.program import run_program
 
 PROGRAM = "chord_exp.report"
 NAME = "report.html"
@@ -62,33 +63,28 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write a report; returns the exit code."""
     given = build_parser().parse_args(argv)
-    try:
-        folders = [folder.expanduser() for folder in given.folders]
-        if not folders:
-            from chord_exp.report.read.folders import newest
+    return run_program(PROGRAM, lambda: _report(given))
 
-            folders = [newest(Path.cwd())]
-        page = given.out or (folders[0] / NAME if len(folders) == 1 else Path(NAME))
-        if page.suffix not in SUFFIXES:
-            raise ConfigError(
-                f"{page} is not named as a page",
-                "--out",
-                f"end it in {SUFFIXES[0]}: .md and .csv are written beside it",
-            )
-        watching = given.watch or given.serve is not None
-        going_on = write(folders, page, given.target, watching)
-        print(f"report: {page}")
-        with _shown(page, given.serve):
-            if watching and going_on:
-                watch(folders, page, given.target)
-            if given.serve is not None:
-                threading.Event().wait()
-        return SUCCEEDED
-    except ChordExpError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
+
+def _report(given: argparse.Namespace) -> int:
+    folders = [folder.expanduser() for folder in given.folders]
+    if not folders:
+        from chord_exp.report.read.folders import newest
+
+        folders = [newest(Path.cwd())]
+    page = given.out or (folders[0] / NAME if len(folders) == 1 else Path(NAME))
+    if page.suffix not in SUFFIXES:
+        fix = f"end it in {SUFFIXES[0]}: .md and .csv are written beside it"
+        raise ConfigError(f"{page} is not named as a page", "--out", fix)
+    watching = given.watch or given.serve is not None
+    going_on = write(folders, page, given.target, watching)
+    print(f"report: {page}")
+    with _shown(page, given.serve):
+        if watching and going_on:
+            watch(folders, page, given.target)
+        if given.serve is not None:
+            threading.Event().wait()
+    return SUCCEEDED
 
 
 @contextmanager

@@ -6,21 +6,20 @@ Exit codes: 0 done, 1 a run failed, 2 there is no such run, or it cannot be done
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from chord_exp.errors import INTERRUPTED, SUCCEEDED, ChordExpError, ConfigError
+from chord_exp.errors import SUCCEEDED, ConfigError
 from chord_exp.launch.summary import RUNS
 from chord_exp.run_files.names import CHECKPOINTS
 from chord_exp.runs import single, sweeps
 from chord_exp.runs.find import ROOTS, SWEEP_OF_RUNS, TRIAL_OF_SWEEP, Found, below, named
 from chord_exp.runs.listing import line_of, table
 from chord_exp.sweep.show.live import plain_console
+from chord_exp.utils.program import run_program
 
 LINES = 30
 
@@ -28,18 +27,7 @@ LINES = 30
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command; returns the exit code."""
     given = build_parser().parse_args(argv)
-    try:
-        return int(given.act(given))
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:  # `list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SUCCEEDED
-    except ChordExpError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            traceback.print_exc()
-        print(f"chord_exp: {error}", file=sys.stderr)
-        return error.exit_code
+    return run_program("chord_exp.runs", lambda: int(given.act(given)))
 
 
 def build_parser() -> argparse.ArgumentParser:
