@@ -14,7 +14,7 @@ from chord_exp.launch.private_ray import Head
 from chord_exp.runs.find import look_at
 
 # enough to be looked at and stopped in the middle, on a busy machine too
-STEPS = 150
+STEPS = 60
 
 
 @pytest.fixture

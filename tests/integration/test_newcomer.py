@@ -45,6 +45,7 @@ def walked(tmp_path_factory) -> Path:
     return place
 
 
+@pytest.mark.slow
 def test_the_run_keeps_the_newest_checkpoints_and_the_best(walked):
     record = json.loads((walked / "my_run" / "run.json").read_text())
     assert record["status"] == "succeeded" and record["completed_steps"] == STEPS
@@ -54,6 +55,7 @@ def test_the_run_keeps_the_newest_checkpoints_and_the_best(walked):
     assert best in kept or best not in (10, 20, 30), "the best of those that were saved"
 
 
+@pytest.mark.slow
 def test_every_checkpoint_is_scored_beside_the_base_model_on_every_held_out_prompt(walked):
     found = Evaluation.load(walked / "my_run" / "evaluation.json")
     assert found.models[0].label == "base" and found.models[-1].step == STEPS
@@ -69,6 +71,7 @@ def test_every_checkpoint_is_scored_beside_the_base_model_on_every_held_out_prom
     assert len(sampled) > HELD_OUT, "sampled answers to one prompt differ: they were not greedy"
 
 
+@pytest.mark.slow
 def test_greedy_scores_are_those_that_training_measured_at_the_same_steps(walked):
     """The same weights, prompts, workflow and reward: the two ways of measuring agree to the last answer."""
     rows = [json.loads(line) for line in (walked / "my_run" / "metrics.jsonl").read_text().splitlines()]
@@ -78,6 +81,7 @@ def test_greedy_scores_are_those_that_training_measured_at_the_same_steps(walked
         assert model.answers["greedy"].score.value == pytest.approx(trained[model.step]), model.label
 
 
+@pytest.mark.slow
 def test_the_final_weights_have_a_card_with_data_configuration_and_scores(walked):
     (weights,) = walked.glob(f"my_run/checkpoints/*/*/global_step_{STEPS}/actor/huggingface")
     text = (weights / CARD).read_text(encoding="utf-8")
@@ -91,6 +95,7 @@ def test_the_final_weights_have_a_card_with_data_configuration_and_scores(walked
     assert (walked / "my_run" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_weights_in_a_folder_of_their_own_score_as_the_checkpoint_that_they_are(walked):
     (weights,) = walked.glob(f"my_run/checkpoints/*/*/global_step_{STEPS}/actor/huggingface")
     shutil.copytree(weights, walked / "mine")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import run_module
 from running import FINISHED_STEPS as STEPS
 from running import Run, check_resumes, ended_at_exit, finish, start
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ from wandb_reader import rows_of, run_of
 
 from chord_exp.experiment.schedule import MuSchedule, mu_at
 from chord_exp.run_files import metrics
+from chord_exp.run_files.evaluation import EVALUATION, Evaluation
 
 
 def test_a_run_succeeds_says_so_and_leaves_nothing_running(finished: tuple[Run, str]) -> None:
@@ -107,6 +109,17 @@ def test_the_final_checkpoint_is_a_model_that_anyone_can_load(finished: tuple[Ru
     )
     ids = torch.tensor([tokenizer(text)["input_ids"]])
     assert model.generate(ids, max_new_tokens=3).shape[1] > ids.shape[1]
+
+
+def test_a_finished_run_is_scored_as_its_training_scored_it(finished: tuple[Run, str]) -> None:
+    run, _ = finished
+    done = run_module(run.folder.parent, "-m", "chord_exp.evaluate", run.folder.name, "--k", "0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    accuracy = run.series(metrics.ACCURACY)
+    scores = {
+        model.step: model.answers["greedy"].score.value for model in Evaluation.load(run.folder / EVALUATION).models
+    }
+    assert scores == {step: pytest.approx(accuracy[step]) for step in (0, STEPS)}
 
 
 def test_a_used_folder_is_neither_resumed_nor_overwritten_unasked(finished: tuple[Run, str]) -> None:

@@ -26,6 +26,8 @@ REAL = ["cluster=real_cpu", "mu_schedule=constant", "mu_peak=0.5"]
 ROWS = "trinity.buffer.trainer_input.experience_buffer.path=sqlite:///{}"
 # so that the first moment of AdamW shows the gradient itself
 UNCLIPPED = "trinity.algorithm.optimizer.clip_grad=1000000.0"
+# each runner is a process that imports vLLM where it is not forked
+ONE_RUNNER = "cluster.runner_per_model=1"
 
 
 def small_policy_change(run: Run) -> bool:

@@ -1,11 +1,9 @@
-"""Exports and the package by `trinity run`, and the one-click script, with only that changed which a CPU and a tiny
-model need."""
+"""Exports and the package by `trinity run`, with only that changed which a CPU and a tiny model need."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,30 +12,28 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROWS, UNCLIPPED
+from conftest import ONE_RUNNER, ROWS, UNCLIPPED
 from full_batch import first_batch, first_gradient
 from package_script import SCRIPT
-from prepared_kinds import TINY
 from running import SMALL, TIMEOUT, share_prepared
 
 from chord_exp.check.weights import Weights, stock_weights
 from chord_exp.engine import real_cpu, worker_setup
-from chord_exp.experiment.rehearsal import DIFFERENCES
 from chord_exp.launch import private_ray
 
 # what Ray's Jobs API hands to a driver: here the hook, which `trinity run` knows nothing of
 JOB = json.dumps({"runtime_env": {"worker_process_setup_hook": worker_setup.HOOK}})
 PACKAGE = SCRIPT.parent
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-# each runner is a process that imports vLLM
-ONE_RUNNER = "cluster.runner_per_model=1"
 
 
 @pytest.fixture(scope="module")
 def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Ray with five logical GPUs: an engine and four trainer ranks."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**real_cpu.ENVIRONMENT, **ONE_THREAD}.items():
+        # or Ray starts a worker for each of the cores that are only counted
+        few_workers = {"RAY_prestart_worker_first_driver": "0"}
+        for name, value in {**real_cpu.ENVIRONMENT, **ONE_THREAD, **few_workers}.items():
             patch.setenv(name, value)
         head = private_ray.start_head(tmp_path_factory.mktemp("ray"), num_gpus=5, num_cpus=64)
     yield head.ray_address
@@ -135,37 +131,3 @@ def test_a_configuration_of_the_package_trains_by_trinity_run(
     output = trinity_run(changed, ray_address)
     assert trained(tmp_path / "run"), output
     assert len(list(checkpoint(tmp_path / "run", 2).glob("actor/model_world_*.pt"))) == ranks
-
-
-def test_the_one_click_script_trains_on_a_ray_of_its_own(tmp_path: Path) -> None:
-    words = ["--input-dir", "sft_data", "--config-type", "simple", "--gpus", "2", "--model", str(TINY)]
-    words += ["--name", "clicked", "--out", f"{tmp_path}/run", "--", "total_steps=2", "data.eval_rows=8"]
-    # the settings that the plan of cluster=real_cpu lists
-    listed = {one.key: one.rehearsal for one in DIFFERENCES if one.key.startswith("cluster.")}
-    del listed["cluster.ray_address"]
-    words += ["cluster.engine=real_cpu", *(f"{key}={value}" for key, value in listed.items())]
-    words += ['data.system_prompt=""', "model.max_prompt_tokens=256", "model.max_response_tokens=24", ONE_RUNNER]
-    own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    # where Ray notes which cluster runs on this machine: here none, whatever else runs
-    nowhere = private_ray.make_temp_dir()
-    done = subprocess.run(
-        ["bash", str(SCRIPT), *words],
-        cwd=tmp_path,
-        env={
-            **own,
-            **ONE_THREAD,
-            "CHORD_PYTHON": sys.executable,
-            "RAY_TMPDIR": str(nowhere),
-            "PATH": f"{Path(sys.executable).parent}:{own['PATH']}",
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-    )
-    shutil.rmtree(nowhere)
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["status"] == "succeeded" and record["completed_steps"] == 2
-    assert trained(tmp_path / "run")
-    assert "停止本脚本启动的 Ray" in done.stdout
