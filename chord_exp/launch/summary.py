@@ -12,15 +12,13 @@ from chord_exp.launch.progress import clock
 from chord_exp.run_files import metrics
 from chord_exp.run_files.history import history
 from chord_exp.run_files.names import CHECKPOINTS, LOGS, METRICS, RECORD, TRINITY_CONFIG
-from chord_exp.run_files.record import STOPPED, SUCCEEDED, RunRecord
+from chord_exp.run_files.record import RESUME, STOPPED, SUCCEEDED, RunRecord
 from chord_exp.run_files.rules import findings
 from chord_exp.run_files.tracker_sync import sync_command
 
 PLOT_SIZE = (64, 10)
 REPORT = "python -m chord_exp.report"
 EVALUATE = "python -m chord_exp.evaluate"
-RUNS = "python -m chord_exp.runs"
-RESUME = f"{RUNS} resume"
 
 
 def show(console: Console, record: RunRecord, rows: list[metrics.Row], run_dir: Path) -> None:

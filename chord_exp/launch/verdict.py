@@ -11,7 +11,7 @@ from chord_exp.launch.run_request import Outcome
 from chord_exp.run_files import metrics
 from chord_exp.run_files.causes import diagnose, end_of_log, explain
 from chord_exp.run_files.names import LOGS
-from chord_exp.run_files.record import FAILED, STOPPED, SUCCEEDED, RunError
+from chord_exp.run_files.record import FAILED, RESUME_IT, STOPPED, SUCCEEDED, RunError
 
 INDEX = "model.safetensors.index.json"
 # below this, writing has been failing, bytes
@@ -62,7 +62,7 @@ def judge_run(evidence: Evidence) -> RunVerdict:
     asked = evidence.interrupted or (outcome is not None and outcome.ended == "stopped")
     # a run that was asked to stop in its last step, or later, has done what was planned
     if asked and not (evidence.is_last_stage and outcome and outcome.completed_steps == evidence.planned_steps):
-        return RunVerdict(STOPPED, steps, RunError("stopped by the user", remedy="go on with resume=true"))
+        return RunVerdict(STOPPED, steps, RunError("stopped by the user", remedy=RESUME_IT))
     if outcome is None:
         return RunVerdict(FAILED, steps, _died(evidence))
     if outcome.ended == "failed":
@@ -104,7 +104,7 @@ def _stopped_short(evidence: Evidence, steps: int) -> RunError | None:
         else RunError(
             what,
             "the data ran out, or explorer and trainer disagreed on the number of steps",
-            f"look at the end of {LOGS}/explorer.log and {LOGS}/trainer.log, then go on with resume=true",
+            f"look at the end of {LOGS}/explorer.log and {LOGS}/trainer.log, then {RESUME_IT}",
         )
     )
 
@@ -136,7 +136,7 @@ def damaged_weights(folder: Path) -> RunError | None:
     return RunError(
         f"the final checkpoint does not load ({problem})",
         f"{folder} is incomplete",
-        "go on with resume=true from the checkpoint before it",
+        f"{RESUME_IT}, from the checkpoint before it",
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chord_exp.run_files.names import LOGS
-from chord_exp.run_files.record import RunError
+from chord_exp.run_files.record import RESUME_IT, RunError
 
 # of the end of a run's log, and of each log that is searched, bytes
 LOG_END, SEARCHED = 65536, 2 << 20
@@ -24,7 +24,7 @@ _EARLIER = re.compile(r"\.\d+\.log$")
 _PRINTED = ("worker-*.err", "worker-*.out")
 
 _GPU_MEMORY = r"CUDA out of memory|torch(\.cuda)?\.OutOfMemoryError|CUDA error: out of memory"
-_THEN_RESUME = "then go on with resume=true"
+_THEN_RESUME = f"then {RESUME_IT}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,13 @@ class Diagnosis:
 # the particular before the general: of several that fit, the first is the cause
 CAUSES: tuple[Cause, ...] = (
     Cause(
+        "shared_memory",
+        # torch says of a full /dev/shm, too, that no space is left on the device
+        r"[Bb]us error|insufficient shared memory|shared memory\(shm\)|/dev/shm.*(too small|No space)",
+        "the shared memory of the container is too small",
+        "docker run --shm-size=16g",
+    ),
+    Cause(
         "disk_full",
         # torch names no disk: its archive ended before its last byte
         r"No space left on device|Errno 28\b|OutOfDiskError|inline_container\.cc.*unexpected pos",
@@ -72,8 +79,7 @@ CAUSES: tuple[Cause, ...] = (
         "not_finite",
         r"NonFiniteLoss|\bis not finite at step\b",
         "the loss or its gradient overflowed; the weights were left as they were",
-        "look for damaged expert rows and rewards and go on with resume=true, or start a new run with a lower lr or "
-        "mu_peak",
+        f"look for damaged expert rows and rewards, {_THEN_RESUME}, or start a new run with a lower lr or mu_peak",
     ),
     Cause(
         "host_memory",
@@ -135,7 +141,7 @@ CAUSES: tuple[Cause, ...] = (
         "gpu_memory",
         rf"{_GPU_MEMORY}|\bMemoryError\b|\bOutOfMemoryError\b",
         "the memory did not suffice",
-        "lower cluster.max_token_len_per_gpu and go on with resume=true, or start a new run with a smaller "
+        f"lower cluster.max_token_len_per_gpu, {_THEN_RESUME}, or start a new run with a smaller "
         "batch_size or model.max_response_tokens",
     ),
     Cause(
@@ -192,17 +198,17 @@ CAUSES: tuple[Cause, ...] = (
         "end the earlier run (ray list actors shows it), or give this one another name=",
     ),
     Cause(
+        "ray_auth",
+        r"ray\.exceptions\.AuthenticationError|AuthenticationError:|InvalidAuthToken|Unauthenticated",
+        "the Ray cluster asks for a token that this process does not have",
+        "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as on the cluster, or RAY_AUTH_MODE=disabled on both",
+    ),
+    Cause(
         "ray_not_there",
         r"no Ray cluster answers|Could not find any running Ray instance|[Ff]ailed to connect to (the )?Ray\b"
         r"|Ray cluster at .* cannot be reached",
         "no Ray cluster answers at the address that the run was given",
         "start one with `ray start --head`, or set cluster.ray_address=local for a private one",
-    ),
-    Cause(
-        "ray_auth",
-        r"ray\.exceptions\.AuthenticationError|AuthenticationError:|InvalidAuthToken|Unauthenticated",
-        "the Ray cluster asks for a token that this process does not have",
-        "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as on the cluster, or RAY_AUTH_MODE=disabled on both",
     ),
     Cause(
         "ray_version",
@@ -236,12 +242,6 @@ CAUSES: tuple[Cause, ...] = (
         r"|no kernel image is available for execution",
         "the GPU's driver is older than the CUDA that torch was built for",
         "python -m chord_exp.doctor shows both: update the driver, or install a torch for its CUDA",
-    ),
-    Cause(
-        "shared_memory",
-        r"[Bb]us error|insufficient shared memory|/dev/shm.*(too small|No space)",
-        "the shared memory of the container is too small",
-        "docker run --shm-size=16g",
     ),
     Cause(
         "open_files",

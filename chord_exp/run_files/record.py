@@ -40,11 +40,15 @@ class RunError:
     remedy: str = ""
 
 
+# the command that goes on with a run, and the remedy that names it
+RUNS = "python -m chord_exp.runs"
+RESUME = f"{RUNS} resume"
+RESUME_IT = f"go on with `{RESUME} RUN`"
 # how a run ended whose end nobody wrote down
 UNWATCHED = RunError(
     "the process that watched the run died",
     "it was killed, or its machine went down",
-    "go on with resume=true",
+    RESUME_IT,
 )
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.errors import SUCCEEDED, ConfigError
-from chord_exp.launch.summary import RUNS
 from chord_exp.run_files.names import CHECKPOINTS
+from chord_exp.run_files.record import RUNS
 from chord_exp.runs import single, sweeps
 from chord_exp.runs.find import ROOTS, SWEEP_OF_RUNS, TRIAL_OF_SWEEP, Found, below, named
 from chord_exp.runs.listing import line_of, table

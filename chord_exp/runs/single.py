@@ -62,7 +62,7 @@ def stop(found: Found, *, at_once: bool) -> int:
             print("asked it to stop" + ("" if at_once else ": it finishes its step and saves"), flush=True)
             while is_going_on(found):
                 time.sleep(WAIT_SECONDS)
-    print(f"stopped; go on with: {summary.RESUME} {found.path}" if stopped else f"{found.path} is not running")
+    print(f"stopped; go on with: {record.RESUME} {found.path}" if stopped else f"{found.path} is not running")
     return SUCCEEDED
 
 
@@ -73,12 +73,12 @@ def resume(found: Found) -> int:
         ConfigError: it goes on already, or is part of a sweep.
     """
     if found.kind == TRIAL_OF_SWEEP:
-        whole = f"{summary.RESUME} {found.sweep.path}"
+        whole = f"{record.RESUME} {found.sweep.path}"
         raise ConfigError(f"{found.path} is part of a sweep", "RUN", f"go on with all of it: {whole}")
     if found.kind == JOB_RUN:
         return job.resume(found.path)
     if is_going_on(found):
-        raise ConfigError(f"{found.path} is going on", "RUN", f"look at it: {summary.RUNS} show {found.path}")
+        raise ConfigError(f"{found.path} is going on", "RUN", f"look at it: {record.RUNS} show {found.path}")
     before = read_record(found.path)
     if before is not None and before.status == record.SUCCEEDED:
         show(found, Console())

@@ -21,9 +21,9 @@ from chord_exp.errors import INTERRUPTED, ConfigError, RunFailed
 from chord_exp.launch import summary
 from chord_exp.launch.progress import Progress
 from chord_exp.launch.run import EXIT_CODES
-from chord_exp.launch.summary import RESUME, RUNS
 from chord_exp.run_files import metrics
 from chord_exp.run_files.names import LOGS, METRICS
+from chord_exp.run_files.record import RESUME, RUNS
 from chord_exp.sweep.backends import worker
 from chord_exp.sweep.backends.ray_jobs import RayJobs
 from chord_exp.sweep.command import launcher_settings

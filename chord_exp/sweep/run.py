@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ConfigError
-from chord_exp.launch.summary import RESUME
 from chord_exp.run_files import record
+from chord_exp.run_files.record import RESUME
 from chord_exp.run_files.tracker_sync import sync_command
 from chord_exp.sweep.backends.local import LocalProcesses
 from chord_exp.sweep.folder import SweepFolder, SweepInfo
