@@ -280,6 +280,18 @@ def test_a_run_that_failed_is_listed_and_does_not_count(tmp_path):
     assert "9_broken: failed" in page and "lower cluster.max_token_len_per_gpu" in page and "2 of 3" in page
 
 
+def test_time_does_not_run_backwards_where_the_first_weights_are_evaluated_last(tmp_path):
+    made = make_run(tmp_path / "run", 20) / names.METRICS
+    rows = [json.loads(line) for line in made.read_text().splitlines()]
+    last = max(row[h.WALL_TIME] for row in rows)
+    for row in rows:
+        row[h.WALL_TIME] += 100.0 if row["step"] == 0 else 0.0
+    assert max(row[h.WALL_TIME] for row in rows if row["step"] == 0) > last
+    made.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    spent = budget(read_run(made.parent)).columns[-1].tolist()
+    assert spent[0] == 0 and spent == sorted(spent) and spent[-1] > 30
+
+
 def test_the_cost_of_a_score_is_counted_until_it_was_reached(tmp_path):
     run = read_run(make_run(tmp_path / "run", 60))
     series = run.history[h.ACCURACY]

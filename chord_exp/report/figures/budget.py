@@ -87,8 +87,10 @@ def _seconds(clock: h.Series, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float
     """Seconds from the first row that was written to the last of each step."""
     if not len(clock):
         return np.full(len(at), np.nan)
+    # the first weights may be evaluated after the last step, as SFT's are
+    known = np.minimum.accumulate(clock.value[::-1])[::-1]
     index = np.maximum(np.searchsorted(clock.at, at, side="right") - 1, 0)
-    return np.asarray(clock.value[index] - clock.value[0])
+    return np.asarray(known[index] - known[0])
 
 
 def mean_spent(spent: Sequence[Spent]) -> Spent:
