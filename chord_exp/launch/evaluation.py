@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import time
 import uuid
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from chord_exp.engine import real_cpu
 from chord_exp.errors import RunFailed
 from chord_exp.launch import private_ray, verdict
-from chord_exp.launch.attempt import keep_ray_logs, run_to_end
+from chord_exp.launch.attempt import keep_ray_logs, require_packages, run_to_end
 from chord_exp.launch.run_request import Outcome, RunRequest, read_phase
 from chord_exp.run_files.names import LOCK, LOGS, TRINITY_CONFIG
 from chord_exp.utils.files import try_lock, write_atomically
 from chord_exp.utils.signals import collect_stop_signals
-
-POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -51,8 +44,15 @@ def ask(asking: Asking, folder: Path, console: Console) -> None:
         RunFailed: it did not come to its end.
         KeyboardInterrupt: it was stopped.
     """
-    if asking.engine == "real_cpu":
-        real_cpu.require()
+    require_packages(asking.engine)
+    said = ""
+
+    def say_phase() -> None:
+        nonlocal said
+        if (phase := read_phase(folder)) != said:
+            said = phase
+            console.print(said, highlight=False, markup=False)
+
     with collect_stop_signals() as received:
         (folder / LOGS).mkdir(parents=True)
         write_atomically(folder / TRINITY_CONFIG, asking.yaml)
@@ -70,8 +70,7 @@ def ask(asking: Asking, folder: Path, console: Console) -> None:
         assert lock is not None, "nobody else knows the folder"
         try:
             with lock:
-                watch = partial(_watch, folder, console, received)
-                code = run_to_end(folder, run_id, request, lock, received, watch)
+                code = run_to_end(folder, run_id, request, lock, received, say_phase)
         finally:
             keep_ray_logs(ray_dir, folder)
             shutil.rmtree(ray_dir, ignore_errors=True)
@@ -79,20 +78,5 @@ def ask(asking: Asking, folder: Path, console: Console) -> None:
         raise KeyboardInterrupt
     outcome = Outcome.load(folder)
     if outcome is None or outcome.ended != "finished":
-        said = verdict.explain(outcome.error if outcome and outcome.error else f"the process died (exit code {code})")
-        raise RunFailed(f"the evaluation failed: {said.what}", str(folder / LOGS / "run.log"), said.cause)
-
-
-def _watch(folder: Path, console: Console, received: list[int], process: subprocess.Popen[bytes]) -> None:
-    """Say what the process does until it ends; pass on a first stop request, and return at a second."""
-    said, asked = "", False
-    while process.poll() is None:
-        if (phase := read_phase(folder)) != said:
-            said = phase
-            console.print(said, highlight=False, markup=False)
-        if len(received) > 1:
-            return
-        if received and not asked:
-            asked = True
-            process.send_signal(signal.SIGTERM)
-        time.sleep(POLL_SECONDS)
+        why = verdict.explain(outcome.error if outcome and outcome.error else f"the process died (exit code {code})")
+        raise RunFailed(f"the evaluation failed: {why.what}", str(folder / LOGS / "run.log"), why.cause)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import IO
 
 from rich.console import Console
 
-from chord_exp.engine import real_cpu
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ConfigError
 from chord_exp.launch import private_ray, summary, verdict
-from chord_exp.launch.attempt import keep_ray_logs, run_to_end
+from chord_exp.launch.attempt import keep_ray_logs, require_packages, run_to_end
 from chord_exp.launch.folder import open_folder
 from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.progress import Progress, State
@@ -31,8 +26,6 @@ from chord_exp.run_files.record import FAILED, STOPPED, RunError, RunRecord
 from chord_exp.utils.files import share_lock
 from chord_exp.utils.signals import collect_stop_signals
 
-POLL_SECONDS = 0.25
-GPU_PACKAGES = ("vllm", "verl")
 EXIT_CODES = {record.SUCCEEDED: SUCCEEDED, FAILED: RUN_FAILED, STOPPED: INTERRUPTED}
 
 
@@ -46,7 +39,7 @@ def run_experiment(launch: LaunchSpec, run_dir: Path, console: Console | None = 
         ConfigError: the packages that cluster.engine needs are missing, the folder holds a run already and `resume` is
             off, or it cannot be written.
     """
-    _require_packages(launch.engine)
+    require_packages(launch.engine)
     console = console or Console()
     run_dir = run_dir.absolute()
     # nothing may stop this process between the record that says "running" and the one that says how it ended
@@ -72,20 +65,6 @@ def run_experiment(launch: LaunchSpec, run_dir: Path, console: Console | None = 
         lock.close()
     summary.show(console, ended, metrics.read(run_dir / METRICS), run_dir)
     return EXIT_CODES[ended.status]
-
-
-def _require_packages(engine: str) -> None:
-    """Refuse an engine whose packages are missing, before a folder is made or Ray is started."""
-    if engine == "real_cpu":
-        real_cpu.require()
-    # asked of the path: where vLLM is missing, a stub of it is loaded (engine.vllm_stub)
-    missing = [name for name in GPU_PACKAGES if engine == "verl" and PathFinder.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"{' and '.join(missing)} not installed, which cluster.engine=verl needs",
-            "cluster.engine",
-            "run `make setup-gpu`, or rehearse with cluster=local, or with cluster=real_cpu after `make setup-real`",
-        )
 
 
 @contextmanager
@@ -124,37 +103,23 @@ def _run_to_end(
         keep_newest=launch.keep_newest,
         keep_best=launch.keep_best,
     )
-
-    def watch(process: subprocess.Popen[bytes]) -> None:
-        _watch(process, launch, run_dir, console, received)
-
-    exit_code = run_to_end(run_dir, running.run_id, request, lock, received, watch)
-    return exit_code, shutil.disk_usage(run_dir).free
-
-
-def _watch(
-    process: subprocess.Popen[bytes], launch: LaunchSpec, run_dir: Path, console: Console, received: list[int]
-) -> None:
-    """Show progress until the process ends; pass on a first stop request, and return at a second."""
     state = State({stage.name: stage.planned_steps for stage in launch.stages})
     tail = metrics.Tail(run_dir / METRICS, from_end=launch.resume)
-    asked = False
+
+    def say_that_it_stops() -> None:
+        console.print("stopping after this step; press Ctrl-C again to stop at once", highlight=False)
+
     with Progress(console, state) as progress:
-        while process.poll() is None:
+
+        def look() -> None:
             for row in tail.new_rows():
                 state.update(row)
             state.phase = read_phase(run_dir)
-            if len(received) > 1:
-                break
-            if received and not asked:
-                asked = True
-                console.print("stopping after this step; press Ctrl-C again to stop at once", highlight=False)
-                process.send_signal(signal.SIGTERM)
             progress.show()
-            time.sleep(POLL_SECONDS)
-        for row in tail.new_rows():
-            state.update(row)
-        progress.show()
+
+        exit_code = run_to_end(run_dir, running.run_id, request, lock, received, look, say_that_it_stops)
+        look()
+    return exit_code, shutil.disk_usage(run_dir).free
 
 
 def _last_stage(rows: list[metrics.Row]) -> str:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from chord_exp.errors import ConfigError
-from chord_exp.launch import folder, run
+from chord_exp.launch import attempt, folder
 from chord_exp.launch.folder import open_folder
 from chord_exp.launch.launch_spec import LaunchSpec, Stage
 from chord_exp.launch.run import run_experiment
@@ -35,7 +35,7 @@ SPEC = LaunchSpec(
 def test_a_run_for_gpus_without_their_packages_names_the_command(tmp_path: Path, monkeypatch) -> None:
     """A module that stands for a package, such as our stub of vLLM, is not taken for it."""
     monkeypatch.setitem(sys.modules, "made_up", ModuleType("made_up"))
-    monkeypatch.setattr(run, "GPU_PACKAGES", ("made_up", "verl"))
+    monkeypatch.setattr(attempt, "GPU_PACKAGES", ("made_up", "verl"))
     with pytest.raises(ConfigError, match="made_up not installed") as refused:
         run_experiment(replace(SPEC, engine="verl"), tmp_path / "run")
     assert "make setup-gpu" in str(refused.value) and not (tmp_path / "run").exists()
