@@ -315,7 +315,7 @@ class ExperimentSpec:
     name: str
     # project of the experiment, a folder name and the project at Weights & Biases
     project: str
-    # seed of rollouts and training
+    # seed of rollouts, of training, and of the order in which expert rows are read
     seed: int
     # trainer steps; null: from the data and data.epochs
     total_steps: int | None

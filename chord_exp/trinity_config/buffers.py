@@ -40,7 +40,7 @@ def _expert_rows(spec: ExperimentSpec, facts: DataFacts, stage: Stage) -> dict[s
         **_side(facts, SFT),
         "schema_type": "sft",
         "format": _expert_format(spec, facts),
-        "data_selector": {"selector_type": "shuffle", "seed": spec.data.seed},
+        "data_selector": {"selector_type": "shuffle", "seed": spec.seed},
         "total_epochs": stage.expert_epochs,
     }
     if facts.assumed:

@@ -84,7 +84,7 @@ DERIVED_FROM = {
             "split": "data",
             "total_epochs": "total_steps",
             "total_steps": "total_steps",
-            "data_selector.seed": "data.seed",
+            "data_selector.seed": "seed",
             "format.prompt_type": "data",
             "format.messages_key": "data.messages_key",
             "format.tools_key": "data",

@@ -39,7 +39,7 @@ class SplitSettings:
     eval_rows: int = _setting("prompts held out of both sides", "N")
     # prompts held out besides, for a test set that nothing is chosen by
     test_rows: int = _setting("prompts of a test set, held out besides", "N")
-    # of the hash that splits (and, in a run, of the order in which expert rows are read)
+    # of the hash that splits
     seed: int = _setting("another seed, another split", "N")
     # of expert rows, rollouts and evaluation alike; written into expert rows that have none; empty for none
     system_prompt: str = _setting("the run's system prompt, put into SFT rows", "TEXT")

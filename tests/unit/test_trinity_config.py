@@ -51,6 +51,14 @@ def trinity_accepts(tmp_path_factory):
     return accept
 
 
+@pytest.mark.parametrize("variant", ["mu", "sft"])
+def test_expert_rows_are_read_in_an_order_of_the_run_s_seed_so_that_runs_of_other_seeds_are_other_runs(variant):
+    spec = compose_spec([f"variant={variant}", "seed=7", "data.seed=8"])
+    inputs = to_trinity(spec, FACTS, FOLDERS)["buffer"]["trainer_input"]
+    rows = inputs["experience_buffer"] if variant == "sft" else inputs["auxiliary_buffers"][EXPERT_BUFFER]
+    assert rows["data_selector"] == {"selector_type": "shuffle", "seed": 7}
+
+
 @pytest.mark.parametrize("overrides", every_choice(), ids=" ".join)
 def test_trinity_accepts_every_choice_and_changes_none_of_its_sizes(trinity_accepts, overrides, tmp_path):
     # Trinity makes adapters of a model before it has read its weights
