@@ -7,9 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -23,29 +21,23 @@ from chord_exp.check.weights import Weights, stock_weights
 from chord_exp.engine import real_cpu, worker_setup
 from chord_exp.launch import private_ray
 
+# what Ray's Jobs API hands to a driver: here the hook, which `trinity run` knows nothing of
+JOB = json.dumps({"runtime_env": {"worker_process_setup_hook": worker_setup.HOOK}})
 PACKAGE = SCRIPT.parent
-FORKED_RAY = Path(__file__).parents[1] / "helpers" / "forked_real_ray.py"
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A Ray that runs, and what Ray's Jobs API would hand to a driver on it, which `trinity run` knows nothing of."""
-
-    address: str
-    job: str
-
-
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A Ray with five logical GPUs, an engine's and four trainer ranks', and the cores that verl asks for with them."""
-    environment = {**os.environ, **real_cpu.ENVIRONMENT, **ONE_THREAD, **private_ray.environment()}
-    command = [sys.executable, FORKED_RAY, "5", "24"]
-    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, env=environment) as process:
-        told = json.loads(process.stdout.readline())
-        given = {"worker_process_setup_hook": worker_setup.HOOK, "py_executable": told["python"]}
-        yield Cluster(told["address"], json.dumps({"runtime_env": given}))
-        process.stdin.close()
+def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Ray with five logical GPUs: an engine and four trainer ranks."""
+    with pytest.MonkeyPatch.context() as patch:
+        # or Ray starts a worker for each of the cores that are only counted
+        few_workers = {"RAY_prestart_worker_first_driver": "0"}
+        for name, value in {**real_cpu.ENVIRONMENT, **ONE_THREAD, **few_workers}.items():
+            patch.setenv(name, value)
+        head = private_ray.start_head(tmp_path_factory.mktemp("ray"), num_gpus=5, num_cpus=64)
+    yield head.ray_address
+    head.stop()
 
 
 def exported(folder: Path, *overrides: str) -> Path:
@@ -59,12 +51,12 @@ def exported(folder: Path, *overrides: str) -> Path:
     return target
 
 
-def trinity_run(config: Path, cluster: Cluster) -> str:
+def trinity_run(config: Path, address: str) -> str:
     """Run a YAML to its end; returns the end of what was printed."""
-    ours = {"RAY_JOB_CONFIG_JSON_ENV_VAR": cluster.job, "RAY_ADDRESS": cluster.address}
+    ours = {**private_ray.environment(), "RAY_JOB_CONFIG_JSON_ENV_VAR": JOB, "RAY_ADDRESS": address}
     done = subprocess.run(
         [Path(sys.executable).with_name("trinity"), "run", "--config", config],
-        env={**os.environ, **real_cpu.ENVIRONMENT, **ONE_THREAD, **private_ray.environment(), **ours},
+        env={**os.environ, **real_cpu.ENVIRONMENT, **ONE_THREAD, **ours},
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -83,13 +75,13 @@ def trained(folder: Path) -> list[Path]:
     return list(folder.glob("checkpoints/*/*/global_step_2/actor/huggingface/model.safetensors"))
 
 
-def test_an_export_trains_by_trinity_run(tmp_path: Path, cluster: Cluster) -> None:
-    output = trinity_run(exported(tmp_path), cluster)
+def test_an_export_trains_by_trinity_run(tmp_path: Path, ray_address: str) -> None:
+    output = trinity_run(exported(tmp_path), ray_address)
     assert trained(tmp_path / "run"), output
 
 
 def test_with_the_upstream_examples_arguments_a_step_is_as_many_times_too_large_as_the_document_says(
-    tmp_path: Path, cluster: Cluster
+    tmp_path: Path, ray_address: str
 ) -> None:
     """loss=stock exported, then the arguments of Trinity's mix_chord example in it: dynamic, with all true sizes."""
     database = tmp_path / "rollouts.db"
@@ -103,7 +95,7 @@ def test_with_the_upstream_examples_arguments_a_step_is_as_many_times_too_large_
     arguments |= {"use_dynamic_bsz": True, "ppo_mini_batch_size": usual + expert, "ppo_micro_batch_size_per_gpu": 4}
     assert stock_weights(arguments, usual, expert, ranks, verl_legacy=False) == Weights(1.0, 1.0, "K")
     path.write_text(yaml.safe_dump(config))
-    output = trinity_run(path, cluster)
+    output = trinity_run(path, ray_address)
     assert trained(tmp_path / "run"), output
     # the export has micro-batches of one row
     micro_batches = (usual + expert) / ranks
@@ -114,7 +106,7 @@ def test_with_the_upstream_examples_arguments_a_step_is_as_many_times_too_large_
 
 @pytest.mark.parametrize(("name", "ranks"), [("qwen3_chord_config.yaml", 4), ("qwen3_chord_simple.yaml", 2)])
 def test_a_configuration_of_the_package_trains_by_trinity_run(
-    tmp_path: Path, cluster: Cluster, name: str, ranks: int
+    tmp_path: Path, ray_address: str, name: str, ranks: int
 ) -> None:
     """With its own batch, loss and trainer ranks; one engine in place of as many as ranks."""
     tiny = yaml.safe_load(exported(tmp_path).read_text())
@@ -136,6 +128,6 @@ def test_a_configuration_of_the_package_trains_by_trinity_run(
     config["trainer"]["max_token_len_per_gpu"] = tiny["trainer"]["max_token_len_per_gpu"]
     changed = tmp_path / name
     changed.write_text(yaml.safe_dump(config))
-    output = trinity_run(changed, cluster)
+    output = trinity_run(changed, ray_address)
     assert trained(tmp_path / "run"), output
     assert len(list(checkpoint(tmp_path / "run", 2).glob("actor/model_world_*.pt"))) == ranks
