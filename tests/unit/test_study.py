@@ -134,16 +134,25 @@ def test_a_cheaper_method_gets_the_steps_that_cost_as_much(tmp_path):
     assert steps == {"grpo": round(30 * 7.5 / 8), "sft": round(30 * 7.5 / 6), "sft_then_grpo": round(30 * 7.5 / 8)}
 
 
+def test_no_size_of_the_local_study_outdoes_what_sets_the_methods_apart():
+    methods = Path(compose.chord_exp.__file__).parents[1] / "conf" / "method"
+    constant = {key for key in ("mu_peak", "mu_valley") if key in (methods / "fixed_mu.yaml").read_text()}
+    assert constant and constant.isdisjoint(word.partition("=")[0] for word in study.SIZES)
+    for method, mu in {"chord_mu": (0.9, 0.05), "chord_phi": (0.1, 0.1), "fixed_mu": (0.1, 0.1)}.items():
+        spec, _ = compose.read(compose_config(["experiment=compare", *study.SIZES, f"method={method}"]))
+        assert (spec.mu.peak, spec.mu.valley) == mu
+
+
 def test_the_local_study_tunes_then_compares_then_gives_equal_flops_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     asked: list[list[str]] = []
 
-    def note(command: list[str], check: bool) -> None:
+    def note(command: list[str]) -> None:
         asked.append(command[2:])
         (place,) = [word.partition("=")[2] for word in command if word.startswith("hydra.sweep.dir=")] or [""]
         if place:
             Path(place).mkdir(parents=True)
 
-    monkeypatch.setattr(study.subprocess, "run", note)
+    monkeypatch.setattr(study, "_call", note)
     monkeypatch.setattr(study, "runs_of", lambda folder: [])
     monkeypatch.setattr(study, "best_setting", lambda runs: {"sft_share": "0.25", "sft_lr": "0.003"})
     monkeypatch.setattr(study, "equal_steps", lambda runs: {"sft": 270, "grpo": 78, "sft_then_grpo": 100})

@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from chord_exp.errors import INTERRUPTED
@@ -42,10 +43,9 @@ SIZES = (
     "repeat_times=8",
     "expert_data_ratio=0.3333",
     "total_steps=100",
-    "mu_warmup_steps=0",
+    # as a choice: as mu_peak=0.9 it would outdo the methods whose mu is another
+    "mu_schedule=paper_mu",
     "mu_decay_steps=60",
-    "mu_peak=0.9",
-    "mu_valley=0.05",
 )
 
 
@@ -84,14 +84,27 @@ def sweep(place: Path, experiment: str, words: Iterable[str]) -> None:
     command = [sys.executable, "-m", "chord_exp", f"experiment={experiment}", *words, f"hydra.sweep.dir={place}"]
     if place.exists():
         command = [sys.executable, "-m", "chord_exp.runs", "resume", str(place)]
-    subprocess.run(command, check=True)
+    _call(command)
 
 
 def page(out: Path, name: str) -> None:
     """Write the page of a sweep, with its Markdown and CSV."""
     folders = [out / name] if name != EQUAL_FLOPS else [out / name, *runs_named(out / COMPARE, MEASURE)]
-    command = [sys.executable, "-m", "chord_exp.report", *map(str, folders), "--out", str(out / f"{name}.html")]
-    subprocess.run(command, check=True)
+    _call([sys.executable, "-m", "chord_exp.report", *map(str, folders), "--out", str(out / f"{name}.html")])
+
+
+def _call(command: Sequence[str]) -> None:
+    """Run a command to its end; Ctrl-C reaches it by itself, and it saves before it ends.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    with subprocess.Popen(command) as process:
+        while process.returncode is None:
+            with suppress(KeyboardInterrupt):
+                process.wait()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
 
 
 def runs_of(folder: Path) -> list[Run]:
