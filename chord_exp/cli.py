@@ -10,14 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chord_exp.config.command_line import CommandLine, parse
-from chord_exp.errors import SUCCEEDED
+from chord_exp.errors import RUN_FAILED, SUCCEEDED
 from chord_exp.utils.program import run_program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code: 0 done, 1 failed, 2 refused, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    return run_program("chord_exp", lambda: _main(parse(words)), debug=_wants_debug(words), hint="debug=true")
+    return run_program("chord_exp", lambda: _exit_code(words), debug=_wants_debug(words), hint="debug=true")
+
+
+def _exit_code(words: list[str]) -> int:
+    try:
+        return _main(parse(words))
+    except SystemExit as stop:  # Hydra ends the process where it has printed
+        return stop.code if isinstance(stop.code, int) else SUCCEEDED if stop.code is None else RUN_FAILED
 
 
 def _wants_debug(words: Sequence[str]) -> bool:

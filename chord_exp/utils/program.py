@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError
+from chord_exp.errors import INTERRUPTED, RUN_FAILED, ChordExpError
 
 
 def run_program(
@@ -34,8 +34,6 @@ def run_program(
         if interrupted:
             print(f"{name}: {interrupted}", file=sys.stderr)
         return INTERRUPTED
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else SUCCEEDED if stop.code is None else RUN_FAILED
     except Exception as error:
         if debug or os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
