@@ -143,9 +143,9 @@ def test_base_model_calculates_and_knows_the_answer_format(tokenizer, model):
 
 
 def test_base_model_misreads_most_sample_problems_but_not_all(tokenizer, model):
-    problems = [pair for pair in sample_pairs() if "boxed" in pair[1]][:60]
+    problems = [pair for pair in sample_pairs() if "boxed" in pair[1]][:100]
     right = sum(answer(reply(tokenizer, model, prompt)) == answer(response) for prompt, response in problems)
-    assert 3 <= right < 27
+    assert 5 <= right < 45
 
 
 def test_pretraining_prompts_are_not_in_the_sample():
