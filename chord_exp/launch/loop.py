@@ -26,7 +26,7 @@ class ActorClasses:
 
 @dataclass
 class StageResult:
-    """How far a stage came, and whether it was asked to stop."""
+    """How far a stage came, and whether a stop cut off something that was planned: steps, or an evaluation."""
 
     completed_steps: int
     stopped: bool
@@ -104,12 +104,13 @@ def _explore_and_train(
     if _first_sync(stage, config, explorer, trainer):
         return StageResult(0, stopped=True)
     announce("training")
-    stopped = stage.wait(
+    stage.wait(
         [trainer.train.remote(), explorer.explore.remote()],
         on_stop=lambda: trainer.request_stop.remote(),
     )
     completed = ray.get(trainer.completed_steps.remote())
-    if not stopped:
+    stopped = _cut_short(stage, config, completed)
+    if not stopped and config.buffer.explorer_input.eval_tasksets:
         announce("evaluating the trained model")
         stopped = stage.wait([explorer.evaluate.remote()])
     announce("shutting down")
@@ -135,26 +136,34 @@ def _train_alone(stage: _Stage, config: Config, classes: ActorClasses, announce:
     if stage.wait([trainer.prepare.remote()]) or stage.wait([trainer.sync_weight.remote()]):
         return StageResult(0, stopped=True)
     announce("training")
-    stopped = stage.wait([trainer.train.remote()], on_stop=lambda: trainer.request_stop.remote())
+    stage.wait([trainer.train.remote()], on_stop=lambda: trainer.request_stop.remote())
     completed = ray.get(trainer.completed_steps.remote())
     ray.wait([trainer.shutdown.remote()], timeout=SHUTDOWN_SECONDS)
-    return StageResult(completed, stopped)
+    return StageResult(completed, _cut_short(stage, config, completed))
+
+
+def _cut_short(stage: _Stage, config: Config, completed: int) -> bool:
+    """Return whether a stop ended the training; one asked for in its last step has not."""
+    return stage.stop.is_set() and completed < config.trainer.total_steps
 
 
 def benchmark(
     config: Config, classes: ActorClasses, stop: threading.Event, announce: Callable[[str], None], step: int
-) -> None:
+) -> bool:
     """Evaluate the base model and the checkpoint of `step`, for a stage whose training had no explorer.
 
     Args:
         config: a checked config in mode `bench`.
+
+    Returns:
+        Whether a stop was asked for before the end.
     """
     announce("evaluating before and after")
     explorer = classes.explorer.get_actor(config)
     stage = _Stage(stop)
-    if not stage.wait([explorer.prepare.remote()]):
-        stage.wait([explorer.evaluate_checkpoint.remote(step)])
+    stopped = stage.wait([explorer.prepare.remote()]) or stage.wait([explorer.evaluate_checkpoint.remote(step)])
     ray.wait([explorer.shutdown.remote()], timeout=SHUTDOWN_SECONDS)
+    return stopped
 
 
 def score(

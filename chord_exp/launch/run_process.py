@@ -201,7 +201,8 @@ def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Ou
             if is_last and config.mode == "train" and bench.buffer.explorer_input.eval_tasksets:
                 _check(bench, request, run_dir)
                 _connect(bench, request, shared, stop)
-                benchmark(bench, classes, stop, say, result.completed_steps)
+                if benchmark(bench, classes, stop, say, result.completed_steps):
+                    outcome.ended = "stopped"
         previous = hf_dir(job_dir, planned)
     return outcome
 

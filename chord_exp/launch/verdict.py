@@ -55,13 +55,12 @@ class Evidence:
 def judge_run(evidence: Evidence) -> RunVerdict:
     """Decide how a run ended.
 
-    Succeeded means: it ended by itself, its last step is the planned one, every value the trainer logged is finite, and
-    the final checkpoint is whole.
+    Succeeded means: it did all it planned, its last evaluation too, its last step is the planned one, every value the
+    trainer logged is finite, and the final checkpoint is whole.
     """
     outcome, steps = evidence.outcome, trained_steps(evidence.rows, evidence.stage)
-    asked = evidence.interrupted or (outcome is not None and outcome.ended == "stopped")
-    # a run that was asked to stop in its last step, or later, has done what was planned
-    if asked and not (evidence.is_last_stage and outcome and outcome.completed_steps == evidence.planned_steps):
+    ended = outcome.ended if outcome else None
+    if ended == "stopped" or (evidence.interrupted and ended != "finished"):
         return RunVerdict(STOPPED, steps, RunError("stopped by the user", remedy=RESUME_IT))
     if outcome is None:
         return RunVerdict(FAILED, steps, _died(evidence))

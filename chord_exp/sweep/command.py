@@ -13,7 +13,7 @@ from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.run import new_info, start
 from chord_exp.sweep.settings import NODE, Settings
 from chord_exp.sweep.trials.labels import labels
-from chord_exp.sweep.trials.request import TrialRequests
+from chord_exp.sweep.trials.request import TrialRequests, refuse_equal
 from chord_exp.utils.files import claim_folder
 from chord_exp.utils.text import warn
 
@@ -94,6 +94,7 @@ def _grid(composer: Composer) -> int:
             experiments = compose_all(folder.path)
         numbered = enumerate(zip(experiments, names, strict=True))
         asked_for = [requests.make(experiment, number, name) for number, (experiment, name) in numbered]
+        refuse_equal(asked_for)
         warn(dict.fromkeys(warning for request in asked_for for warning in request.launch.warnings))
         info = new_info(settings, composer.asked.words)
         return start(folder, asked_for, info, OmegaConf.to_yaml(composer.base)).exit_code

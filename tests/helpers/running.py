@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from chord_exp.launch import processes
+from chord_exp.launch.run_request import read_phase
 from chord_exp.run_files import metrics
 
 # prepared data, named by what is in it, for the runs of all workers; set by a fixture
@@ -57,6 +58,13 @@ class Run:
                 return found[-1]
             time.sleep(0.05)
         raise AssertionError(f"{pattern} never appeared; {self.process.poll()=}")
+
+    def wait_for_phase(self, phase: str) -> None:
+        """Wait until the run says that it is doing something."""
+        deadline = time.monotonic() + TIMEOUT
+        while read_phase(self.folder) != phase:
+            assert self.process.poll() is None and time.monotonic() < deadline, read_phase(self.folder)
+            time.sleep(0.05)
 
     @property
     def record(self) -> dict:

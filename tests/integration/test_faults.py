@@ -16,6 +16,8 @@ from running import FINISHED_STEPS as STEPS
 from running import Run, check_resumes, ended_at_exit, finish, start
 from safetensors.torch import load_file
 
+from chord_exp.run_files.metrics import ACCURACY
+
 HELPERS = str(Path(breaking_reward.__file__).parent)
 BREAKING = "data.reward=breaking_reward.RewardThatBreaks"
 
@@ -101,6 +103,21 @@ def test_a_run_whose_watcher_is_killed_saves_ends_and_can_be_resumed(tmp_path: P
         assert alive == []
     assert max(run.series("actor/mu")) < STEPS
     check_resumes(run)
+
+
+@pytest.mark.slow
+def test_a_run_stopped_in_its_last_evaluation_makes_it_when_resumed(tmp_path: Path) -> None:
+    run = start(tmp_path / "run", f"total_steps={STEPS}", "data.eval_rows=60")
+    with ended_at_exit(run):
+        run.wait_for_phase("evaluating the trained model")
+        run.process.send_signal(signal.SIGINT)
+        output = run.wait()
+    assert run.record["completed_steps"] == STEPS, output
+    # a machine that is quick enough has evaluated before it was asked
+    assert (STEPS in run.series(ACCURACY)) == (run.record["status"] == "succeeded")
+    again, output = finish(run.folder, f"total_steps={STEPS}", "data.eval_rows=60", "resume=true")
+    assert (again.process.returncode, again.record["status"]) == (0, "succeeded"), output
+    assert STEPS in again.series(ACCURACY)
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ from chord_exp.runs.__main__ import main as runs_main
 FREE_TEXT = [{"prompt": f"Tell me about {n}.", "response": f"It is the {n}th thing, and a fine one."} for n in range(9)]
 NO_ROWS = [{"nothing": "of use"}, ["a list"]]
 HANDMADE = "a folder without a manifest"
+# a value on the command line wins over what an option sets
+OUTDOING = ["mu_peak=0.9", "mu_valley=0.05", "mu_decay_steps=3"]
 
 
 def write_rows(folder: Path, rows: list, broken: str = "") -> None:
@@ -192,6 +194,13 @@ def test_a_used_run_folder_is_refused_and_left_as_it_was(place, started, capsys)
     assert (place / "here" / ".hydra" / "overrides.yaml").read_text(encoding="utf-8") == before
     assert main([*SMALL, "hydra.run.dir=here", "resume=true"]) == 0
     assert started.calls[-1][0].resume
+
+
+def test_a_sweep_in_which_two_trials_would_be_the_same_run_is_refused(place, machine, capsys):
+    sweep = ["-m", "method=chord_mu,fixed_mu", *OUTDOING, *SMALL, "hydra.sweep.dir=sweep"]
+    said = refused(capsys, sweep)
+    assert "0_method=chord_mu and 1_method=fixed_mu would be the same run" in said and OUTDOING[0] in said
+    assert not (place / "sweep").exists() and not machine.starts
 
 
 def test_a_used_sweep_is_refused_and_left_as_it_was_and_may_be_resumed(place, machine, capsys):

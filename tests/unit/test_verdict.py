@@ -110,8 +110,10 @@ def test_a_run_that_the_user_ended_is_stopped_whatever_else_it_left(good: Eviden
 
 def test_a_stop_that_came_when_all_was_done_takes_nothing_away(good: Evidence) -> None:
     assert judge_run(replace(good, interrupted=True)).status == "succeeded"
-    assert judge_run(replace(good, outcome=Outcome("stopped", 3), interrupted=True)).status == "succeeded"
-    assert judge_run(replace(good, outcome=Outcome("stopped", 3), is_last_stage=False)).status == "stopped"
+
+
+def test_a_run_that_was_stopped_before_its_last_evaluation_has_something_left_to_do(good: Evidence) -> None:
+    assert judge_run(replace(good, outcome=Outcome("stopped", 3), interrupted=True)).status == "stopped"
 
 
 def test_a_process_that_vanished_is_a_failure_with_its_signal(good: Evidence) -> None:
