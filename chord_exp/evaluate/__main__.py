@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="of a run: another cluster; of weights: model and cluster, as in python -m chord_exp",
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="prepared folder whose held-out prompts to ask")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="prepared folder whose held-out prompts to ask; or raw data or a hub id, all of whose prompts are asked",
+    )
     parser.add_argument(
         "--side",
         choices=(EVAL, TEST, RL),
@@ -85,7 +90,7 @@ def _evaluate(given: argparse.Namespace) -> int:
     if given.k < 0:
         raise ConfigError(f"--k {given.k} is no number of answers", "--k", "give 0 or more")
     target = _target(given)
-    manifest, side = _held_out(given.data or target.data, given.side)
+    manifest, side = _held_out(target.data, given.side)
     out = (given.out or target.run_dir or Path(OUTPUTS, given.target.name)).expanduser().absolute()
     console = plain_console()
     items: dict[str, list[Item]] = {}
@@ -140,7 +145,8 @@ def _target(given: argparse.Namespace) -> Target:
     if run_dir is not None:
         if given.base:
             raise ConfigError("--base is of folders of weights; a run knows its base model", "--base", "leave it out")
-        return targets.of_run(run_dir, given.overrides, chosen(given, folder, run_dir), base=not given.no_base)
+        found = targets.of_run(run_dir, given.overrides, chosen(given, folder, run_dir), base=not given.no_base)
+        return replace(found, data=targets.benchmark(given.data)) if given.data else found
     targets.refuse_sweep(folder)
     if not (folder / "config.json").is_file():
         raise ConfigError(
@@ -149,7 +155,7 @@ def _target(given: argparse.Namespace) -> Target:
             "give a folder below outputs/, or one of Hugging Face weights",
         )
     if given.data is None:
-        raise ConfigError("a folder of weights has no prompts of its own", "--data", "add --data PREPARED_FOLDER")
+        raise ConfigError("a folder of weights has no prompts of its own", "--data", "add --data DIR")
     return targets.of_folder(folder, given.overrides, given.data, given.base)
 
 
@@ -157,7 +163,7 @@ def _held_out(data: Path | None, side: str | None) -> tuple[Manifest, str]:
     """The prepared data, and the side of it that is asked, which must have prompts."""
     if data is None:
         raise ConfigError(
-            "the run held no prompts out", "--data", "add --data DIR, a folder prepared with --eval-rows above 0"
+            "the run held no prompts out", "--data", "add --data DIR, raw data or a folder with held-out prompts"
         )
     manifest = load_manifest(data)
     chosen = side or (TEST if manifest.test_rows else EVAL)

@@ -17,12 +17,18 @@ from chord_exp.experiment.spec import ExperimentSpec
 from chord_exp.launch.kept import hf_of
 from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.verdict import damaged_weights
-from chord_exp.prepare import load_manifest
+from chord_exp.prepare import ensure_prepared, load_manifest
+from chord_exp.prepare.options import default_settings
+from chord_exp.prepare.read.files import resolve_input
+from chord_exp.prepare.report.progress import shown_progress
 from chord_exp.run_files.checkpoints import ADAPTER_FOLDER
 from chord_exp.run_files.names import RECORD
 from chord_exp.run_files.record import RUNNING, RunRecord
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.trinity_config.evaluation import held_out
+from chord_exp.trinity_config.rows import MANIFEST_FILE, PREPARED_ROOT
+from chord_exp.utils.split_settings import ALL
+from chord_exp.utils.text import warn
 
 BASE = "base"
 # words that say where the engines of a run's evaluation run
@@ -57,7 +63,7 @@ class Target:
     """What a command names."""
 
     sessions: tuple[Session, ...]
-    # prepared folder of the run's own held-out prompts; None for a folder of weights
+    # prepared folder of the prompts; None for a run that held none out
     data: Path | None
     # folder of the run; None for a folder of weights
     run_dir: Path | None
@@ -91,15 +97,36 @@ def of_run(run_dir: Path, words: Sequence[str], checkpoints: Mapping[int, Path],
     return Target((Session(config, engine, (*first, *models)),), Path(data) if data else None, run_dir)
 
 
-def of_folder(folder: Path, words: Sequence[str], data: Path, base: str | None) -> Target:
+def benchmark(text: str, system_prompt: str = "") -> Path:
+    """Return the prepared folder that `--data` means; of raw data every prompt that can be scored is held out.
+
+    Args:
+        text: a prepared folder, a folder of raw data, or the hub id of a data set.
+        system_prompt: that weights are asked with; a run has its own.
+
+    Raises:
+        DataError: there is no such data, or none of it can be scored.
+    """
+    folder = resolve_input(text)
+    if (folder / MANIFEST_FILE).is_file():
+        return folder
+    settings = replace(default_settings(), eval_rows=ALL, system_prompt=system_prompt)
+    with shown_progress() as progress:
+        manifest = ensure_prepared(folder, settings, root=PREPARED_ROOT, progress=progress)
+    if not manifest.up_to_date:
+        warn(manifest.warnings)
+    return manifest.folder
+
+
+def of_folder(folder: Path, words: Sequence[str], data: str, base: str | None) -> Target:
     """Return a folder of weights, after the model that it is to be compared with.
 
     Args:
         words: overrides of an experiment: the model's lengths, and the cluster.
-        data: prepared folder; its system prompt is the one that is asked with.
+        data: see `benchmark`; the system prompt of a prepared folder is the one that is asked with.
 
     Raises:
-        ConfigError: the words do not say how long prompts and responses may be.
+        ConfigError, DataError: the words do not say how long prompts and responses may be.
     """
     if not any(word.startswith(("model=", "model.max_response_tokens=")) for word in words):
         raise ConfigError(
@@ -108,14 +135,15 @@ def of_folder(folder: Path, words: Sequence[str], data: Path, base: str | None) 
             "add a model of conf/model, such as model=qwen3_4b, or model.max_prompt_tokens=512 "
             "model.max_response_tokens=1024",
         )
+    prompts = benchmark(data, _compose(words).data.system_prompt)
     paths = [(BASE, base)] if base else []
     sessions = []
     for label, path in (*paths, (folder.name, str(folder.absolute()))):
         spec = _compose([*words, f"model.path={path}", "model.name=evaluated"])
-        arguments = load_manifest(data).content["arguments"]
+        arguments = load_manifest(prompts).content["arguments"]
         spec = replace(spec, data=replace(spec.data, system_prompt=arguments["system_prompt"]))
-        sessions.append(Session(_config(spec, data), spec.cluster.engine, (Model(label, 0, spec.model.path),)))
-    return Target(tuple(sessions), None, None)
+        sessions.append(Session(_config(spec, prompts), spec.cluster.engine, (Model(label, 0, spec.model.path),)))
+    return Target(tuple(sessions), prompts, None)
 
 
 def refuse_sweep(folder: Path) -> None:

@@ -184,7 +184,7 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
     kept = np.concatenate(list(sides.values()))
     sft_rows = sides[SFT]
     expert = sft_rows[assignment.reason[sft_rows] == 0]
-    reached = len(expert) / (len(expert) + len(sides[RL]))
+    reached = len(expert) / max(len(expert) + len(sides[RL]), 1)
     boxed = expert[~np.isin(loaded["kind"][expert], [KINDS.index(kind) for kind in (TOOL_CALL, FREE_TEXT)])]
     sft_only = _counted(assignment.reason[sft_rows], REASONS)
     sft_only.pop("", None)
@@ -221,7 +221,7 @@ def content_of(wanted: dict[str, Any], built: Built) -> dict[str, Any]:
         "ratios": {
             "expert_ratio_asked": settings.expert_ratio,
             "expert_ratio_reached": round(reached, 6),
-            "sft_share_of_training_rows": round(len(sft_rows) / (len(sft_rows) + len(sides[RL])), 6),
+            "sft_share_of_training_rows": round(len(sft_rows) / max(len(sft_rows) + len(sides[RL]), 1), 6),
             "note": RATIO_NOTE,
         },
         "lengths": {

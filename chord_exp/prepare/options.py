@@ -40,6 +40,13 @@ def settings_from(arguments: argparse.Namespace) -> SplitSettings:
     return SplitSettings(**{setting.name: getattr(arguments, setting.name) for setting in fields(SplitSettings)})
 
 
+def default_settings() -> SplitSettings:
+    """Return the settings of a command line without options."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return settings_from(parser.parse_args([]))
+
+
 def _defaults() -> dict[str, Any]:
     import yaml
 

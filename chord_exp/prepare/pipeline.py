@@ -191,7 +191,7 @@ def _build(
             tell(PLACING, 0, 1, rows)
             assigner = Assigner(read.columns, bytes(read.mentions), read.signatures, settings)
             usable, reasons = len(read.columns), assigner.reasons()
-            refuse_unusable(inputs.folder, read.tally, usable, assigner.free, assigner.experts, reasons, settings.key)
+            refuse_unusable(inputs.folder, read.tally, usable, assigner.free, assigner.experts, reasons, settings)
             assignment = assigner.assign(number_sources([file.name for file in inputs.files]))
             read.tally.count_final(assignment, read.columns)
             with Spooled(read.columns, read.spools) as spooled:

@@ -17,6 +17,8 @@ from chord_exp.errors import ConfigError
 NONE, JUDGE, CHRF, BLEU = "none", "judge", "chrf", "bleu"
 # what becomes of free text: the SFT side only, a judge model, or similarity to the expert's response
 FREE_TEXT_CHOICES = (NONE, JUDGE, CHRF, BLEU)
+# of eval_rows: every prompt that can be scored, of a benchmark
+ALL = -1
 
 
 def _setting(help_: str, metavar: str = "", **argument: Any) -> Any:
@@ -35,8 +37,8 @@ class SplitSettings:
 
     # share of the verifiable training rows that become expert (SFT) rows, in (0, 1); the rest becomes RL prompts
     expert_ratio: float = _setting("share that goes to SFT", "R")
-    # prompts held out of both sides for evaluation
-    eval_rows: int = _setting("prompts held out of both sides", "N")
+    # prompts held out of both sides for evaluation; ALL of them make a benchmark, which nothing is trained on
+    eval_rows: int = _setting("prompts held out of both sides; -1: all", "N")
     # prompts held out besides, for a test set that nothing is chosen by
     test_rows: int = _setting("prompts of a test set, held out besides", "N")
     # of the hash that splits
@@ -84,7 +86,8 @@ class SplitSettings:
         for name in ("eval_rows", "test_rows", "seed"):
             value = getattr(self, name)
             good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-            self._require(name, good, "is no integer of 0 or more", "give one")
+            everything = name == "eval_rows" and value == ALL
+            self._require(name, good or everything, "is no integer of 0 or more", "give one")
         near = self.near_dedup
         self._require(
             "near_dedup",

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from composing import FACTS, FOLDERS, compose_spec, to_trinity
 from launching import fake_launch
+from prepare_samples import write_lines
 
-from chord_exp.errors import ConfigError
+from chord_exp.errors import ConfigError, DataError
 from chord_exp.evaluate import target as targets
 from chord_exp.evaluate.__main__ import _draft, build_parser, main
 from chord_exp.launch.kept import chosen, hf_of, kept, run_around
+from chord_exp.prepare import load_manifest
 from chord_exp.run_files.evaluation import Answers, Estimate, Evaluation, Lead, ModelScore
 from chord_exp.run_files.model_card import card
 from chord_exp.run_files.record import RUNNING, SUCCEEDED, RunRecord, utc_now
@@ -186,6 +188,17 @@ def test_what_cannot_be_scored_is_refused_in_one_line(tmp_path, capsys, monkeypa
     assert "its own settings" in refused(str(run), "lr=1", capsys=capsys)
     assert "--base" in refused(str(run), "--base", "x", capsys=capsys)
     assert "--k" in refused(str(run), "--k", "-1", capsys=capsys)
+
+
+def test_raw_data_is_asked_whole_and_prepared_data_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    raw = write_lines(tmp_path / "aime" / "a.jsonl", [{"problem": f"{n} + 1?", "answer": n + 1} for n in range(30)])
+    found = targets.benchmark(str(raw.parent), "Think.")
+    manifest = load_manifest(found)
+    assert (manifest.eval_rows, manifest.content["arguments"]["system_prompt"]) == (30, "Think.")
+    assert targets.benchmark(str(found)) == found
+    with pytest.raises(DataError):
+        targets.benchmark("nowhere")
 
 
 def test_a_run_that_goes_on_is_not_scored(tmp_path, monkeypatch):

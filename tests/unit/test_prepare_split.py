@@ -19,6 +19,7 @@ from chord_exp.errors import ConfigError, DataError
 from chord_exp.prepare.report.tally import FileTally, Tally
 from chord_exp.prepare.rows.text_keys import normalise
 from chord_exp.prepare.split.groups import Groups, split_groups
+from chord_exp.utils.split_settings import ALL
 
 
 def sides(out):
@@ -35,6 +36,17 @@ def test_the_three_sides_share_no_prompt_and_keep_every_row(tmp_path):
     assert made.content["ratios"]["expert_ratio_reached"] == 0.25
     assert made.content["ratios"]["sft_share_of_training_rows"] == pytest.approx(85 / 220)
     assert {path.name for path in made.folder.iterdir() if path.is_dir()} == {"sft", "rl", "eval"}
+
+
+def test_a_benchmark_is_held_out_whole_though_its_rows_have_no_response(tmp_path):
+    questions = [{"problem": f"What is {n} plus {n}?", "answer": 2 * n} for n in range(30)]
+    write_lines(tmp_path / "raw" / "a.jsonl", [*questions, free_text(1)])
+    made = prepare(tmp_path / "raw", tmp_path / "out", eval_rows=ALL)
+    assert (made.eval_rows, made.rl_rows, made.test_rows) == (30, 0, 0)
+    assert set(prompts(tmp_path / "out", "eval")) == {row["problem"] for row in questions}
+    assert [line for line in made.warnings if "not asked" in line] == ["1 rows are not asked: 1 not_verifiable"]
+    with pytest.raises(DataError, match="no response to imitate"):
+        prepare(tmp_path / "raw", tmp_path / "train")
 
 
 def test_rl_rows_hold_the_prompt_and_the_truth_as_strings_and_sft_rows_the_full_response(tmp_path):

@@ -4,7 +4,7 @@ it can."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from chord_exp.prepare.rejects import ANSWER_FAILED, CONFLICTING, MULTI_TURN, NO
 from chord_exp.prepare.report.tally import Tally
 from chord_exp.prepare.split.groups import MAX_EVAL_SHARE
 from chord_exp.trinity_config.rows import FAILED_ANSWERS_FILE, REJECTS_FILE
-from chord_exp.utils.split_settings import BLEU, CHRF
+from chord_exp.utils.split_settings import ALL, BLEU, CHRF, SplitSettings
 
 _RATIO_TOLERANCE = 0.02
 _ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar", ".xz", ".bz2", ".gz", ".zst", ".xlsx", ".xls", ".ods", ".feather")
@@ -55,7 +55,7 @@ def refuse_unusable(
     free: int,
     experts: int,
     reasons: Mapping[str, int],
-    key: Callable[[str], str],
+    settings: SplitSettings,
 ) -> None:
     """Refuse data that would leave a side empty.
 
@@ -64,12 +64,11 @@ def refuse_unusable(
         free: those of them that may go to any side.
         experts: those of them that have a response to imitate.
         reasons: why the others stay on the SFT side.
-        key: what the user calls a setting.
 
     Raises:
         DataError: why, and what to change.
     """
-    read = tally.total("read")
+    read, key = tally.total("read"), settings.key
     if read == 0:
         raise DataError("the input files hold no row", where=str(source), fix="put rows in them, one JSON object each")
     if usable == 0:
@@ -80,7 +79,7 @@ def refuse_unusable(
             fix="write rows with the fields prompt and response, messages, question and answer, or input and output; "
             f"or name your own fields with {key('map')}",
         )
-    if free and not experts:
+    if free and not experts and settings.eval_rows != ALL:
         raise DataError(
             f"the {free:,} prompts with a verifiable answer have no response to imitate: the SFT side is empty",
             where=str(source),
@@ -119,7 +118,10 @@ def collect_warnings(facts: Facts) -> list[str]:
             f"{facts.unboxed_experts:,} of {facts.experts:,} verifiable expert rows do not end in the "
             "\\boxed{…} form that the reward reads: SFT and RL teach different forms"
         )
-    if abs(facts.reached_ratio - facts.asked_ratio) > _RATIO_TOLERANCE:
+    if facts.eval_asked == ALL:
+        if facts.sft_only:
+            lines.append(f"{facts.sft_only.total():,} rows are not asked: {counted(facts.sft_only)}")
+    elif abs(facts.reached_ratio - facts.asked_ratio) > _RATIO_TOLERANCE:
         lines.append(
             f"expert_ratio {facts.asked_ratio:g} was asked, {facts.reached_ratio:.3f} reached: "
             "few or uneven prompt groups"

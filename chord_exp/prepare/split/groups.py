@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chord_exp.errors import DataError
+from chord_exp.utils.split_settings import ALL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +63,7 @@ def split_groups(groups: Groups, *, expert_ratio: float, eval_rows: int, test_ro
     Args:
         groups: a group counts with all its rows as expert, with one as a rollout or held-out prompt.
         expert_ratio: expert rows / (expert rows + rollout prompts) to reach.
-        eval_rows: prompts to hold out.
+        eval_rows: prompts to hold out; ALL leaves nothing else.
         test_rows: prompts to hold out besides; they change nothing about which those are.
 
     Raises:
@@ -70,7 +71,10 @@ def split_groups(groups: Groups, *, expert_ratio: float, eval_rows: int, test_ro
     """
     import numpy as np
 
-    held_out = _hold_out(groups, np.ones(len(groups), bool), eval_rows)
+    everything, nothing = np.ones(len(groups), bool), np.zeros(len(groups), bool)
+    if eval_rows == ALL:
+        return Split(expert=nothing, rollout=nothing, held_out=everything, test=nothing)
+    held_out = _hold_out(groups, everything, eval_rows)
     test = _hold_out(groups, ~held_out, test_rows)
     rest = ~(held_out | test)
     answered = rest & (groups.expert_rows > 0)
