@@ -41,7 +41,7 @@ from rich.console import Console
 from rich.table import Table
 from sweep_launch import SETTINGS
 
-from chord_exp.launch.private_ray import Head
+from chord_exp.launch.cluster.private_ray import Head
 from chord_exp.sweep.backends import ray_jobs
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings

@@ -42,7 +42,7 @@ def cluster_words() -> list[str]:
         ConfigError: the Ray cluster that is named does not answer.
     """
     from chord_exp.config.auto_cluster import words_for
-    from chord_exp.launch.machines import look
+    from chord_exp.launch.cluster.machines import look
 
     machines = look()
     words = words_for(machines.gpus, ray_runs=machines.of_ray)
@@ -108,7 +108,7 @@ def export(spec: ExperimentSpec, run_dir: Path, target: Path) -> int:
     facts = prepare_data(spec, allow_missing=True)
     if spec.loss == "stock":
         _refuse_rows_that_need_the_package(spec, facts)
-    from chord_exp.launch.private_ray import SHARING_COMMAND
+    from chord_exp.launch.cluster.private_ray import SHARING_COMMAND
 
     geometry = derive_with_warnings(spec, facts)
     # Trinity's own loss needs no chord_exp on the cluster; neither must the monitor then
@@ -182,10 +182,10 @@ def run(experiment: ComposedExperiment) -> int:
     Raises:
         ConfigError, DataError: the experiment cannot be run, or its folder holds something else.
     """
+    from chord_exp.launch.driver.warm_server import warm_server
     from chord_exp.launch.run import run_experiment
     from chord_exp.launch.start import WARM_ENV
     from chord_exp.launch.stop_file import stop_path, watching_stop_file
-    from chord_exp.launch.warm_server import warm_server
 
     refuse_folder(experiment)
     # what the run's process imports takes as long as the data does, so both at once; a sweep has its own server

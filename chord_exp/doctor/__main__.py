@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check_machine() -> int:
     from chord_exp.doctor import machine
-    from chord_exp.launch import private_ray
+    from chord_exp.launch.cluster import private_ray
 
     os.environ |= private_ray.environment()
     styles = {machine.OK: "green", machine.NOTE: "yellow", machine.BAD: "bold red"}

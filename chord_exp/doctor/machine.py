@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.request import getproxies_environment, proxy_bypass
 
 from chord_exp.engine import real_cpu
-from chord_exp.launch import private_ray
+from chord_exp.launch.cluster import private_ray
 from chord_exp.run_files import causes
 
 OK, NOTE, BAD = "ok", "note", "bad"
@@ -248,7 +248,8 @@ def cluster() -> Finding:
         remedy = "start it again (ray start --head), or unset RAY_ADDRESS"
         return Finding("Ray cluster", BAD, f"nothing answers at {address}: {error} -> {remedy}")
     code = (
-        "import sys; from chord_exp.launch import private_ray; private_ray.set_up_client(sys.argv[1]); import ray; "
+        "import sys; from chord_exp.launch.cluster import private_ray; private_ray.set_up_client(sys.argv[1]); "
+        "import ray; "
         "ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); "
         "print(f\"{ray.cluster_resources().get('GPU', 0):g} GPUs, Ray {ray.__version__}\")"
     )

@@ -22,10 +22,10 @@ from chord_exp.errors import SUCCEEDED, ConfigError, RunFailed
 from chord_exp.evaluate import target as targets
 from chord_exp.evaluate.show import show
 from chord_exp.evaluate.target import BASE, Session, Target
+from chord_exp.launch.driver.warm_server import warm_server
 from chord_exp.launch.evaluation import Asking, ask
 from chord_exp.launch.kept import add_choice, chosen, run_around
 from chord_exp.launch.run_request import ANSWERS
-from chord_exp.launch.warm_server import warm_server
 from chord_exp.prepare import Manifest, load_manifest
 from chord_exp.run_files import record
 from chord_exp.run_files.evaluation import EVALUATION, FOLDER, GREEDY, ITEMS, SAMPLED, Evaluation, ModelScore

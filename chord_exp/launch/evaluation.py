@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from chord_exp.errors import RunFailed
-from chord_exp.launch import private_ray, verdict
+from chord_exp.launch import verdict
 from chord_exp.launch.attempt import keep_ray_logs, require_packages, run_to_end
+from chord_exp.launch.cluster import private_ray
 from chord_exp.launch.run_request import Outcome, RunRequest, read_phase
 from chord_exp.run_files.names import LOCK, LOGS, TRINITY_CONFIG
 from chord_exp.utils.files import try_lock, write_atomically

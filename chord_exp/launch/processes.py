@@ -9,7 +9,7 @@ import time
 
 import psutil
 
-from chord_exp.launch.fork_client import PR_SET_PDEATHSIG
+from chord_exp.launch.forking.fork_client import PR_SET_PDEATHSIG
 
 MARK = "CHORD_EXP_RUN_ID"
 # what a process has for the mark before it belongs to a run; as long as a run's id

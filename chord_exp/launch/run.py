@@ -12,8 +12,9 @@ from typing import IO
 from rich.console import Console
 
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ConfigError
-from chord_exp.launch import private_ray, summary, verdict
+from chord_exp.launch import summary, verdict
 from chord_exp.launch.attempt import keep_ray_logs, require_packages, run_to_end
+from chord_exp.launch.cluster import private_ray
 from chord_exp.launch.folder import open_folder
 from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.progress import Progress, State

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import IO
 
 from chord_exp.engine import real_cpu
-from chord_exp.launch import fork_client, private_ray, processes
+from chord_exp.launch import processes
+from chord_exp.launch.cluster import private_ray
+from chord_exp.launch.forking import fork_client
 from chord_exp.run_files.names import LOGS
 
 # names the socket of a warm server; see `warm_server`
 WARM_ENV = "CHORD_EXP_WARM"
-MODULE = "chord_exp.launch.run_process"
+MODULE = "chord_exp.launch.driver.run_process"
 
 
 def start_run_process(

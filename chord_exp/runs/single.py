@@ -11,12 +11,12 @@ from rich.console import Console
 
 from chord_exp.errors import SUCCEEDED, ConfigError
 from chord_exp.launch import summary
+from chord_exp.launch.driver.warm_server import warm_server
 from chord_exp.launch.launch_spec import LaunchSpec
 from chord_exp.launch.progress import State
 from chord_exp.launch.run import run_experiment
 from chord_exp.launch.run_request import read_phase
 from chord_exp.launch.stop_file import clear_stop_file, request_stop, watching_stop_file
-from chord_exp.launch.warm_server import warm_server
 from chord_exp.run_files import metrics, record
 from chord_exp.run_files.names import LOCK, LOGS, METRICS
 from chord_exp.runs.find import JOB_RUN, TRIAL_OF_SWEEP, Found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chord_exp.config.command_line import SWEEP_DIR, parse
 from chord_exp.errors import SUCCEEDED, ConfigError
-from chord_exp.launch.private_ray import find_head
+from chord_exp.launch.cluster.private_ray import find_head
 from chord_exp.run_files.record import RESUME
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.progress import SweepProgress

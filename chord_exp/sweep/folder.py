@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.errors import ConfigError
-from chord_exp.launch.private_ray import HEAD, HEAD_LOG
+from chord_exp.launch.cluster.private_ray import HEAD, HEAD_LOG
 from chord_exp.sweep.scheduling.trial import TRIAL, Trial, TrialRequest
 from chord_exp.utils.files import is_locked, try_lock, write_atomically
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chord_exp.launch import forkserver
+from chord_exp.launch.forking import forkserver
 
 forkserver.set_up_environment()
 import ray  # noqa: E402  # the server's environment must be there first
@@ -18,7 +18,7 @@ SERVER = os.getpid()
 
 def drive(folder: Path) -> int:
     """The driver: ask workers who they are, and have one exit and one be killed."""
-    from chord_exp.launch import private_ray
+    from chord_exp.launch.cluster import private_ray
 
     with forkserver.workers_forked():
         private_ray.start(folder, num_cpus=4, num_gpus=0)

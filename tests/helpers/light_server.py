@@ -9,7 +9,8 @@ import sys
 import time
 from contextlib import suppress
 
-from chord_exp.launch import forkserver, processes
+from chord_exp.launch import processes
+from chord_exp.launch.forking import forkserver
 
 
 def why_not(request: dict) -> str:

@@ -11,8 +11,8 @@ import running
 from fake_sweep import DEFAULTS
 from running import FINISHED_STEPS, Run, finish
 
-from chord_exp.launch.private_ray import Head
-from chord_exp.launch.warm_server import warm_server
+from chord_exp.launch.cluster.private_ray import Head
+from chord_exp.launch.driver.warm_server import warm_server
 from chord_exp.sweep.backends import ray_jobs
 from chord_exp.sweep.folder import SweepFolder
 from chord_exp.sweep.settings import Settings

@@ -11,7 +11,7 @@ FORKS_DIFFER = """
 import sys
 import ray
 from ray._raylet import UniqueID
-from chord_exp.launch.forkserver import _forks_differ
+from chord_exp.launch.forking.forkserver import _forks_differ
 if sys.argv[1] == "drawn":
     UniqueID.from_random()
 print(_forks_differ())

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chord_exp.launch import private_ray
-from chord_exp.launch.forkserver import TESTED_RAY
+from chord_exp.launch.cluster import private_ray
+from chord_exp.launch.forking.forkserver import TESTED_RAY
 from chord_exp.launch.processes import MARK, of_run
 
 

@@ -10,7 +10,7 @@ import pytest
 from command_line import run_module
 from running import ended_at_exit, start
 
-from chord_exp.launch.private_ray import Head
+from chord_exp.launch.cluster.private_ray import Head
 from chord_exp.runs.find import look_at
 
 # enough to be looked at and stopped in the middle, on a busy machine too

@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import pytest
 
 from chord_exp.errors import RunFailed
-from chord_exp.launch import private_ray
-from chord_exp.launch.run_process import _cpus, _need
+from chord_exp.launch.cluster import private_ray
+from chord_exp.launch.driver.run_process import _cpus, _need
 
 TWO_PLACES = """
 import os, sys
 from pathlib import Path
 import ray
-from chord_exp.launch import private_ray
+from chord_exp.launch.cluster import private_ray
 with private_ray.sharing_gpus(True):
     private_ray.start(Path(sys.argv[1]), num_gpus=2, num_cpus=4)
 assert os.environ.get("CUDA_VISIBLE_DEVICES") == sys.argv[2]

@@ -19,7 +19,7 @@ from fake_sweep import DEFAULTS
 from sweeping import Sweep, worker_of
 
 from chord_exp.errors import ConfigError
-from chord_exp.launch import private_ray
+from chord_exp.launch.cluster import private_ray
 from chord_exp.runs.__main__ import main as runs_main
 from chord_exp.sweep.backends import ray_jobs
 from chord_exp.sweep.folder import SweepFolder

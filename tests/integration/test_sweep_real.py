@@ -15,7 +15,7 @@ from command_line import refused
 from running import SMALL, TIMEOUT
 from sweeping import worker_of
 
-from chord_exp.launch.private_ray import Head
+from chord_exp.launch.cluster.private_ray import Head
 from chord_exp.run_files import metrics
 from chord_exp.run_files.record import RunRecord
 from chord_exp.sweep.backends import worker

@@ -18,7 +18,7 @@ from command_line import refused
 from optuna.storages.journal import JournalFileBackend
 from running import SMALL, TIMEOUT
 
-from chord_exp.launch.private_ray import Head
+from chord_exp.launch.cluster.private_ray import Head
 from chord_exp.run_files import metrics
 from chord_exp.sweep.backends import worker
 from chord_exp.sweep.folder import SweepFolder

@@ -9,8 +9,8 @@ import psutil
 from running import Run, ended_at_exit, finish, start
 from safetensors.torch import load_file
 
+from chord_exp.launch.driver.warm_server import warm_server
 from chord_exp.launch.start import WARM_ENV
-from chord_exp.launch.warm_server import warm_server
 from chord_exp.run_files.record import RunRecord
 
 STEPS = 8

@@ -15,7 +15,7 @@ import running
 from running import Run, finish
 
 from chord_exp.engine import real_cpu
-from chord_exp.launch.warm_server import warm_server
+from chord_exp.launch.driver.warm_server import warm_server
 
 collect_ignore_glob = ["test_*.py"] if real_cpu.missing() else []
 # before Ray is imported: a token file in the home folder would turn tokens on

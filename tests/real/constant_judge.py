@@ -18,7 +18,7 @@ from running import TIMEOUT
 from transformers import AutoTokenizer, GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from chord_exp.engine import real_cpu
-from chord_exp.launch.private_ray import LOOPBACK, free_ports
+from chord_exp.launch.cluster.private_ray import LOOPBACK, free_ports
 
 NAME, REWARD = "constant", 0.7
 # what Trinity's rubric judge reads as 7 of 10, one token each

@@ -13,7 +13,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from chord_exp.launch import forkserver, private_ray, run_process
+from chord_exp.launch.cluster import private_ray
+from chord_exp.launch.driver import run_process
+from chord_exp.launch.forking import forkserver
 from chord_exp.launch.processes import end_with_parent
 
 

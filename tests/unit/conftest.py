@@ -47,7 +47,7 @@ def started(monkeypatch):
         return outcome
 
     monkeypatch.setattr("chord_exp.launch.run.run_experiment", run_experiment)
-    monkeypatch.setattr("chord_exp.launch.warm_server.warm_server", lambda **_: nullcontext())
+    monkeypatch.setattr("chord_exp.launch.driver.warm_server.warm_server", lambda **_: nullcontext())
     run_experiment.calls, run_experiment.codes = calls, codes
     return run_experiment
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chord_exp.launch import fork_client
+from chord_exp.launch.forking import fork_client
 from chord_exp.launch.processes import MARK, NO_RUN, of_run
 
 SERVER = Path(__file__).parents[1] / "helpers" / "light_server.py"

@@ -8,7 +8,7 @@ from pathlib import Path
 from composing import FACTS, compose_spec
 
 from chord_exp.experiment.geometry import derive
-from chord_exp.launch.keep_best import Keeper, to_keep
+from chord_exp.launch.driver.keep_best import Keeper, to_keep
 
 SCORE = "eval/eval/accuracy/mean@1"
 

@@ -18,8 +18,8 @@ import pytest
 import requests
 
 from chord_exp.errors import RunFailed
-from chord_exp.launch import private_ray
-from chord_exp.launch.private_ray import Head
+from chord_exp.launch.cluster import private_ray
+from chord_exp.launch.cluster.private_ray import Head
 
 
 @pytest.fixture(autouse=True)

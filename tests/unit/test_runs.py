@@ -13,7 +13,7 @@ from launching import fake_launch
 
 from chord_exp.cli import main as cli_main
 from chord_exp.config.auto_cluster import words_for
-from chord_exp.launch import machines, private_ray
+from chord_exp.launch.cluster import machines, private_ray
 from chord_exp.launch.stop_file import stop_path
 from chord_exp.run_files import record
 from chord_exp.run_files.names import LOCK, RECORD
@@ -256,7 +256,7 @@ def test_the_most_gpus_that_machines_have_alike_are_taken(gpus, ray_runs, words)
 
 def test_cluster_auto_becomes_what_is_there_and_typed_words_come_last(place, monkeypatch, capsys):
     found = machines.Machines((4,), of_ray=True)
-    monkeypatch.setattr("chord_exp.launch.machines.look", lambda: found)
+    monkeypatch.setattr("chord_exp.launch.cluster.machines.look", lambda: found)
     plan = [
         "action=plan",
         "cluster=auto",

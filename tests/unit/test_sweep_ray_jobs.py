@@ -12,8 +12,8 @@ import pytest
 from test_sweep_settings import values
 
 from chord_exp.errors import ConfigError, RunFailed
-from chord_exp.launch import private_ray
-from chord_exp.launch.private_ray import Head
+from chord_exp.launch.cluster import private_ray
+from chord_exp.launch.cluster.private_ray import Head
 from chord_exp.sweep.backends import ray_jobs
 from chord_exp.sweep.backends.ray_jobs import FOOTPRINT_KEY, SWEEP_KEY, RayJobs
 from chord_exp.sweep.folder import SweepFolder

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from chord_exp.launch.fork_client import process_state
+from chord_exp.launch.driver.warm_server import reason_to_decline, warm_server
+from chord_exp.launch.forking.fork_client import process_state
 from chord_exp.launch.processes import MARK
 from chord_exp.launch.start import MODULE, WARM_ENV
-from chord_exp.launch.warm_server import reason_to_decline, warm_server
 
 SERVER = {"PATH": "/bin", "OMP_NUM_THREADS": "1", MARK: "-" * 12}
 

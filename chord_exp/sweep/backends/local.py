@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 import psutil
 
 from chord_exp.errors import RunFailed
+from chord_exp.launch.cluster.machines import visible_gpus
+from chord_exp.launch.driver.warm_server import warm_server
 from chord_exp.launch.launch_spec import LaunchSpec
-from chord_exp.launch.machines import visible_gpus
 from chord_exp.launch.start import WARM_ENV
 from chord_exp.launch.stop_file import clear_stop_file
-from chord_exp.launch.warm_server import warm_server
 from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.backends import stop_file, worker
 from chord_exp.sweep.scheduling.backend import Exit

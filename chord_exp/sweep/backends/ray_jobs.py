@@ -15,9 +15,9 @@ from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 from chord_exp.errors import ConfigError, RunFailed
-from chord_exp.launch import private_ray
-from chord_exp.launch.machines import visible_gpus
-from chord_exp.launch.private_ray import Head
+from chord_exp.launch.cluster import private_ray
+from chord_exp.launch.cluster.machines import visible_gpus
+from chord_exp.launch.cluster.private_ray import Head
 from chord_exp.launch.stop_file import clear_stop_file
 from chord_exp.run_files.names import LOGS
 from chord_exp.sweep.backends import stop_file, worker

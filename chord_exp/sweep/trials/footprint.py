@@ -8,7 +8,7 @@ from pathlib import Path
 from chord_exp.experiment.geometry import stage_kinds
 from chord_exp.experiment.gpu_split import split_gpus
 from chord_exp.experiment.spec import ExperimentSpec
-from chord_exp.launch.private_ray import CPUS_PER_ENGINE, CPUS_PER_TRAINER_GPU, CPUS_TO_PLACE
+from chord_exp.launch.cluster.private_ray import CPUS_PER_ENGINE, CPUS_PER_TRAINER_GPU, CPUS_TO_PLACE
 from chord_exp.sweep.scheduling.resources import Footprint
 
 # of a local run without its model: a Ray and the processes of the loop, which share most of it (1.5 measured), GiB

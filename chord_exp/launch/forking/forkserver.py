@@ -31,7 +31,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from chord_exp.launch.fork_client import DECLINED, GO, read_line
+from chord_exp.launch.forking.fork_client import DECLINED, GO, read_line
 from chord_exp.launch.processes import end_with_parent
 
 SOCKET_ENV = "CHORD_EXP_FORK_SOCKET"

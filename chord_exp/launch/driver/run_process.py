@@ -1,4 +1,4 @@
-"""The process of one run: `python -m chord_exp.launch.run_process RUN_DIR`.
+"""The process of one run: `python -m chord_exp.launch.driver.run_process RUN_DIR`.
 
 It reads the request and `trinity.yaml` from the run's folder, starts or joins Ray, runs the stages and writes how
 they ended. It prints to `logs/run.log`; nobody watches its terminal.
@@ -17,6 +17,7 @@ import threading
 import traceback
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ import psutil
 
 from chord_exp.engine import real_cpu, worker_setup
 from chord_exp.errors import INTERRUPTED, RUN_FAILED, SUCCEEDED, ChordExpError, RunFailed
-from chord_exp.launch import forkserver, private_ray, processes
-from chord_exp.launch.keep_best import Keeper
+from chord_exp.launch import processes
+from chord_exp.launch.cluster import private_ray
+from chord_exp.launch.driver.keep_best import Keeper
+from chord_exp.launch.forking import forkserver
 from chord_exp.launch.processes import end_with_parent
 from chord_exp.launch.run_request import ANSWERS, Outcome, RunRequest, announce
 from chord_exp.run_files.checkpoints import hf_dir, latest_step, step_dir
@@ -169,7 +172,7 @@ def _one_line(error: BaseException, request: RunRequest) -> str:
 def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Outcome:
     from trinity.common.config import load_config
 
-    from chord_exp.launch.loop import benchmark, run_stage
+    from chord_exp.launch.driver.loop import benchmark, run_stage
 
     whole = load_config(str(run_dir / TRINITY_CONFIG))
     # a trial's file was written before its first attempt
@@ -202,7 +205,7 @@ def _run_stages(run_dir: Path, request: RunRequest, stop: threading.Event) -> Ou
                 _check(bench, request, run_dir)
                 _connect(bench, request, shared, stop)
                 if benchmark(bench, classes, stop, say, result.completed_steps):
-                    outcome.ended = "stopped"
+                    outcome = replace(outcome, ended="stopped")
         previous = hf_dir(job_dir, planned)
     return outcome
 
@@ -211,7 +214,7 @@ def _score(run_dir: Path, request: RunRequest, stop: threading.Event) -> Outcome
     """Have the checkpoints that the request names answer, and write down what they say."""
     from trinity.common.config import load_config
 
-    from chord_exp.launch.loop import score
+    from chord_exp.launch.driver.loop import score
 
     config = load_config(str(run_dir / TRINITY_CONFIG))
     _check(config, request, run_dir)
@@ -276,7 +279,7 @@ def _as_bench(config: Any) -> Any:
 
 def _actor_classes(request: RunRequest) -> Any:
     from chord_exp.engine import actors
-    from chord_exp.launch.loop import ActorClasses
+    from chord_exp.launch.driver.loop import ActorClasses
 
     if request.engine == "local":
         return ActorClasses(actors.LocalExplorer, actors.LocalTrainer)

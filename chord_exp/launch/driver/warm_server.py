@@ -25,8 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.errors import RUN_FAILED, RunFailed
-from chord_exp.launch import forkserver, private_ray, processes, run_process
-from chord_exp.launch.fork_client import process_state
+from chord_exp.launch import processes
+from chord_exp.launch.cluster import private_ray
+from chord_exp.launch.driver import run_process
+from chord_exp.launch.forking import forkserver
+from chord_exp.launch.forking.fork_client import process_state
 from chord_exp.launch.start import MODULE, WARM_ENV, run_environment
 
 SOCKET = "warm.sock"
@@ -68,7 +71,7 @@ def _start(at_exit: ExitStack, log: Path | None, engine: str) -> int:
         listener.listen(64)
         words = [str(listener.fileno()), str(os.getpid()), str(folder), engine]
         server = subprocess.Popen(
-            [sys.executable, "-m", "chord_exp.launch.warm_server", *words],
+            [sys.executable, "-m", "chord_exp.launch.driver.warm_server", *words],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

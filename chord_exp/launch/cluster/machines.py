@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chord_exp.errors import ConfigError
-from chord_exp.launch import private_ray
+from chord_exp.launch.cluster import private_ray
 
 
 @dataclass(frozen=True)
