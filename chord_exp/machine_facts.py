@@ -11,7 +11,8 @@ from pathlib import Path
 from chord_exp.experiment.memory.architecture import Architecture, by_name, from_config
 from chord_exp.experiment.memory.cards import gib_of
 from chord_exp.experiment.memory.fit import Machine
-from chord_exp.experiment.spec import ClusterSpec, ExperimentSpec
+from chord_exp.experiment.sections import ClusterSpec
+from chord_exp.experiment.spec import ExperimentSpec
 from chord_exp.run_files import metrics
 from chord_exp.run_files.history import STEP_TIMES
 from chord_exp.run_files.names import METRICS

@@ -13,7 +13,8 @@ from chord_exp.errors import ConfigError
 from chord_exp.experiment.gpu_split import GpuSplit, split_gpus
 from chord_exp.experiment.objective import SCHEDULE
 from chord_exp.experiment.schedule import warnings_of as schedule_warnings
-from chord_exp.experiment.spec import LORA_RANKS, DataFacts, ExperimentSpec
+from chord_exp.experiment.sections import LORA_RANKS
+from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 
 # the highest learning rate that is usual for training all weights, and a sign of one that was meant for that
 FULL_TRAINING_LR = 5e-6

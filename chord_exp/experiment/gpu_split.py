@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chord_exp.errors import ConfigError
-from chord_exp.experiment.spec import ClusterSpec
+from chord_exp.experiment.sections import ClusterSpec
 
 # most of a GPU's memory that Trinity gives to an engine that shares it with the trainer
 COLOCATE_MEMORY = 0.25

@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from chord_exp.experiment.geometry import Geometry, Stage
-from chord_exp.experiment.spec import ClusterSpec, DataFacts, ExperimentSpec
+from chord_exp.experiment.sections import ClusterSpec
+from chord_exp.experiment.spec import DataFacts, ExperimentSpec
 from chord_exp.trinity_config.algorithm import algorithm_section, row_by_row
 from chord_exp.trinity_config.buffers import STEP_TIMEOUT, buffer_section
 from chord_exp.trinity_config.plugin_names import RUN_MONITOR

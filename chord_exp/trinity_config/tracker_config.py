@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from chord_exp.experiment.geometry import Geometry
-from chord_exp.experiment.spec import GROUP_LENGTH, TAG_LENGTH, ExperimentSpec
+from chord_exp.experiment.sections import GROUP_LENGTH, TAG_LENGTH
+from chord_exp.experiment.spec import ExperimentSpec
 
 # keys whose values stay here: what opens a door, and texts that are asked of the model
 _PRIVATE = re.compile(r"(^|_)(api_?key|access_?key|token|secret|password|credentials?|system_prompt)$", re.IGNORECASE)

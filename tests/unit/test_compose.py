@@ -14,7 +14,8 @@ import chord_exp
 from chord_exp.config import compose
 from chord_exp.config.hydra_errors import groups, to_config_error
 from chord_exp.errors import ConfigError
-from chord_exp.experiment.spec import ClusterSpec, DataSpec, ExperimentSpec, ModelSpec, MonitorSpec
+from chord_exp.experiment.sections import ClusterSpec, DataSpec, ModelSpec, MonitorSpec
+from chord_exp.experiment.spec import ExperimentSpec
 
 CONF = Path(__import__("chord_exp.conf", fromlist=["x"]).__file__).parent
 YAML_FILES = sorted(CONF.rglob("*.yaml"))
