@@ -1,8 +1,8 @@
 """The settings that decide which row of a data set goes where, declared once. Standard library only.
 
 `data.*` of a run (experiment.sections.DataSpec), the options of `python -m chord_exp.prepare` and the digest that names
-a prepared folder are made from the fields below; values come from conf/data. They stand here, since both rooms need them
-and neither may import the other.
+a prepared folder are made from the fields below; values come from conf/data. They stand here, since both rooms need
+them and neither may import the other.
 """
 
 from __future__ import annotations
