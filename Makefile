@@ -112,9 +112,12 @@ test-unit: $(READY)  ## quick tests only
 test-all: $(READY)  ## all tests, with every fault and the runs that learn
 	@$(PYTEST) $(ARGS)
 
+# the one-click script joins any Ray that runs
+ALONE = tests/real/test_one_click.py
 .PHONY: test-real
 test-real: .venv-real/.real  ## tests of the real vLLM and verl on a CPU (half an hour)
-	@.venv-real/bin/python -m pytest -q tests/real $(ARGS)
+	@.venv-real/bin/python -m pytest -q -n $(WORKERS) --no-loadscope-reorder tests/real --ignore $(ALONE) $(ARGS); \
+	code=$$?; .venv-real/bin/python -m pytest -q $(ALONE) $(ARGS) && exit $$code
 
 GPUS ?= 1
 .PHONY: check-memory

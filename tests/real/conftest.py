@@ -1,4 +1,4 @@
-"""Tests of the real vLLM and verl on this machine's CPU: `make test-real`. A run costs minutes, so tests share them.
+"""Tests of the real vLLM and verl on this machine's CPU: `make test-real`. A run costs a minute, so tests share them.
 
 In an environment without the real stack there is nothing to collect.
 """
@@ -9,10 +9,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import running
 from running import Run, finish
+from xdist.scheduler import LoadFileScheduling
 
 from chord_exp.engine import real_cpu
 from chord_exp.launch.driver.warm_server import warm_server
@@ -28,6 +30,21 @@ ROWS = "trinity.buffer.trainer_input.experience_buffer.path=sqlite:///{}"
 UNCLIPPED = "trinity.algorithm.optimizer.clip_grad=1000000.0"
 # each runner is a process that imports vLLM where it is not forked
 ONE_RUNNER = "cluster.runner_per_model=1"
+# their tests look at the same runs, so one worker has all of them
+SHARING = ("test_modes.py", "test_weights.py", "test_checkpoints.py")
+
+
+class SharedRunsTogether(LoadFileScheduling):
+    """pytest-xdist's distribution by file, with the files that share runs as one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "shared" if file.endswith(SHARING) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Have the tests that share runs in one worker."""
+    return SharedRunsTogether(config, log)
 
 
 def small_policy_change(run: Run) -> bool:
@@ -55,8 +72,10 @@ def recorded(folder: Path, *overrides: str) -> RecordedRun:
 @pytest.fixture(scope="session", autouse=True)
 def shared_by_all_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One folder of prepared data, and a process that has imported everything once and forks the runs."""
-    running.PREPARED = tmp_path_factory.getbasetemp() / "prepared"
-    running.PREPARED.mkdir()
+    base = tmp_path_factory.getbasetemp()
+    # that of all workers of pytest-xdist
+    running.PREPARED = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prepared"
+    running.PREPARED.mkdir(exist_ok=True)
     with warm_server(engine="real_cpu"):
         yield
 
