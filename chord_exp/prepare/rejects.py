@@ -32,6 +32,7 @@ REASONS = {
     "unknown_role": "a role other than system, user, assistant, tool",
     "bad_turns": "turns must alternate user, assistant (tools after a call) and end with the assistant",
     "no_use": "it can serve neither side",
+    "several_turns": "a conversation of several turns, and only single ones are wanted",
     "leaks_eval": "its prompt stands in the evaluation data",
     "conflicting_truths": "no response, and the same prompt has another answer or stands in a row for SFT only",
     "untrained_turn": "an earlier answer must not be trained, and other rows need all their answers trained",

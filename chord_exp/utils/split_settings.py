@@ -55,6 +55,8 @@ class SplitSettings:
     answer_check: bool = _setting("score the experts' answers by the reward")
     # leave out expert rows that have more tokens than the model's window, and count them
     drop_long: bool = _setting("drop rows over --max-tokens")
+    # leave out conversations in which the model speaks more than once, and count them
+    single_turn: bool = _setting("drop conversations of several turns")
     # what becomes of free text: none (SFT only), judge, chrf or bleu
     free_text: str = _setting("|".join(FREE_TEXT_CHOICES), "HOW", choices=FREE_TEXT_CHOICES)
 

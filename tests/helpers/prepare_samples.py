@@ -46,6 +46,7 @@ def split_settings(**changes: Any) -> SplitSettings:
         "near_dedup": None,
         "answer_check": False,
         "drop_long": False,
+        "single_turn": False,
         "free_text": "none",
     }
     return SplitSettings(**{**values, **changes})

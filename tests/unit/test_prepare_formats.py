@@ -316,3 +316,5 @@ def test_rows_of_several_turns_stay_on_the_sft_side(tmp_path):
     made = prepare(source, tmp_path / "out")
     assert made.content["rows"]["sft"] >= 5
     assert not any(prompt.startswith("Thing") for prompt in prompts(tmp_path / "out", "rl"))
+    single = prepare(source, tmp_path / "single", single_turn=True)
+    assert single.content["rejects"] == {"several_turns": 5} and single.expert_rows == 5

@@ -135,6 +135,8 @@ class RowBuilder:
             for prompt in prompts:
                 self._evals.refuse(prompt)
         several = len(messages) > 3 and sum(message["role"] == ASSISTANT for message in messages) > 1
+        if several and options.single_turn:
+            raise Reject("several_turns")
         reason, failed = self._reason(answer, prompts, several, asked[-1]["content"]), ""
         if reason and not answered:
             raise Reject("no_use", f"no response, and {reason.replace('_', ' ')}")
