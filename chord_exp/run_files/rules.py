@@ -154,9 +154,9 @@ def reward_zero(history: History) -> Finding | None:
 
 @rule("mu_zero")
 def mu_zero(history: History) -> Finding | None:
-    """The expert rows never counted."""
+    """The expert rows never counted, where there are any."""
     series = history[h.MU]
-    if len(series) < 2 or series.value.any():
+    if len(series) < 2 or series.value.any() or not len(history[h.SFT_LOSS]):
         return None
     return _first(
         "mu_zero",

@@ -32,7 +32,7 @@ FIRES = {
     "clipped": {"CLIP_SHARE": [0.0, 0.5]},
     "cut_responses": {"CUT_RESPONSES": [0.05, 0.4]},
     "cut_prompts": {"CUT_PROMPTS": [0, 3]},
-    "mu_zero": {"MU": [0.0, 0.0, 0.0]},
+    "mu_zero": {"MU": [0.0, 0.0, 0.0], "SFT_LOSS": [0.5, 0.5, 0.5]},
     "lost_evaluations": {"EVAL_LOST": [0, 2]},
     "not_evaluated": {"ACCURACY": [0.5], "LOSS": [0.5, 0.4]},
     "forgotten": {"ACCURACY": wave(0.3, 0.7, 0.5), "REWARD": wave(0.3, 0.5, 0.9)},
@@ -49,7 +49,7 @@ SILENT = {
     "clipped": {"CLIP_SHARE": [0.0, 0.2]},
     "cut_responses": {"CUT_RESPONSES": [0.05, 0.1]},
     "cut_prompts": {"CUT_PROMPTS": [0, 0]},
-    "mu_zero": {"MU": [0.0, 0.0, 0.1]},
+    "mu_zero": {"MU": [0.0, 0.0, 0.1], "SFT_LOSS": [0.5, 0.5, 0.5]},
     "lost_evaluations": {"EVAL_LOST": [0, 0]},
     "not_evaluated": {"ACCURACY": [0.5, 0.6], "LOSS": [0.5, 0.4]},
     "forgotten": {"ACCURACY": wave(0.3, 0.7, 0.68), "REWARD": wave(0.3, 0.5, 0.9)},
@@ -77,6 +77,10 @@ def test_a_rule_is_silent_on_what_is_well(name):
 def test_a_rule_says_nothing_of_metrics_that_are_not_there(name):
     assert RULES[name](seen(TOKENS=[1.0, 2.0])) is None
     assert RULES[name](h.history([])) is None
+
+
+def test_grpo_alone_is_not_told_that_its_expert_rows_taught_nothing():
+    assert RULES["mu_zero"](seen(MU=[0.0, 0.0, 0.0])) is None
 
 
 def test_a_healthy_run_has_no_findings():
