@@ -80,9 +80,8 @@ def dots(axis: Any, lines: Sequence[Line], title: str) -> None:
         found = bootstrap(values)
         axis.plot([found.low, found.high], [place - 0.15] * 2, color=f"C{place}", linewidth=2.5, label=name)
         axis.plot([found.value], [place - 0.15], "|", color=f"C{place}", markersize=10, markeredgewidth=2)
-    axis.set(title=title, xlabel="accuracy on the test set", yticks=range(len(METHODS)), yticklabels=METHODS.values())
-    axis.title.set_fontsize(9)
-    axis.invert_yaxis()
+    axis.set(title=title, xlabel="accuracy on the test set")
+    methods_down(axis)
 
 
 def parts(axis: Any, lines: Sequence[Line]) -> None:
@@ -95,10 +94,8 @@ def parts(axis: Any, lines: Sequence[Line]) -> None:
     axis.plot([], [], "o", color="grey", label="two numbers (no experts)")
     axis.plot([], [], "s", color="grey", label="a number in words")
     axis.set(title="each part, after the last step", xlabel="accuracy on the test set")
-    axis.set(yticks=range(len(METHODS)), yticklabels=METHODS.values())
-    axis.title.set_fontsize(9)
-    axis.legend(fontsize=7)
-    axis.invert_yaxis()
+    axis.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    methods_down(axis)
 
 
 def entropy(axis: Any, lines: Sequence[Line]) -> None:
@@ -108,9 +105,13 @@ def entropy(axis: Any, lines: Sequence[Line]) -> None:
         if values:
             axis.plot(values, [place] * len(values), "o", color=f"C{place}", alpha=0.6, markersize=5)
     axis.set(title="entropy of rollouts, last ten steps", xlabel="nats a token")
-    axis.set(yticks=range(len(METHODS)), yticklabels=METHODS.values())
+    methods_down(axis)
+
+
+def methods_down(axis: Any) -> None:
+    """The methods from the top down, each on its line, those without a value too."""
+    axis.set(yticks=range(len(METHODS)), yticklabels=METHODS.values(), ylim=(len(METHODS) - 0.5, -0.5))
     axis.title.set_fontsize(9)
-    axis.invert_yaxis()
 
 
 def save(figure: Any, path: Path) -> None:
