@@ -33,7 +33,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog=f"python -m {PROGRAM}",
         usage=f"python -m {PROGRAM} --input-dir DIR [options]",
         description="Split a folder of SFT data into sft/, rl/ and eval/ for a CHORD run.",
-        epilog="expert-ratio divides the data set, a run's expert_data_ratio each batch.",
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=26),
     )

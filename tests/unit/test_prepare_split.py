@@ -260,7 +260,7 @@ def test_a_test_set_is_held_out_besides_and_moves_no_held_out_prompt(tmp_path):
         ({"expert_ratio": -0.1}, "outside"),
         ({"expert_ratio": float("nan")}, "no number"),
         ({"expert_ratio": "x"}, "no number"),
-        ({"eval_rows": -1}, "--eval-rows=-1 is no integer of 0 or more"),
+        ({"eval_rows": -2}, "--eval-rows=-2 is no integer of 0 or more"),
         ({"eval_rows": 1.5}, "no integer"),
         ({"near_dedup": 1.1}, "--near-dedup=1.1 is no similarity"),
         ({"free_text": "maybe"}, "use one of none, judge"),
