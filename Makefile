@@ -81,7 +81,7 @@ report: $(READY)  ## write a page of the newest run or sweep, or of others (ARGS
 	@$(PY) -m chord_exp.report $(ARGS)
 
 .PHONY: study
-study: $(READY)  ## CHORD against its baselines on the small model (docs/study.md; at most 40 minutes on two cores)
+study: $(READY)  ## CHORD against its baselines on the small model (docs/study.md; about an hour on two cores)
 	@$(PY) -m tools.study.run --out outputs/study $(ARGS)
 
 .PHONY: package
