@@ -30,6 +30,10 @@ def test_workers_are_children_of_the_server_and_not_of_the_raylet(report: dict) 
     assert set(report["parents"]) == {report["server"]}
 
 
+def test_what_a_worker_spawns_is_forked_with_its_pipes_and_ends_with_its_own_exit_code(report: dict) -> None:
+    assert report["spawned"] == [report["server"], "seen", 5]
+
+
 def test_ray_notices_a_forked_worker_that_dies(report: dict) -> None:
     assert report["died"] == "WorkerCrashedError"
 

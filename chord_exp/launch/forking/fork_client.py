@@ -5,7 +5,8 @@ With `--parent`, the death of that process, which started this one, asks the for
 Where no server answers, or it declines, this process becomes `REAL_PYTHON ARG ...` itself, so that a server is never
 more than a faster start. Standard library only, on purpose: this runs once for every Ray worker.
 
-The talk: the client sends a line of JSON with its three standard streams; the server answers `no` and why, or forks and
+The talk: the client sends a line of JSON with its open files (the three standard streams; all, of a process that
+multiprocessing spawns, whose command line names some of them by number); the server answers `no` and why, or forks and
 answers the number of the new process, which waits for `go`. Only then does the client give up its way back. The last
 line is the exit code, negative for a signal.
 """
@@ -26,6 +27,10 @@ from typing import Any, NoReturn
 # how long the first answer may take, seconds: a server that is still importing on a busy machine is worth waiting for
 PATIENCE = 120.0
 DECLINED, GO = "no", "go"
+# on the command line of what multiprocessing spawns
+SPAWNED = "--multiprocessing-fork"
+# the kernel takes no more at once
+MOST_FILES = 253
 # from <linux/prctl.h>
 PR_SET_PDEATHSIG = 1
 
@@ -59,11 +64,18 @@ def main() -> NoReturn:
 
 def _ask(path: str, arguments: list[str]) -> tuple[socket.socket, int] | None:
     """The connection to the server and the process that it forked; None if it did not."""
+    files = _open_files() if SPAWNED in arguments else [0, 1, 2]
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     server.settimeout(PATIENCE)
-    request = {"argv": arguments, "env": dict(os.environ), "cwd": os.getcwd(), "state": process_state()}
+    request = {
+        "argv": arguments,
+        "env": dict(os.environ),
+        "cwd": os.getcwd(),
+        "state": process_state(),
+        "files": files,
+    }
     message = json.dumps(request).encode() + b"\n"
-    streams = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]).tobytes())
+    streams = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files).tobytes())
     try:
         server.connect(path)
         sent = server.sendmsg([message], [streams])
@@ -77,6 +89,16 @@ def _ask(path: str, arguments: list[str]) -> tuple[socket.socket, int] | None:
         print(f"starting afresh: the server does not answer ({error})", file=sys.stderr)
     server.close()
     return None
+
+
+def _open_files() -> list[int]:
+    """The numbers of this process's open files."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one that listed them is closed again
+            os.fstat(int(name))
+            found.append(int(name))
+    return sorted(found)[:MOST_FILES]
 
 
 def read_line(connection: socket.socket) -> str:

@@ -5,8 +5,9 @@ run's process imports them once and then forks: first the driver, then every wor
 starts its workers with `sys.executable`; for the length of `ray.init` that points to a small script, which has
 `fork_client` ask the run's process over a Unix socket and stay as the worker's proxy.
 
-Only the scripts named in `FORKED` are started this way. Anything else the script is asked to run, it runs with the
-real interpreter. `warm_server` forks whole runs by the same means.
+Only the scripts named in `FORKED` are started this way, and what such a worker has multiprocessing spawn, as vLLM does
+for its engine. Anything else the script is asked to run, it runs with the real interpreter. `warm_server` forks whole
+runs by the same means.
 
 This leans on two details of Ray (which interpreter it records, and two variables its C++ part reads once, when it is
 imported), so it is used with the versions of Ray it was tested on; with any other, workers start the slow way.
@@ -15,8 +16,10 @@ imported), so it is used with the versions of Ray it was tested on; with any oth
 from __future__ import annotations
 
 import array
+import fcntl
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import random
 import runpy
@@ -26,12 +29,12 @@ import socket
 import stat
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from chord_exp.launch.forking.fork_client import DECLINED, GO, read_line
+from chord_exp.launch.forking.fork_client import DECLINED, GO, MOST_FILES, SPAWNED, read_line
 from chord_exp.launch.processes import end_with_parent
 
 SOCKET_ENV = "CHORD_EXP_FORK_SOCKET"
@@ -189,10 +192,7 @@ class ForkLoop:
             client.settimeout(None)
             if read_line(client) != GO:  # it has given up, and does the work itself
                 return 0
-            for target, stream in enumerate(streams):
-                os.dup2(stream, target)
-                os.close(stream)
-            return self._work(request, client)
+            return self._work(request, _place(streams, request["files"], client))
 
         pid = self.fork(work)
         _tell(client, pid)
@@ -263,7 +263,7 @@ def _tell(client: socket.socket, answer: object) -> None:
 
 def _read_request(client: socket.socket, streams: array.array[int]) -> dict[str, Any]:
     """Read a client's line of JSON, and the file descriptors that came with it into `streams`."""
-    room = socket.CMSG_SPACE(3 * streams.itemsize)
+    room = socket.CMSG_SPACE(MOST_FILES * streams.itemsize)
     message, ancillary, _, _ = client.recvmsg(REQUEST_LIMIT, room)
     for _, _, data in ancillary:
         streams.frombytes(data)
@@ -276,23 +276,48 @@ def _read_request(client: socket.socket, streams: array.array[int]) -> dict[str,
 
 
 def _script(arguments: list[str]) -> list[str]:
-    """A command line without the interpreter's own flags, such as -u."""
+    """A command line without the interpreter's own flags, such as -u; the code of what multiprocessing spawns."""
+    if SPAWNED in arguments:
+        return arguments[arguments.index("-c") + 1 :]
     first = next((index for index, word in enumerate(arguments) if not word.startswith("-")), len(arguments))
     return arguments[first:]
 
 
 def _not_a_worker(request: dict[str, Any]) -> str:
     script = _script(request["argv"])
-    return "" if script and script[0].endswith(FORKED) else "not one of Ray's workers"
+    known = script and (script[0].endswith(FORKED) or SPAWNED in script)
+    return "" if known else "not one of Ray's workers"
 
 
 def _run_worker(request: dict[str, Any], client: socket.socket) -> int:
     client.close()
     end_with_parent(signal.SIGKILL)
     take_over(request)
-    sys.argv = _script(request["argv"])
+    # what it spawns is forked, too
+    multiprocessing.set_executable(str(Path(os.environ[SOCKET_ENV]).with_name("python")))
+    script = _script(request["argv"])
+    if SPAWNED in script:
+        sys.argv = ["-c", *script[1:]]
+        exec(script[0], {"__name__": "__main__"})  # multiprocessing's own line, which imports and calls `spawn_main`
+        return 0
+    sys.argv = script
     runpy.run_path(sys.argv[0], run_name="__main__")
     return 0
+
+
+def _place(received: Sequence[int], wanted: Sequence[int], client: socket.socket) -> socket.socket:
+    """Give a forked process the open files of its client, under the numbers that they have there; return the connection
+    to it, moved out of their way."""
+    free = max((*received, *wanted)) + 1
+    moved = [fcntl.fcntl(one, fcntl.F_DUPFD, free) for one in received]
+    for one in received:
+        os.close(one)
+    away = fcntl.fcntl(client.fileno(), fcntl.F_DUPFD_CLOEXEC, free)
+    os.close(client.detach())
+    for one, number in zip(moved, wanted, strict=True):
+        os.dup2(one, number)
+        os.close(one)
+    return socket.socket(fileno=away)
 
 
 def take_over(request: dict[str, Any]) -> None:
