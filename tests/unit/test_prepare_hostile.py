@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from chord_exp.prepare.read.chunks import chunks_of, read_chunk
 from chord_exp.prepare.read.encodings import decode_file
 from chord_exp.prepare.read.files import ARROW, CSV, JSON, LINES, PARQUET, SAVED, TSV, InputFile
 from chord_exp.prepare.read.raw_rows import RawRow, parse_row
+from chord_exp.prepare.read.tables import read_batches
 from chord_exp.prepare.rejects import REASONS, Reject, clip_bytes, reject_line
 from chord_exp.prepare.rows.field_map import readings_of
 from chord_exp.prepare.rows.turns import check_conversation
@@ -191,6 +193,17 @@ def test_a_damaged_table_is_rejected_or_read(path, kind, places, cut):
         damaged[int(at * len(damaged))] = byte
     path.write_bytes(damaged[: int(cut * len(damaged)) or None])
     read(path, kind, 50)
+
+
+def test_an_arrow_file_that_points_outside_itself_does_not_end_the_process(path):
+    table = pyarrow.Table.from_pylist([{"messages": [{"role": "user", "content": f"q{n}"}], "n": n} for n in range(20)])
+    with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    whole = path.read_bytes()
+    for at in range(0, len(whole)):
+        path.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
+        with suppress(Reject):
+            list(read_batches(path, 0, 1, 0))
 
 
 @quick

@@ -96,7 +96,8 @@ def _batches(path: Path) -> Iterator[Any]:
 
 
 def _rows(batch: Any, first_row: int) -> Iterator[TableRow]:
-    step = rows_a_batch(batch.num_rows, batch.nbytes)
+    # `nbytes` would follow the offsets of a damaged file, and end the process
+    step = rows_a_batch(batch.num_rows, batch.get_total_buffer_size())
     for start in range(0, batch.num_rows, step):
         part = batch.slice(start, step)
         records = _records(part)
