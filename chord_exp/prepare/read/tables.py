@@ -29,7 +29,7 @@ def parquet_parts(path: Path) -> list[int]:
         facts = parquet.read_metadata(path)
         _refuse_repeated(facts.schema.to_arrow_schema())
         return [facts.row_group(number).num_rows for number in range(facts.num_row_groups)]
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(error) from None
 
 
@@ -47,7 +47,7 @@ def read_row_group(path: Path, number: int, first_row: int) -> Iterator[TableRow
                 for one in _rows(batch, row):
                     yield one
                     row = one[0] + 1
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         yield row, None, _unreadable(error)
 
 
@@ -91,7 +91,7 @@ def _batches(path: Path) -> Iterator[Any]:
                 _refuse_repeated(file.schema)
                 for number in range(file.num_record_batches):
                     yield file.get_batch(number)
-    except (pyarrow.ArrowException, OSError, EOFError) as error:
+    except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         raise _unreadable(error) from None
 
 
