@@ -135,14 +135,14 @@ def of_folder(folder: Path, words: Sequence[str], data: str, base: str | None) -
             "add a model of conf/model, such as model=qwen3_4b, or model.max_prompt_tokens=512 "
             "model.max_response_tokens=1024",
         )
-    prompts = benchmark(data, _compose(words).data.system_prompt)
-    paths = [(BASE, base)] if base else []
+    paths = [*([(BASE, base)] if base else []), (folder.name, str(folder.absolute()))]
+    specs = [(label, _compose([*words, f"model.path={path}", "model.name=evaluated"])) for label, path in paths]
+    prompts = benchmark(data, specs[-1][1].data.system_prompt)
+    asked_with = load_manifest(prompts).content["arguments"]["system_prompt"]
     sessions = []
-    for label, path in (*paths, (folder.name, str(folder.absolute()))):
-        spec = _compose([*words, f"model.path={path}", "model.name=evaluated"])
-        arguments = load_manifest(prompts).content["arguments"]
-        spec = replace(spec, data=replace(spec.data, system_prompt=arguments["system_prompt"]))
-        sessions.append(Session(_config(spec, prompts), spec.cluster.engine, (Model(label, 0, spec.model.path),)))
+    for label, spec in specs:
+        asked = replace(spec, data=replace(spec.data, system_prompt=asked_with))
+        sessions.append(Session(_config(asked, prompts), spec.cluster.engine, (Model(label, 0, spec.model.path),)))
     return Target(tuple(sessions), prompts, None)
 
 

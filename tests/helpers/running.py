@@ -19,7 +19,7 @@ from chord_exp.launch import processes
 from chord_exp.launch.run_request import read_phase
 from chord_exp.run_files import metrics
 
-# prepared data, named by what is in it, for the runs of all workers; set by a fixture
+# prepared data, named by what is in it, for the runs of all workers
 PREPARED: Path | None = None
 # a quarter of an hour: only a hang takes it, even on a busy machine
 TIMEOUT = 900
@@ -115,6 +115,17 @@ def start(folder: Path, *overrides: str, env: dict[str, str] | None = None) -> R
         start_new_session=True,
     )
     return Run(folder, process)
+
+
+def prepare_once(base: Path) -> None:
+    """Have the runs of all workers of pytest-xdist use one folder of prepared data.
+
+    Args:
+        base: folder of this worker's temporary files.
+    """
+    global PREPARED
+    PREPARED = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prepared"
+    PREPARED.mkdir(exist_ok=True)
 
 
 def share_prepared(place: Path) -> None:

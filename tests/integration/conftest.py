@@ -24,10 +24,7 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 @pytest.fixture(scope="session", autouse=True)
 def shared_by_all_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One folder of prepared data, and a process that has imported everything once and forks the runs."""
-    base = tmp_path_factory.getbasetemp()
-    # that of all workers of pytest-xdist
-    running.PREPARED = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prepared"
-    running.PREPARED.mkdir(exist_ok=True)
+    running.prepare_once(tmp_path_factory.getbasetemp())
     with warm_server():
         yield
 

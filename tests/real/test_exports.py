@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import forked_ray
+import logical_gpu_ray
 import pytest
 import yaml
 from conftest import ROWS, UNCLIPPED
@@ -29,7 +29,7 @@ ENVIRONMENT = run_environment("real_cpu", "local")
 @pytest.fixture(scope="module")
 def ray() -> Iterator[dict[str, str]]:
     """The environment in which a Ray is found that has five logical GPUs: an engine and four trainer ranks."""
-    command = [sys.executable, forked_ray.__file__, "5"]
+    command = [sys.executable, logical_gpu_ray.__file__, "5"]
     with subprocess.Popen(
         command, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:

@@ -292,9 +292,9 @@ def _not_a_worker(request: dict[str, Any]) -> str:
 def _run_worker(request: dict[str, Any], client: socket.socket) -> int:
     client.close()
     end_with_parent(signal.SIGKILL)
-    take_over(request)
     # what it spawns is forked, too
     multiprocessing.set_executable(str(Path(os.environ[SOCKET_ENV]).with_name("python")))
+    take_over(request)
     script = _script(request["argv"])
     if SPAWNED in script:
         sys.argv = ["-c", *script[1:]]

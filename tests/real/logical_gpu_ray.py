@@ -1,6 +1,6 @@
 """A Ray with logical GPUs whose workers are forked from a process that has imported the real stack.
 
-    python forked_ray.py NUM_GPUS
+    python logical_gpu_ray.py NUM_GPUS
 
 Prints a line of JSON, `{"address": HOST:PORT, "python": interpreter of its workers}`, and ends with its standard input.
 It needs the environment of `run_environment`.
